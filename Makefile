@@ -1,0 +1,44 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+.PHONY: help demo test test-all check fmt clean requirements
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
+
+demo: ## the three lanes, live, on this machine (ARGS="--window 4 --json out.json")
+	@tools/setup.sh demo
+	@.venv/bin/knockdemo lab $(ARGS)
+
+test: ## the tests, without the long ones (ARGS="-k bpf")
+	@tools/setup.sh test
+	@$(PY) -m pytest -m "not long" $(ARGS)
+
+test-all: ## all tests
+	@tools/setup.sh test
+	@$(PY) -m pytest $(ARGS)
+
+check: ## ruff, mypy --strict, import-linter, and a run from copied folders on a bare Python
+	@tools/setup.sh test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict
+	.venv/bin/lint-imports
+	$(PY) -m pytest -q tests/test_bare_python.py
+
+fmt: ## format, and fix what ruff can fix
+	@tools/setup.sh test
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean: ## remove everything that the commands above made here
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+requirements: ## pin requirements/dev.txt anew out of dev.in (needs uv on the PATH)
+	@set -eu; new=$$(mktemp); trap 'rm -f "$$new"' EXIT; \
+	sed '/^[^#]/,$$d' requirements/dev.txt >"$$new"; \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    requirements/dev.in >>"$$new"; \
+	cat "$$new" >requirements/dev.txt
