@@ -1,0 +1,200 @@
+"""Hearing packets with AF_PACKET sockets (packet(7)), without opening a port.
+
+Two ways to listen, each delivering a packet once:
+
+* on all interfaces: one socket for IPv4 and one for IPv6, bound to no interface. The kernel hands
+  them a packet where it would hand it to IP, that is behind bridges, bonds and VLANs, so a packet
+  that passes a bridge port, then the bridge, is heard on the bridge alone.
+* on one interface: a socket for everything on that interface (ETH_P_ALL), because a port of a bridge
+  hands nothing to IP and would be deaf otherwise.
+
+A socket is created deaf (protocol 0), gets its filter, is locked (the filter cannot be changed any
+more, not even by us: socket(7), SO_LOCK_FILTER), and only then is bound: no packet is ever seen that
+did not pass the filter. It needs CAP_NET_RAW to be opened and nothing afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from knockgate.errors import Unavailable
+from knockgate.wire.bpf import Instruction, assemble
+from knockgate.wire.frames import ETH_P_IP, ETH_P_IPV6
+
+__all__ = ["PacketCapture"]
+
+_ETH_P_ALL = 0x0003
+_SO_ATTACH_FILTER, _SO_LOCK_FILTER, _SO_RCVBUFFORCE = 26, 44, 33
+_SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
+
+#: Waiting for a vanished interface: it is looked for this often. Seconds.
+_LOOK_AGAIN = 0.25
+
+
+class PacketCapture:
+    """Packets from the network header on, as ``bytes``. A context manager.
+
+    ``listening`` is False while the one interface listened on is down or gone. The capture goes on by
+    itself when it is back, also under a new index (a dial-up link, a pulled-out network card).
+    """
+
+    def __init__(
+        self, program: Sequence[Instruction], interface: str = "", *, receive_buffer: int = 8 << 20
+    ) -> None:
+        """Start to listen on ``interface``, or on all of them if that is empty.
+
+        ``receive_buffer`` is in bytes, for each socket. Raises Unavailable with a hint where the
+        interface, the right or the kernel's support is missing.
+        """
+        self.listening = True
+        self._interface = interface
+        self._index = 0
+        self._buffer = memoryview(bytearray(65536))
+        self._received = self._dropped = 0
+        self._ready: deque[socket.socket] = deque()
+        self._poll = select.poll()
+        self._sockets: dict[int, socket.socket] = {}
+        try:
+            if interface:
+                self._index = _index_of(interface)
+            for protocol in (_ETH_P_ALL,) if interface else (ETH_P_IP, ETH_P_IPV6):
+                sock = _deaf_socket(program, receive_buffer)
+                self._sockets[sock.fileno()] = sock
+                _bind(sock, protocol, self._index)
+                self._poll.register(sock, select.POLLIN)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise _unavailable(error, interface) from error
+            raise
+
+    def receive(self, timeout: float | None) -> bytes | None:
+        """The next packet; None after ``timeout`` seconds, or when ``listening`` has changed."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            was_listening = self.listening
+            while self._ready:
+                sock = self._ready[0]
+                try:
+                    size = sock.recv_into(self._buffer)
+                except BlockingIOError:
+                    self._ready.popleft()
+                except OSError as error:
+                    if error.errno not in (errno.ENETDOWN, errno.ENODEV, errno.ENXIO):
+                        raise
+                    self.listening = False
+                else:
+                    # The sockets take turns: a flood over IPv4 must not make us deaf for IPv6.
+                    self._ready.rotate()
+                    return bytes(self._buffer[:size])
+            if not self.listening:
+                self._look_for_interface()
+            if self.listening != was_listening:
+                return None
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                return None
+            if not self.listening:
+                left = _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN)
+            ready = self._poll.poll(None if left is None else left * 1000)
+            self._ready.extend(self._sockets[descriptor] for descriptor, _ in ready)
+
+    def drops(self) -> tuple[int, int]:
+        """Packets that passed the filter, and how many of them the kernel had no room for, so far."""
+        for sock in self._sockets.values():
+            # Reading sets the kernel's counters to zero, so the sums are kept here.
+            packets, drops = struct.unpack("II", sock.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+            self._received += packets
+            self._dropped += drops
+        return self._received, self._dropped
+
+    def close(self) -> None:
+        """Stop listening. May be called twice."""
+        for sock in self._sockets.values():
+            sock.close()
+        self._sockets.clear()
+        self._ready.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _look_for_interface(self) -> None:
+        """The kernel takes the socket back in when its interface comes up; a new one needs a new bind."""
+        with contextlib.suppress(OSError, Unavailable):
+            index = _index_of(self._interface)
+            if index != self._index:
+                for sock in self._sockets.values():
+                    _bind(sock, _ETH_P_ALL, index)
+                self._index = index
+            self.listening = _is_up(self._interface)
+
+
+def _deaf_socket(program: Sequence[Instruction], receive_buffer: int) -> socket.socket:
+    """A packet socket that hears nothing yet and will hear only what ``program`` lets through."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+    try:
+        sock.setblocking(False)
+        text = assemble(program)
+        array = ctypes.create_string_buffer(text, len(text))
+        pointer = struct.pack("HP", len(program), ctypes.addressof(array))
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_LOCK_FILTER, 1)
+        with contextlib.suppress(OSError):  # before Linux 4.20 the filter alone keeps them out
+            sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind(sock: socket.socket, protocol: int, index: int) -> None:
+    """bind(2) to a struct sockaddr_ll; index 0 is every interface, for which Python has no spelling."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    address = struct.pack("=HHiHBB8x", socket.AF_PACKET, socket.htons(protocol), index, 0, 0, 0)
+    if libc.bind(sock.fileno(), address, len(address)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _index_of(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        names = ", ".join(name for _, name in socket.if_nameindex())
+        raise Unavailable(f"no interface {interface}", hint=f"there are: {names}") from None
+
+
+def _is_up(interface: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sH22x", interface.encode(), 0)
+        (flags,) = struct.unpack("16xH22x", fcntl.ioctl(sock, 0x8913, request))  # SIOCGIFFLAGS
+    return bool(flags & 1)  # IFF_UP
+
+
+def _unavailable(error: OSError, interface: str) -> Unavailable:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return Unavailable("no right to listen to packets", hint="run it as root, or give it CAP_NET_RAW")
+    if error.errno == errno.EAFNOSUPPORT:
+        return Unavailable("this kernel has no packet sockets", hint="CONFIG_PACKET is needed")
+    return Unavailable(f"cannot listen on {interface or 'the interfaces'}: {error.strerror}")

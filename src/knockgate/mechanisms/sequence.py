@@ -1,0 +1,155 @@
+"""Knock sequences: who has made which part of which sequence.
+
+Theory
+------
+A door opens when the last connection-opening packets of one source were exactly the steps of its
+sequence, in order, the first and the last less than ``within`` seconds apart. A packet that repeats
+the knock just made does not count: TCP retransmits, and a capture may deliver twice.
+
+So all there is to know of a source is which *prefixes* of which sequences its last packets spell,
+and when each of them began. A packet moves every prefix at once:
+
+* the next step lengthens the prefix, and it keeps its beginning;
+* a repeat of the last step leaves the prefix as it is;
+* a first step begins a prefix of length one, now;
+* every prefix that did none of this is gone: that is the reset, and since it holds for a packet to
+  any port, a sweep over a range of ports destroys what it builds.
+
+Where two ways lead to the same prefix the later beginning wins, for it leaves more time. A prefix
+whose time is up is gone as well: at ``beginning + within`` exactly it is too late. Prefixes that do
+not exist cost nothing, and nobody's packet touches another source's prefixes.
+
+The moves are a table from port to (prefix before, prefix after), made once; in it prefixes of all
+sequences are numbered through. That table is the whole mechanism, and ``_hear`` applies it.
+
+Memory is bounded by ``limit`` sources. When it is full, the source whose last first knock is the
+oldest is forgotten: under a flood of made-up sources an honest knock survives as long as fewer than
+``limit`` first knocks come in between.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from knockgate.effects import Effect, Event, OpenDoor, PacketSeen
+from knockgate.model import Observation, Port, Source
+
+__all__ = ["KnockSequence", "KnockTracker", "Tally"]
+
+_NOTHING = 0  # the empty prefix, which every source always has
+
+
+@dataclass(frozen=True, slots=True)
+class KnockSequence:
+    """``steps`` to be made within ``within`` seconds, all told, to open ``door``."""
+
+    door: str
+    steps: tuple[Port, ...]
+    within: float
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise ValueError("a sequence has at least one step")
+        if not self.within > 0:
+            raise ValueError("the time for a sequence is more than 0 seconds")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened since the start; strangers' doings are counted here and never logged singly."""
+
+    begun: int = 0  #: first knocks
+    opened: int = 0  #: sequences completed
+    reset: int = 0  #: sources that lost all they had to another packet
+    forgotten: int = 0  #: sources dropped for want of room
+
+
+@dataclass(slots=True)
+class _Progress:
+    begun: float = 0.0  # time of the latest first knock
+    prefixes: dict[int, float] = field(default_factory=dict)  # prefix -> its beginning
+
+
+class KnockTracker:
+    """Feeds on packets and the time; answers with the doors to open. Times are seconds, monotonic."""
+
+    def __init__(self, sequences: Sequence[KnockSequence], *, limit: int = 65536) -> None:
+        """``limit``: how many sources are remembered, at least 1."""
+        if limit < 1:
+            raise ValueError("at least one source must be remembered")
+        self.tally = Tally()
+        self._limit = limit
+        self._sources: OrderedDict[Source, _Progress] = OrderedDict()  # oldest ``begun`` first
+        self._moves: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self._within: dict[int, float] = {}
+        self._doors: dict[int, str] = {}
+        number = _NOTHING
+        for sequence in sequences:
+            before = _NOTHING
+            for step in sequence.steps:
+                number += 1
+                moves = self._moves.setdefault((step.protocol, step.number), [])
+                moves += [(before, number), (number, number)]
+                self._within[number] = sequence.within
+                before = number
+            self._doors[number] = sequence.door
+        self._longest = max((sequence.within for sequence in sequences), default=0.0)
+
+    def __len__(self) -> int:
+        """Sources remembered now."""
+        return len(self._sources)
+
+    def feed(self, event: Event, now: float) -> tuple[Effect, ...]:
+        """Take one event at the time ``now``, which never runs backwards; returns what is to be done."""
+        self._expire(now)
+        return self._hear(event.observation, now) if isinstance(event, PacketSeen) else ()
+
+    def next_wakeup(self) -> float | None:
+        """When a ``Tick`` would let something be forgotten; None while nothing is remembered."""
+        for progress in self._sources.values():
+            return progress.begun + self._longest
+        return None
+
+    def _hear(self, seen: Observation, now: float) -> tuple[Effect, ...]:
+        if not seen.opens_connection:
+            return ()
+        progress = self._sources.get(seen.source)
+        moves = self._moves.get((seen.protocol, seen.port), ())
+        if progress is None:
+            if not moves:
+                return ()
+            progress = _Progress()
+        after: dict[int, float] = {}
+        begun = False
+        for before, then in moves:
+            beginning = now if before == _NOTHING else progress.prefixes.get(before)
+            if beginning is None or now - beginning >= self._within[then]:
+                continue
+            after[then] = max(beginning, after.get(then, beginning))
+            begun = begun or before == _NOTHING
+        opened = [number for number in after if number in self._doors]
+        for number in opened:
+            del after[number]
+        self.tally.opened += len(opened)
+        self.tally.begun += begun
+        self.tally.reset += bool(progress.prefixes) and not after and not opened
+        progress.prefixes = after
+        if begun and after:
+            progress.begun = now
+            self._sources[seen.source] = progress
+            self._sources.move_to_end(seen.source)
+        elif not after:
+            self._sources.pop(seen.source, None)
+        if len(self._sources) > self._limit:
+            self._sources.popitem(last=False)
+            self.tally.forgotten += 1
+        return tuple(OpenDoor(self._doors[number], seen.source) for number in opened)
+
+    def _expire(self, now: float) -> None:
+        while self._sources:
+            source, progress = next(iter(self._sources.items()))
+            if now - progress.begun < self._longest:
+                return
+            del self._sources[source]

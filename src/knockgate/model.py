@@ -1,0 +1,72 @@
+"""The nouns of the field as frozen values; nothing here acts, waits or knows where it came from.
+
+Addresses are packed bytes in network order, 4 for IPv4 and 16 for IPv6: that is how they arrive and
+how they are compared. ``address_text`` gives the form for people and for nft.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+__all__ = ["Observation", "Port", "Protocol", "Source", "TcpFlag", "address_text"]
+
+#: The address that is to be let in: 4 or 16 bytes, network order.
+Source = bytes
+
+
+class Protocol(enum.IntEnum):
+    """IP protocol numbers that can knock (RFC 9293, RFC 768)."""
+
+    TCP = 6
+    UDP = 17
+
+
+class TcpFlag(enum.IntFlag):
+    """Bits of octet 13 of the TCP header (RFC 9293, section 3.1)."""
+
+    FIN = 0x01
+    SYN = 0x02
+    RST = 0x04
+    PSH = 0x08
+    ACK = 0x10
+    URG = 0x20
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Port:
+    """A port of one protocol, written ``tcp/7000``; ``number`` is 1 to 65535."""
+
+    protocol: Protocol
+    number: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= 65535:
+            raise ValueError(f"port {self.number} is not between 1 and 65535")
+
+    def __str__(self) -> str:
+        return f"{self.protocol.name.lower()}/{self.number}"
+
+
+class Observation(NamedTuple):
+    """One packet's headers, as far as the gate cares. All of it is claimed by the sender."""
+
+    source: Source
+    destination: bytes
+    protocol: int  #: IP protocol number, TCP or UDP
+    source_port: int
+    port: int  #: destination port
+    flags: int  #: TCP flags (octet 13); 0 for UDP
+    payload: int  #: where the payload begins, in bytes from the network header
+
+    @property
+    def opens_connection(self) -> bool:
+        """A TCP SYN without ACK, RST and FIN, or any UDP datagram (UDP does not say)."""
+        return self.protocol == 17 or (self.flags & 0x17) == 0x02
+
+
+def address_text(address: bytes) -> str:
+    """``b"\\x0a\\x00\\x00\\x01"`` -> ``10.0.0.1``; 4 or 16 bytes, else ValueError."""
+    return str(ipaddress.ip_address(address))

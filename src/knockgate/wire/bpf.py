@@ -1,0 +1,190 @@
+"""What to hear -> a classic BPF program, and a small evaluator that runs one on bytes for the tests.
+
+The kernel runs the program on every packet before it is queued, so what is not an opening costs the
+daemon nothing. Offsets count from the network header (SOCK_DGRAM). What the headers do not say comes
+from the kernel's ancillary words: the packet's type, interface, VLAN tag and EtherType.
+
+Sources: linux/filter.h, linux/bpf_common.h, Documentation/networking/filter.rst of the kernel.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from knockgate.wire.frames import ETH_P_IP, ETH_P_IPV6
+
+__all__ = ["ACCEPT", "Ancillary", "Instruction", "assemble", "evaluate", "openings"]
+
+#: What an accepting program returns: the number of bytes to keep, which is all of them.
+ACCEPT = 0x40000
+
+# Instruction classes, sizes and modes.
+_LD, _LDX, _ALU, _JMP, _RET = 0x00, 0x01, 0x04, 0x05, 0x06
+_W, _H, _B = 0x00, 0x08, 0x10
+_ABS, _IND, _MSH = 0x20, 0x40, 0xA0
+_JEQ, _JSET, _AND = 0x10, 0x40, 0x50
+
+# Ancillary words: loads at SKF_AD_OFF + n do not read the packet.
+_AD = 0xFFFFF000
+_AD_PROTOCOL, _AD_PKTTYPE, _AD_IFINDEX, _AD_VLAN_TAG = _AD + 0, _AD + 4, _AD + 8, _AD + 44
+
+_PACKET_HOST = 0
+_LOOPBACK_IFINDEX = 1  # of every network namespace (LOOPBACK_IFINDEX in the kernel's net/loopback.h)
+_OPENING_MASK, _OPENING = 0x17, 0x02  # of FIN, SYN, RST, ACK only SYN
+
+
+class Instruction(NamedTuple):
+    """``struct sock_filter``: jumps count instructions from the next one."""
+
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+
+def openings(*, udp: bool, loopback: bool) -> tuple[Instruction, ...]:
+    """Hear every packet for this host that opens a connection, over IPv4 and IPv6, to any port.
+
+    Any port, because a packet to a port of no sequence resets a knock. That is each TCP SYN without
+    ACK, RST and FIN; with ``udp`` also every UDP datagram, since a datagram does not say whether it
+    is the first. IPv4 fragments are not heard; an IPv6 packet with extension headers is (walking them
+    is left to ``frames``). ``loopback`` says whether the interface ``lo`` counts.
+    """
+    asm = _Assembler()
+    asm.load(_W, _AD_PKTTYPE)
+    asm.branch(_JEQ, _PACKET_HOST, "mine", "drop")
+    asm.label("mine")
+    if not loopback:
+        asm.load(_W, _AD_IFINDEX)
+        asm.branch(_JEQ, _LOOPBACK_IFINDEX, "drop", "wired")
+        asm.label("wired")
+    # A socket bound to eth0 also sees what is tagged for eth0.10; a tag of VLAN 0 is only a priority.
+    asm.load(_W, _AD_VLAN_TAG)
+    asm.branch(_JSET, 0x0FFF, "drop", "untagged")
+    asm.label("untagged")
+    asm.load(_W, _AD_PROTOCOL)
+    asm.branch(_JEQ, ETH_P_IP, "ipv4", "not-ipv4")
+    asm.label("not-ipv4")
+    asm.branch(_JEQ, ETH_P_IPV6, "ipv6", "drop")
+
+    asm.label("ipv4")
+    asm.load(_H, 6)
+    asm.branch(_JSET, 0x3FFF, "drop", "whole")
+    asm.label("whole")
+    asm.load(_B, 9)
+    asm.branch(_JEQ, 6, "tcp4", "not-tcp4")
+    asm.label("not-tcp4")
+    asm.branch(_JEQ, 17, "accept" if udp else "drop", "drop")
+    asm.label("tcp4")
+    asm.emit(_LDX | _B | _MSH, 0)  # x = length of the IPv4 header
+    asm.emit(_LD | _B | _IND, 13)
+    asm.emit(_ALU | _AND, _OPENING_MASK)
+    asm.branch(_JEQ, _OPENING, "accept", "drop")
+
+    asm.label("ipv6")
+    asm.load(_B, 6)
+    asm.branch(_JEQ, 6, "tcp6", "not-tcp6")
+    asm.label("not-tcp6")
+    if udp:
+        asm.branch(_JEQ, 17, "accept", "not-udp6")
+        asm.label("not-udp6")
+    extensions = (0, 43, 44, 60, 135, 139, 140)  # the kinds that frames walks
+    for number, kind in enumerate(extensions):
+        last = number == len(extensions) - 1
+        asm.branch(_JEQ, kind, "accept", "drop" if last else f"not-{kind}")
+        asm.label(f"not-{kind}")
+    asm.label("tcp6")
+    asm.load(_B, 53)
+    asm.emit(_ALU | _AND, _OPENING_MASK)
+    asm.branch(_JEQ, _OPENING, "accept", "drop")
+
+    asm.label("accept")
+    asm.emit(_RET, ACCEPT)
+    asm.label("drop")
+    asm.emit(_RET, 0)
+    return asm.finish()
+
+
+def assemble(program: Sequence[Instruction]) -> bytes:
+    """The program as the kernel's array of ``struct sock_filter``, host byte order, 8 bytes each."""
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+class _Assembler:
+    """Instructions with named jump targets; a target must come after the jump, as the kernel demands."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[int, str | None, str | None, int]] = []
+        self._labels: dict[str, int] = {}
+
+    def label(self, name: str) -> None:
+        self._labels[name] = len(self._lines)
+
+    def emit(self, code: int, k: int) -> None:
+        self._lines.append((code, None, None, k))
+
+    def load(self, size: int, offset: int) -> None:
+        self.emit(_LD | size | _ABS, offset)
+
+    def branch(self, test: int, k: int, then: str, otherwise: str) -> None:
+        self._lines.append((_JMP | test, then, otherwise, k))
+
+    def finish(self) -> tuple[Instruction, ...]:
+        def distance(at: int, name: str | None) -> int:
+            return 0 if name is None else self._labels[name] - at - 1
+
+        return tuple(
+            Instruction(code, distance(at, then), distance(at, otherwise), k)
+            for at, (code, then, otherwise, k) in enumerate(self._lines)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ancillary:
+    """What the kernel knows of a packet beside its bytes."""
+
+    protocol: int  #: EtherType
+    packet_type: int = _PACKET_HOST
+    interface: int = 2
+    vlan_tag: int = 0
+
+
+def evaluate(program: Sequence[Instruction], packet: bytes, ancillary: Ancillary) -> int:
+    """Run the program as the kernel would; returns how many bytes it keeps, 0 for none.
+
+    A load beyond the end of the packet ends the program with 0, as in the kernel.
+    """
+    words = {
+        _AD_PROTOCOL: ancillary.protocol,
+        _AD_PKTTYPE: ancillary.packet_type,
+        _AD_IFINDEX: ancillary.interface,
+        _AD_VLAN_TAG: ancillary.vlan_tag,
+    }
+    a = x = at = 0
+    while True:
+        code, jt, jf, k = program[at]
+        at += 1
+        kind = code & 0x07
+        if kind in (_LD, _LDX):
+            mode, size = code & 0xE0, {_W: 4, _H: 2, _B: 1}[code & 0x18]
+            if mode == _ABS and k in words:
+                a = words[k]
+                continue
+            offset = k + (x if mode == _IND else 0)
+            field = packet[offset : offset + size]
+            if len(field) < size:
+                return 0
+            if mode == _MSH:
+                x = (field[0] & 0x0F) * 4
+            else:
+                a = int.from_bytes(field)
+        elif kind == _ALU:
+            a &= k
+        elif kind == _JMP:
+            holds = a == k if code & 0xF0 == _JEQ else bool(a & k)
+            at += jt if holds else jf
+        else:
+            return k

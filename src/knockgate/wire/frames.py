@@ -1,0 +1,120 @@
+"""IPv4, IPv6, TCP and UDP headers -> ``Observation``.
+
+The bytes begin at the network header (what a SOCK_DGRAM packet socket delivers). Owns nothing,
+remembers nothing, and raises only ``Refused``. Checksums are the kernel's business: an offloading
+network card leaves them unfilled on loopback and veth, so a check here would turn honest knocks away.
+
+Sources: RFC 791 (IPv4), RFC 8200 (IPv6 and its extension headers), RFC 9293 (TCP), RFC 768 (UDP).
+"""
+
+from __future__ import annotations
+
+import struct
+
+from knockgate.errors import Reason, Refused
+from knockgate.model import Observation
+
+__all__ = ["ETH_P_IP", "ETH_P_IPV6", "MAX_EXTENSIONS", "observe"]
+
+ETH_P_IP = 0x0800
+ETH_P_IPV6 = 0x86DD
+
+#: IPv6 extension headers walked before giving up. RFC 8200 gives no limit; more than one of each kind
+#: is nobody's honest packet, and a bound keeps the work per packet bounded.
+MAX_EXTENSIONS = 8
+
+# Extension headers with a length octet (RFC 8200 4.3, 4.4, 4.6; RFC 6275 6.1; RFC 7401; RFC 5533).
+_HOP_BY_HOP, _ROUTING, _DESTINATION, _MOBILITY, _HIP, _SHIM6 = 0, 43, 60, 135, 139, 140
+_WITH_LENGTH = frozenset((_HOP_BY_HOP, _ROUTING, _DESTINATION, _MOBILITY, _HIP, _SHIM6))
+_FRAGMENT = 44
+_TCP, _UDP = 6, 17
+
+_IPV4 = struct.Struct("!BxHxxHxB")  # version and header length, total length, fragment word, protocol
+_IPV6 = struct.Struct("!B3xHB")  # version, payload length, next header
+_PORTS = struct.Struct("!HH")
+_UDP_HEADER = struct.Struct("!HHH")  # source port, destination port, length
+_FRAGMENT_WORD = struct.Struct("!H")
+
+
+def observe(packet: bytes) -> Observation:
+    """Read the headers of one packet; raises Refused with the first thing that is wrong.
+
+    Trailing bytes beyond the length that the IP header states (Ethernet padding) are ignored.
+    Any fragment is refused, the first one too: its ports may be overwritten by the next.
+    """
+    if not packet:
+        raise Refused(Reason.TRUNCATED)
+    version = packet[0] >> 4
+    if version == 4:
+        return _observe4(packet)
+    if version == 6:
+        return _observe6(packet)
+    raise Refused(Reason.NOT_IP)
+
+
+def _observe4(packet: bytes) -> Observation:
+    if len(packet) < 20:
+        raise Refused(Reason.TRUNCATED)
+    first, total, fragment, protocol = _IPV4.unpack_from(packet)
+    header = (first & 0x0F) * 4
+    if header < 20 or total < header:
+        raise Refused(Reason.BAD_HEADER)
+    if total > len(packet):
+        raise Refused(Reason.TRUNCATED)
+    if fragment & 0x3FFF:  # more-fragments bit or an offset; the reserved and don't-fragment bits may be set
+        raise Refused(Reason.FRAGMENT)
+    return _transport(packet, packet[12:16], packet[16:20], protocol, header, total)
+
+
+def _observe6(packet: bytes) -> Observation:
+    if len(packet) < 40:
+        raise Refused(Reason.TRUNCATED)
+    _, payload, following = _IPV6.unpack_from(packet)
+    end = 40 + payload
+    if end > len(packet):
+        raise Refused(Reason.TRUNCATED)
+    offset = 40
+    for _ in range(MAX_EXTENSIONS + 1):
+        if following in _WITH_LENGTH:
+            # Hop-by-hop options may only come first (RFC 8200 4.1): elsewhere the kernel drops the packet.
+            if following == _HOP_BY_HOP and offset != 40:
+                raise Refused(Reason.BAD_HEADER)
+            if offset + 8 > end or offset + 8 + packet[offset + 1] * 8 > end:
+                raise Refused(Reason.BAD_HEADER)
+            # Segments left: the address we would compare is not where the packet is going (RFC 8200 4.4).
+            if following == _ROUTING and packet[offset + 3]:
+                raise Refused(Reason.BAD_HEADER)
+            following, offset = packet[offset], offset + 8 + packet[offset + 1] * 8
+        elif following == _FRAGMENT:
+            if offset + 8 > end:
+                raise Refused(Reason.BAD_HEADER)
+            (word,) = _FRAGMENT_WORD.unpack_from(packet, offset + 2)
+            if word & 0xFFF9:  # an offset or more fragments; a lone "atomic" fragment is whole (RFC 6946)
+                raise Refused(Reason.FRAGMENT)
+            following, offset = packet[offset], offset + 8
+        else:
+            return _transport(packet, packet[8:24], packet[24:40], following, offset, end)
+    raise Refused(Reason.BAD_HEADER)
+
+
+def _transport(
+    packet: bytes, source: bytes, destination: bytes, protocol: int, offset: int, end: int
+) -> Observation:
+    if protocol == _TCP:
+        if offset + 20 > end:
+            raise Refused(Reason.BAD_HEADER)
+        source_port, port = _PORTS.unpack_from(packet, offset)
+        header = (packet[offset + 12] >> 4) * 4
+        if header < 20 or offset + header > end:
+            raise Refused(Reason.BAD_HEADER)
+        return Observation(
+            source, destination, _TCP, source_port, port, packet[offset + 13], offset + header
+        )
+    if protocol == _UDP:
+        if offset + 8 > end:
+            raise Refused(Reason.BAD_HEADER)
+        source_port, port, length = _UDP_HEADER.unpack_from(packet, offset)
+        if length < 8 or offset + length > end:
+            raise Refused(Reason.BAD_HEADER)
+        return Observation(source, destination, _UDP, source_port, port, 0, offset + 8)
+    raise Refused(Reason.NO_PORTS)
