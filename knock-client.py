@@ -1,0 +1,1 @@
+src/knockdemo/client.py

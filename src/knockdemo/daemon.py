@@ -1,0 +1,98 @@
+"""Lane A: watches for a sequence of TCP SYNs and lets their sender in for a while.
+
+All there is to it: packets come from ``PacketCapture``, ``KnockTracker`` says whom to let in, the
+firewall's set keeps them, and the kernel expires them. Nothing here ever closes a door.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from knockdemo import config, firewall, notify, terminal
+from knockgate.capture.afpacket import PacketCapture
+from knockgate.effects import PacketSeen, Tick
+from knockgate.errors import KnockgateError, Refused
+from knockgate.mechanisms.sequence import KnockSequence, KnockTracker
+from knockgate.model import Port, Protocol, address_text
+from knockgate.wire import bpf, frames
+
+PROGRAM = "knock-demo"
+
+
+def watch(settings: config.Config, capture: PacketCapture, tracker: KnockTracker) -> None:
+    """Let in whoever knocks, for ever."""
+    listening = True
+    while True:
+        wakeup = tracker.next_wakeup()
+        packet = capture.receive(None if wakeup is None else max(0.0, wakeup - time.monotonic()))
+        now = time.monotonic()
+        if capture.listening != listening:
+            listening = capture.listening
+            terminal.say(PROGRAM, f"{settings.interface} is {'up again' if listening else 'down, waiting for it'}")
+        try:
+            event = Tick() if packet is None else PacketSeen(frames.observe(packet))
+        except Refused:
+            continue
+        for door in tracker.feed(event, now):
+            who = address_text(door.source)
+            try:
+                firewall.authorize(door.source, settings)
+            except KnockgateError as error:
+                terminal.say(PROGRAM, f"{who} knocked, but the door stays shut: {error}")
+                continue
+            terminal.say(
+                PROGRAM, f"tcp/{settings.service_port} open to {who} for {settings.open_window_seconds} s"
+            )
+
+
+def summarize(tracker: KnockTracker, capture: PacketCapture) -> None:
+    """One line for all that strangers did: they could fill a log with lines of their own."""
+    tally, (received, dropped) = tracker.tally, capture.drops()
+    terminal.say(
+        PROGRAM,
+        f"{received} openings heard ({dropped} more lost for want of room), {tally.begun} sequences begun, "
+        f"{tally.opened} completed, {tally.reset} reset, {tally.forgotten} forgotten",
+    )
+
+
+def serve(settings: config.Config) -> int:
+    """Close the port, listen, say so, and watch until a signal ends it."""
+    with PacketCapture(bpf.openings(udp=False, loopback=True), settings.interface) as capture:
+        firewall.load(settings)
+        knocks = ", ".join(map(str, settings.sequence))
+        terminal.say(PROGRAM, f"tcp/{settings.service_port} is shut; listening for {knocks}")
+        notify.ready(f"listening for {len(settings.sequence)} knocks")
+        steps = tuple(Port(Protocol.TCP, number) for number in settings.sequence)
+        sequence = KnockSequence("service", steps, settings.sequence_window_seconds)
+        tracker = KnockTracker([sequence], limit=settings.max_sources)
+        try:
+            watch(settings, capture, tracker)
+        finally:
+            summarize(tracker, capture)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon; exits 0 on SIGTERM and SIGINT, 2 with a line and a hint when it cannot start."""
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} (python3 -m knockdemo.daemon)",
+        description="Guard a TCP port with an nftables set; open it for a source that knocks in order.",
+        epilog=f"The port stays shut when this program ends: its table inet {config.Config().nft_table} remains. "
+        f"Numbers come from the file that ${config.ENVIRONMENT} names, else {config.DEFAULT_PATH}, "
+        "else they are the tutorial's. Exit status: 0 ended by a signal, 2 could not start.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="TOML file with other numbers than the tutorial's")
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+    environment = {config.ENVIRONMENT: args.config} if args.config else os.environ
+    return terminal.run(PROGRAM, lambda: serve(config.load(environment)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Lane A's nftables: one table, two sets whose elements the kernel expires, and who is added to them.
+
+The table is replaced as a whole in one transaction, so loading twice is loading once. Everything
+goes through ``nft -f -``: text in, one exit status out, nothing for a shell to misread.
+"""
+
+from __future__ import annotations
+
+import subprocess
+
+from knockdemo.config import Config
+from knockgate.errors import Unavailable
+from knockgate.model import Source, address_text
+
+__all__ = ["authorize", "base_ruleset", "load", "remove"]
+
+
+def base_ruleset(config: Config) -> str:
+    """The text that closes the service port to everybody but the members of the two sets.
+
+    ``add`` makes sure that ``delete`` finds a table; what follows is the fresh one.
+    """
+    port = config.service_port
+    return f"""\
+add table inet {config.nft_table}
+delete table inet {config.nft_table}
+table inet {config.nft_table} {{
+	set {config.nft_set} {{
+		type ipv4_addr
+		flags timeout
+	}}
+	set {config.nft_set6} {{
+		type ipv6_addr
+		flags timeout
+	}}
+	chain input {{
+		type filter hook input priority filter; policy accept;
+		tcp dport {port} ip saddr @{config.nft_set} accept
+		tcp dport {port} ip6 saddr @{config.nft_set6} accept
+		tcp dport {port} drop
+	}}
+}}
+"""
+
+
+def load(config: Config) -> None:
+    """Put the fresh table in force; whoever was in the old one's sets is shut out."""
+    _nft(base_ruleset(config))
+
+
+def authorize(source: Source, config: Config) -> None:
+    """Let ``source`` (4 or 16 bytes) in for the full open window from now on.
+
+    Adding an element that is there already does not renew its time, and deleting one that is not
+    there fails: so add, delete, add, in one transaction.
+    """
+    name = config.nft_set if len(source) == 4 else config.nft_set6
+    target = f"element inet {config.nft_table} {name}"
+    member = f"{{ {address_text(source)} timeout {config.open_window_seconds}s }}"
+    _nft(f"add {target} {member}\ndelete {target} {member}\nadd {target} {member}\n")
+
+
+def remove(config: Config) -> None:
+    """Take the table away; the service port is unguarded from then on."""
+    _nft(f"add table inet {config.nft_table}\ndelete table inet {config.nft_table}\n")
+
+
+def _nft(text: str) -> None:
+    try:
+        done = subprocess.run(
+            ["nft", "-f", "-"], input=text, capture_output=True, text=True, timeout=10, check=False
+        )
+    except FileNotFoundError:
+        raise Unavailable("nft is not installed", hint="apt install nftables") from None
+    except subprocess.TimeoutExpired:
+        raise Unavailable("nft did not answer within 10 seconds") from None
+    if done.returncode:
+        message = next(iter(done.stderr.strip().splitlines()), f"exit status {done.returncode}")
+        hint = "run it as root" if "not permitted" in message else None
+        raise Unavailable(f"nft refused the rules: {message}", hint=hint)
