@@ -1,0 +1,12 @@
+"""The lab: the whole tour on one machine, its hosts made of namespaces, nothing of it left behind.
+
+::
+
+    space      entering: own user, network, mount and process namespaces; ends with its parent
+    stage      what runs inside: builds, asks, reports as JSON lines
+    hosts      host, client and the wire between them
+    processes  starts what the units start, with the same commands
+    questions  the eight questions, in the order of the tour
+    wait       waiting on conditions
+    front      the command: starts the stage, shows its progress, prints its report
+"""

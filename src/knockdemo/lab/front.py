@@ -1,0 +1,45 @@
+"""The outside of the lab: starts the stage, shows its progress and prints its report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from knockdemo.lab.space import enter
+from knockdemo.lanes import choose
+from knockdemo.report import LaneReport, Report, to_json
+from knockdemo.show import Progress, open_output, show_report
+from knockgate.errors import Unavailable
+
+__all__ = ["command"]
+
+
+def command(args: argparse.Namespace) -> int:
+    """``knockdemo lab``: returns 0 if every lane hides, opens and closes as promised, else 1."""
+    lanes = ",".join(lane.NAME for lane in choose(args.lanes))
+    # Opened before the first minute is spent.
+    output = open_output(args.json)
+    found: list[Report] = []
+    with Progress() as progress:
+
+        def on_event(event: Mapping[str, Any]) -> None:
+            if event["event"] == "progress":
+                progress.tell(event["text"], event["left"])
+            elif event["event"] == "report":
+                notes = event["notes"].values()
+                lane_reports = [LaneReport.of(measured) for measured in notes]
+                found.append(Report(event["window"], event["sweep"], lane_reports))
+
+        stage = [sys.executable, "-m", "knockdemo.lab.stage"]
+        enter([*stage, "--window", str(args.window), "--lanes", lanes], on_event)
+    if not found:
+        raise Unavailable("the lab ended without a report")
+    report = found[0]
+    if output:
+        with output:
+            output.write(to_json(report))
+    if args.json != "-":
+        show_report(report)
+    return 0 if report.ok else 1

@@ -1,0 +1,125 @@
+"""What runs inside the lab's namespaces: build the site, ask the questions, report in JSON lines.
+
+Process 1 of its PID namespace. Each line on standard output is an event: ``progress`` (text, seconds
+left or null), ``failed`` (message, hint), ``report`` (window, notes, sweep).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import knockdemo
+from knockdemo import install
+from knockdemo.lab.hosts import PATH, build
+from knockdemo.lab.processes import Daemons
+from knockdemo.lab.questions import CONTROL_PORT, QUESTIONS, Asking, Wire
+from knockdemo.lab.wait import until
+from knockdemo.lanes import Lane, choose
+from knockgate.errors import KnockgateError, Unavailable
+
+__all__ = ["emit", "main", "prepare"]
+
+STAGE = Path("/run/knockdemo-lab")
+#: The interpreter that the units name; the packages are found by PYTHONPATH.
+PYTHON = ["/usr/bin/python3"]
+
+
+def emit(event: str, **more: object) -> None:
+    """Print one event line."""
+    print(json.dumps({"event": event, **more}), flush=True)
+
+
+def own_run() -> None:
+    """A /run of our own: what the daemons write is gone with us, and /dev/log leads nowhere."""
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "mode=755,nosuid,nodev", "tmpfs", "/run"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Unavailable(f"no file system of our own: {done.stderr.strip()}", hint="use sudo")
+    (STAGE / "home").mkdir(parents=True)
+    (STAGE / "tmp").mkdir()
+    tempfile.tempdir = str(STAGE / "tmp")
+
+
+def environment() -> dict[str, str]:
+    """What every process of the lab gets: nothing of the user's but the language."""
+    return {
+        "PATH": PATH,
+        "HOME": str(STAGE / "home"),
+        "TMPDIR": str(STAGE / "tmp"),
+        "LC_ALL": "C.UTF-8",
+        "PYTHONPATH": str(Path(knockdemo.__file__).parents[1]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "KNOCKDEMO_CONFIG": str(STAGE / "root/etc/knockdemo/knockdemo.toml"),
+    }
+
+
+def prepare(lanes: Sequence[Lane], window: int, *, start: bool = True) -> Asking:
+    """The site with its daemons running, ready to be asked. ``start`` False leaves them to the caller."""
+    own_run()
+    emit("progress", text="building host, wire and client", left=None)
+    variables = environment()
+    site = build(variables)
+    files = install.render(install.fresh_plan("eth0", window))
+    daemons = Daemons(site.host, files, STAGE / "root")
+    wire = Wire(site.observer, PYTHON)
+    asking = Asking(
+        site,
+        daemons,
+        lanes,
+        window,
+        wire,
+        PYTHON,
+        daemons.staged("/etc/knockdemo/client.fwknoprc"),
+        lambda text, left: emit("progress", text=text, left=left),
+    )
+    for host in (site.host.address4, site.host.address6):
+        with site.client.inside():
+            # A path that answers: the control for every silence that is measured later.
+            from knockdemo.client import probe
+
+            until(lambda host=host: probe(host, CONTROL_PORT) == "closed", 10, f"{host} answers")  # type: ignore[misc]
+    if start:
+        for lane in lanes:
+            emit("progress", text=f"starting lane {lane.NAME}", left=None)
+            for unit in (*lane.UNITS, f"secret-service@{lane.PORT}.service"):
+                daemons.start(unit)
+    return asking
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the whole lab; exits 0 when the report is out, 1 when something failed (told as an event)."""
+    parser = argparse.ArgumentParser(prog="python3 -m knockdemo.lab.stage")
+    parser.add_argument("--window", type=int, required=True)
+    parser.add_argument("--lanes", required=True)
+    args = parser.parse_args(argv)
+    # Process 1 ignores signals that it has not asked for.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+    try:
+        asking = prepare(choose(args.lanes), args.window)
+        for question in QUESTIONS:
+            question(asking)
+    except KnockgateError as error:
+        emit("failed", message=str(error), hint=error.hint)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+    emit("report", window=args.window, notes=asking.notes, sweep=asking.sweep)
+    # Without waiting for anything: the kernel ends whatever still runs in here with us.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""The lanes: one file a lane, the same names in each, so that they can be compared line by line.
+
+=================  ==================================================================
+``NAME``           A, B or C
+``MECHANISM``      what knocks, in a few words
+``FIREWALL``       what the mechanism drives
+``PORT``           the TCP port that the lane guards
+``UNITS``          the units to start, in order; the last one is the lane's daemon
+``WHY``            why a question cannot be asked of this lane: cell -> reason
+``knock``          send the lane's knock to a host; tell how long until the door opened
+``knock_dated``    the same with a wrong clock; None where a knock carries no time
+``last_words``     what the daemon said about the last knock it turned away
+=================  ==================================================================
+
+Lanes never import each other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+from knockgate.errors import ConfigError, Unavailable
+
+__all__ = ["NAMES", "Lane", "Sender", "choose", "knock_ports", "sent"]
+
+NAMES = ("A", "B", "C")
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A place to knock from."""
+
+    address: str
+    """Our address as the host sees it."""
+
+    run: Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
+    """Runs a command there; its output is text."""
+
+    wait_open: Callable[[str, int, float], float | None]
+    """Host, TCP port, seconds to wait -> seconds until it answered, None if it did not."""
+
+    client: Sequence[str]
+    """The knock client as a command."""
+
+    rc_file: Path
+    """fwknop's client stanza ``[knockdemo]`` with the keys."""
+
+
+class Lane(Protocol):
+    """What every lane module offers; see the package's docstring."""
+
+    NAME: str
+    MECHANISM: str
+    FIREWALL: str
+    PORT: int
+    UNITS: tuple[str, ...]
+    WHY: Mapping[str, str]
+
+    def knock(self, sender: Sender, host: str, patience: float) -> float | None:
+        """Knock, then wait for the door, ``patience`` seconds at most.
+
+        Returns the seconds until it answered, or None if it did not. Raises Unavailable with the
+        client's words when the knock was not sent at all.
+        """
+
+    def knock_dated(self, sender: Sender, host: str, offset: int) -> None:
+        """Send a fresh knock that says it is ``offset`` seconds later (negative: earlier) than now."""
+
+    def last_words(self, log: str) -> str | None:
+        """The daemon's own reason out of its log, None where it gave none."""
+
+
+def choose(names: str) -> list[Lane]:
+    """``"A,C"`` -> the lanes' modules; raises ConfigError for a name that is no lane."""
+    wanted = [name.strip().upper() for name in names.split(",")]
+    for name in wanted:
+        if name not in NAMES:
+            raise ConfigError(f"no lane {name or '(empty)'}", hint=f"the lanes are {', '.join(NAMES)}")
+    modules: list[ModuleType] = [
+        importlib.import_module(f"knockdemo.lanes.{name.lower()}") for name in NAMES if name in wanted
+    ]
+    return modules  # type: ignore[return-value]  # a module is a Lane if its file says so; tests look
+
+
+def sent(done: subprocess.CompletedProcess[str], program: str, also: int = 0) -> None:
+    """Raise Unavailable unless ``program`` ended with 0 (or ``also``): it may have sent nothing."""
+    if done.returncode not in (0, also):
+        words = (done.stderr or done.stdout).strip().splitlines()
+        raise Unavailable(f"{program} sent nothing: {words[0] if words else f'status {done.returncode}'}")
+
+
+def knock_ports(
+    sender: Sender, host: str, knocks: Sequence[int], port: int, patience: float
+) -> float | None:
+    """A sequence of TCP SYNs with our client, which then waits for ``port`` as ``Lane.knock`` says."""
+    numbers = [str(number) for number in knocks]
+    check = ["--check", str(port), "--timeout", f"{patience:g}", "--json"]
+    done = sender.run([*sender.client, host, *numbers, *check])
+    sent(done, "knock-client", also=1)
+    result = json.loads(done.stdout)["check"]
+    return result["ms"] / 1000 if result["open"] else None

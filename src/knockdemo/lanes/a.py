@@ -1,0 +1,33 @@
+"""Lane A: our own daemon over nftables; the kernel expires who was let in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from knockdemo.config import Config
+from knockdemo.lanes import Sender, knock_ports
+
+NAME = "A"
+MECHANISM = "knockdemo daemon, 3 TCP SYNs"
+FIREWALL = "nftables"
+PORT = Config().service_port
+UNITS = ("knock-demo.service",)
+WHY: Mapping[str, str] = {
+    "stale_opens": "a sequence carries no time",
+    "future_opens": "a sequence carries no time",
+}
+
+
+def knock(sender: Sender, host: str, patience: float) -> float | None:
+    """Three SYNs with our client, which then waits for the port."""
+    return knock_ports(sender, host, Config().sequence, PORT, patience)
+
+
+def knock_dated(sender: Sender, host: str, offset: int) -> None:
+    """There is nothing in a SYN to date."""
+    raise NotImplementedError(WHY["stale_opens"])
+
+
+def last_words(log: str) -> str | None:
+    """It counts what it turns away and says nothing about it."""
+    return None
