@@ -21,13 +21,13 @@ exit status: 0 it worked; 1 it worked, and what was measured is not what a gate 
 
 
 def _lab(args: argparse.Namespace) -> int:
-    from knockdemo.lab import front  # here, because installing must work on a bare Python
+    from knockdemo.lab import front  # noqa: PLC0415 - installing must work on a bare Python
 
     return front.command(args)
 
 
 def _tour(args: argparse.Namespace) -> int:
-    from knockdemo import tour
+    from knockdemo import tour  # noqa: PLC0415 - as above
 
     return tour.command(args)
 
@@ -36,6 +36,10 @@ def _window(text: str) -> int:
     if not text.isdecimal() or not 3 <= int(text) <= 86400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from 3 to 86400")
     return int(text)
+
+
+def _add_lanes(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--lanes", default="A,B,C", metavar="A,B,C", help="which lanes (default: %(default)s)")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,33 +57,37 @@ def parser() -> argparse.ArgumentParser:
     one = verbs.add_parser(
         "lab",
         help="the whole tour on this machine, in namespaces, nothing left behind",
-        description="Build a host, a client and the wire between them out of namespaces, run the real daemons "
-        "there, and ask every lane the same eight questions. Needs no root where the system lets ordinary "
-        "users make user namespaces. Touches nothing of this machine's own network.",
-        epilog="Exit status 0: scans, control, bystander and banner are right in every lane. 1: they are not.",
+        description="Build a host, a client and the wire between them out of namespaces, run the real "
+        "daemons there, and ask every lane the same eight questions. Needs no root where the system lets "
+        "ordinary users make user namespaces. Touches nothing of this machine's own network.",
+        epilog="Exit status 0: scans, control, bystander and banner are right in every lane; 1: not so.",
     )
-    one.add_argument("--lanes", default="A,B,C", metavar="A,B,C", help="which lanes (default: %(default)s)")
+    _add_lanes(one)
     one.add_argument(
         "--window",
         type=_window,
         default=15,
         metavar="SECONDS",
-        help="how long a knock opens a door, the same in every lane; whole, at least 3 (default: %(default)s)",
+        help="how long a knock opens a door, in every lane; whole, at least 3 (default: %(default)s)",
     )
-    one.add_argument("--json", metavar="FILE", help="write the report there too; - for standard output, alone")
+    one.add_argument("--json", metavar="FILE", help="write the report there too; - for standard output")
     one.set_defaults(act=_lab)
 
     two = verbs.add_parser(
         "tour",
         help="scan, knock, scan, wait, scan: against a host on which `knockdemo install` was run",
-        description="The tutorial's last step, from another machine on the network: scan, knock at every lane, "
-        "scan, wait until the window is over, scan.",
+        description="The tutorial's last step, from another machine on the network: scan, knock at every "
+        "lane, scan, wait until the window is over, scan.",
         epilog="Exit status 0: every door was filtered, then open, then filtered. 1: one was not.",
     )
     two.add_argument("host", metavar="HOST", help="the host's name or IPv4 address")
-    two.add_argument("--lanes", default="A,B,C", metavar="A,B,C", help="which lanes (default: %(default)s)")
+    _add_lanes(two)
     two.add_argument(
-        "--window", type=_window, default=15, metavar="SECONDS", help="the host's window (default: %(default)s)"
+        "--window",
+        type=_window,
+        default=15,
+        metavar="SECONDS",
+        help="the host's window (default: %(default)s)",
     )
     two.add_argument(
         "--rc-file",
@@ -88,9 +96,11 @@ def parser() -> argparse.ArgumentParser:
         help="lane C's keys, the host's /etc/knockdemo/client.fwknoprc (default: ./%(default)s)",
     )
     two.add_argument(
-        "--allow-ip", metavar="ADDRESS", help="our address as the host sees it (default: the one we send from)"
+        "--allow-ip",
+        metavar="ADDRESS",
+        help="our address as the host sees it (default: the one we send from)",
     )
-    two.add_argument("--json", metavar="FILE", help="write the result there too; - for standard output, alone")
+    two.add_argument("--json", metavar="FILE", help="write the result there too; - for standard output")
     two.set_defaults(act=_tour)
 
     three = verbs.add_parser("install", help="lay down units, configuration and keys on this host")

@@ -8,12 +8,14 @@ file is refused whole: a half-understood sequence would be a door that nobody ca
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from knockgate.errors import ConfigError
 
@@ -69,10 +71,13 @@ def load(environment: Mapping[str, str] = os.environ, default_path: Path = DEFAU
         if not named:
             return Config()
         raise ConfigError(
-            "no such file", file=str(path), hint=f"{ENVIRONMENT} names it; unset it for the tutorial's numbers"
+            "no such file",
+            file=str(path),
+            hint=f"{ENVIRONMENT} names it; unset it for the tutorial's numbers",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", file=str(path)) from None
+        hint = f"{ENVIRONMENT} names it" if named else "it must be a readable text file, or not be there"
+        raise ConfigError(f"cannot be read: {error}", file=str(path), hint=hint) from None
     return parse(text, str(path))
 
 
@@ -80,11 +85,14 @@ def parse(text: str, file: str) -> Config:
     """Read the text of a configuration; ``file`` is for the messages."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number or nesting beyond Python
         where = re.search(r"\(at line (\d+)", str(error))
         message = re.sub(r" \(at (line|end).*\)", "", str(error))
         line = int(where.group(1)) if where else text.count("\n") + 1
-        raise ConfigError(f"not TOML: {message[:1].lower()}{message[1:]}", file=file, line=line) from None
+        hint = "each line is KEY = VALUE, with texts in quotes and lists in [ ]"
+        raise ConfigError(
+            f"not TOML: {message[:1].lower()}{message[1:]}", file=file, line=line, hint=hint
+        ) from None
     known = {field.name: field for field in fields(Config)}
     for key in table:
         if key not in known:
@@ -94,8 +102,9 @@ def parse(text: str, file: str) -> Config:
     try:
         return _checked(Config(**{key: _typed(key, value) for key, value in table.items()}))
     except _Wrong as wrong:
+        hint = wrong.hint or f"without this line it is {json.dumps(known[wrong.key].default)}"
         raise ConfigError(
-            wrong.message, file=file, line=_line_of(text, wrong.key), key=wrong.key, hint=wrong.hint
+            wrong.message, file=file, line=_line_of(text, wrong.key), key=wrong.key, hint=hint
         ) from None
 
 
@@ -107,14 +116,14 @@ class _Wrong(Exception):
 def _line_of(text: str, key: str) -> int | None:
     """tomllib tells no lines; a top-level key stands first on its own."""
     for number, line in enumerate(text.splitlines(), 1):
-        if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line) or re.match(
+        if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]", line) or re.match(
             rf"\s*\[+\s*{re.escape(key)}\s*[\].]", line
         ):
             return number
     return None
 
 
-def _typed(key: str, value: object) -> object:
+def _typed(key: str, value: object) -> Any:  # noqa: ANN401 - of the type of the key's default
     default = getattr(Config(), key)
     if isinstance(default, tuple):
         if not isinstance(value, list) or not all(type(item) is int for item in value):

@@ -33,7 +33,7 @@ def watch(settings: config.Config, capture: PacketCapture, tracker: KnockTracker
         now = time.monotonic()
         if capture.listening != listening:
             listening = capture.listening
-            terminal.say(PROGRAM, f"{settings.interface} is {'up again' if listening else 'down, waiting for it'}")
+            terminal.say(PROGRAM, f"{settings.interface} is {'up again' if listening else 'down'}")
         try:
             event = Tick() if packet is None else PacketSeen(frames.observe(packet))
         except Refused:
@@ -55,8 +55,9 @@ def summarize(tracker: KnockTracker, capture: PacketCapture) -> None:
     tally, (received, dropped) = tracker.tally, capture.drops()
     terminal.say(
         PROGRAM,
-        f"{received} openings heard ({dropped} more lost for want of room), {tally.begun} sequences begun, "
-        f"{tally.opened} completed, {tally.reset} reset, {tally.forgotten} forgotten",
+        f"{received - dropped} openings heard ({dropped} more lost for want of room), "
+        f"{tally.begun} sequences begun, {tally.opened} completed, {tally.reset} reset, "
+        f"{tally.forgotten} forgotten",
     )
 
 
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=f"{PROGRAM} (python3 -m knockdemo.daemon)",
         description="Guard a TCP port with an nftables set; open it for a source that knocks in order.",
-        epilog=f"The port stays shut when this program ends: its table inet {config.Config().nft_table} remains. "
+        epilog="The port stays shut when this program ends: its nft table remains. "
         f"Numbers come from the file that ${config.ENVIRONMENT} names, else {config.DEFAULT_PATH}, "
         "else they are the tutorial's. Exit status: 0 ended by a signal, 2 could not start.",
     )

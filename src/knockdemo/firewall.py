@@ -72,6 +72,8 @@ def _nft(text: str) -> None:
         )
     except FileNotFoundError:
         raise Unavailable("nft is not installed", hint="apt install nftables") from None
+    except OSError as error:  # not executable, or a folder of PATH that may not be searched
+        raise Unavailable(f"nft cannot be run: {error.strerror}", hint="apt install nftables") from None
     except subprocess.TimeoutExpired:
         raise Unavailable("nft did not answer within 10 seconds") from None
     if done.returncode:

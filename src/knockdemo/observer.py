@@ -19,15 +19,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from knockdemo import terminal
+from knockgate.capture.afpacket import ETH_P_ALL, deaf_socket, hear
 from knockgate.errors import Refused, Unavailable
 from knockgate.model import Protocol, TcpFlag, address_text
-from knockgate.wire import frames
+from knockgate.wire import bpf, frames
 
 __all__ = ["Passing", "in_words", "main", "read_passing", "replay", "watch"]
 
 PROGRAM = "observer"
 _SO_TIMESTAMPNS = 35
-_ETH_P_ALL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,10 @@ def read_passing(line: str) -> Passing:
 def watch(interface: str) -> Iterable[Passing]:
     """Every packet passing ``interface``, both ways, that opens a connection or accepts one."""
     try:
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, 33, 32 << 20)  # SO_RCVBUFFORCE: a sweep comes all at once
+        sock = deaf_socket(bpf.passings(), 32 << 20, ignore_outgoing=False)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        sock.bind((interface, _ETH_P_ALL))
+        sock.settimeout(None)
+        hear(sock, ETH_P_ALL, socket.if_nametoindex(interface))
     except PermissionError:
         raise Unavailable("no right to watch the wire", hint="run it as root") from None
     except OSError as error:
@@ -64,25 +63,36 @@ def watch(interface: str) -> Iterable[Passing]:
     print("watching", file=sys.stderr, flush=True)
     with sock:
         while True:
-            packet, ancillary, _, _ = sock.recvmsg(65536, 64)
-            try:
-                seen = frames.observe(packet)
-            except Refused:
-                continue
-            answer = seen.protocol == Protocol.TCP and seen.flags & 0x17 == TcpFlag.SYN | TcpFlag.ACK
-            if not seen.opens_connection and not answer:
-                continue
-            seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
-            yield Passing(
-                seconds + nanoseconds / 1e9,
-                address_text(seen.source),
-                address_text(seen.destination),
-                Protocol(seen.protocol).name.lower(),
-                seen.source_port,
-                seen.port,
-                answer,
-                packet[seen.payload :].hex() if seen.protocol == Protocol.UDP else "",
-            )
+            # All that is there before any of it is read: a sweep comes faster than lines are written, and
+            # an ordinary user's receive buffer holds three hundred packets.
+            heard = [sock.recvmsg(65536, 64)]
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    heard.append(sock.recvmsg(65536, 64, socket.MSG_DONTWAIT))
+            for packet, ancillary, _, _ in heard:
+                seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
+                if passing := _passing(packet, seconds + nanoseconds / 1e9):
+                    yield passing
+
+
+def _passing(packet: bytes, at: float) -> Passing | None:
+    try:
+        seen = frames.observe(packet)
+    except Refused:
+        return None
+    answer = seen.protocol == Protocol.TCP and seen.flags & 0x17 == TcpFlag.SYN | TcpFlag.ACK
+    if not seen.opens_connection and not answer:
+        return None
+    return Passing(
+        at,
+        address_text(seen.source),
+        address_text(seen.destination),
+        Protocol(seen.protocol).name.lower(),
+        seen.source_port,
+        seen.port,
+        answer,
+        packet[seen.payload :].hex() if seen.protocol == Protocol.UDP else "",
+    )
 
 
 def replay(knocks: Iterable[Passing], host: str, source: str) -> None:

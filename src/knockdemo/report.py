@@ -81,6 +81,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether every lane keeps its promise."""
         return all(lane.ok for lane in self.lanes)
 
 
@@ -153,7 +154,8 @@ def trade_offs(report: Report) -> list[str]:
     """The tutorial's trade-offs, each lane's in one line, made of measured cells alone."""
     lines = []
     for lane in report.lanes:
-        good, bad = [], []
+        good: list[str] = []
+        bad: list[str] = []
         (bad if lane.replay_opens["observer"] else good).append(
             "a replay opens it" if lane.replay_opens["observer"] else "a replay does not open it"
         )
@@ -163,7 +165,7 @@ def trade_offs(report: Report) -> list[str]:
         if lane.stale_opens is not None:
             strict = not lane.stale_opens and not lane.future_opens
             (good if strict else bad).append(
-                "a captured packet ages, and a wrong clock locks you out" if strict else "dates are not looked at"
+                "a wrong clock is refused" if strict else "dates are not looked at"
             )
         works6 = bool(lane.ipv6["knock_opens"])
         (good if works6 else bad).append("works over IPv6" if works6 else "IPv4 only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
@@ -21,7 +22,7 @@ except ModuleNotFoundError:
         "the library rich is not installed", hint="pip install 'knockgate[lab]', or apt install python3-rich"
     ) from None
 
-__all__ = ["Progress", "open_output", "show_lines", "show_report"]
+__all__ = ["Progress", "open_output", "show_report"]
 
 
 class Progress:
@@ -60,7 +61,7 @@ def open_output(name: str | None) -> IO[str] | None:
     if name == "-":
         return sys.stdout
     try:
-        return open(name, "w", encoding="utf-8")
+        return Path(name).open("w", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write there: {error.strerror}", file=name, key="--json") from None
 
@@ -75,9 +76,8 @@ def show_report(report: Report) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)
-    table = Table(
-        title=f"A knock opens a door for {report.window_s} s", title_justify="left", pad_edge=False, box=SIMPLE_HEAD
-    )
+    title = f"A knock opens a door for {report.window_s} s"
+    table = Table(title=title, title_justify="left", pad_edge=False, box=SIMPLE_HEAD)
     table.add_column("")
     for lane in report.lanes:
         table.add_column(f"{lane.lane}: {lane.mechanism}\n{lane.firewall}, tcp/{lane.port}", ratio=1)
@@ -87,7 +87,7 @@ def show_report(report: Report) -> None:
     console.print("What the observer read off the wire:")
     for lane in report.lanes:
         console.print(Padding(f"{lane.lane}: {'; '.join(lane.wire)}", (0, 0, 0, 2)))
-    console.print("nmap's SERVICE column is not shown: it names what the port number stands for in a table.\n")
+    console.print("nmap's SERVICE column is left out: it looks the port number up in a table.\n")
     console.print("What you trade:")
     for line in trade_offs(report):
         console.print(Padding(line, (0, 0, 0, 2)))
@@ -104,9 +104,3 @@ def _cell(text: str, below: str) -> Text:
     if below:
         cell.append(f"\n{below}", style="dim")
     return cell
-
-
-def show_lines(lines: list[str]) -> None:
-    """Plain lines on standard output."""
-    for line in lines:
-        print(line)

@@ -68,5 +68,5 @@ class Observation(NamedTuple):
 
 
 def address_text(address: bytes) -> str:
-    """``b"\\x0a\\x00\\x00\\x01"`` -> ``10.0.0.1``; 4 or 16 bytes, else ValueError."""
+    """The bytes 10, 0, 0, 1 -> ``10.0.0.1``; 4 or 16 bytes, else ValueError."""
     return str(ipaddress.ip_address(address))

@@ -1,4 +1,6 @@
-"""The lab's hosts::
+"""The lab's hosts.
+
+::
 
         client                       wire                            host
     ┌──────────────┐   ┌──────────────────────────────┐   ┌──────────────────────────┐
@@ -149,5 +151,3 @@ def _setns(libc: ctypes.CDLL, descriptor: int) -> None:
     if libc.setns(descriptor, _CLONE_NEWNET):
         number = ctypes.get_errno()
         raise Unavailable(f"cannot enter a network namespace: {os.strerror(number)}")
-
-

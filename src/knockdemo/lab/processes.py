@@ -95,6 +95,10 @@ class Daemons:
                 os.kill(pid, signal.SIGKILL)
         process.wait()
 
+    def pid(self, unit: str) -> int:
+        """The main process of a running unit."""
+        return self._running[unit].pid
+
     def log(self, unit: str) -> str:
         """Everything that the unit has said so far."""
         path = self._log_path(unit)
@@ -138,7 +142,7 @@ class Daemons:
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.bind(str(path))
-            sock.setblocking(False)
+            sock.settimeout(0)
 
             def notified() -> bool:
                 with contextlib.suppress(BlockingIOError):

@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import asdict
 
-from knockdemo import client as knocking
-from knockdemo.lab.hosts import Actor, Site
-from knockdemo.lab.processes import Daemons
+from knockdemo.lab.asking import Asking, wire_time
 from knockdemo.lab.wait import until
-from knockdemo.lanes import Lane, Sender
-from knockdemo.observer import Passing, in_words, read_passing
-from knockdemo.scan import PortSeen, scan, scan_command
+from knockdemo.lanes import Lane
+from knockdemo.observer import Passing, in_words
+from knockdemo.scan import scan, scan_command
 from knockgate.errors import Unavailable
 
-__all__ = ["CONTROL_PORT", "PATIENCE", "QUESTIONS", "Asking", "Wire"]
+__all__ = ["CONTROL_PORT", "PATIENCE", "QUESTIONS"]
 
 #: Without listener and without rule: it must answer that it is closed.
 CONTROL_PORT = 6503
@@ -34,121 +28,6 @@ CONTROL_PORT = 6503
 PATIENCE = 2.0
 _TRIES = 3
 _SWEEP = (7000, 9000)
-
-
-class Wire:
-    """What the observer sees, as it sees it."""
-
-    def __init__(self, observer: Actor, python: Sequence[str]) -> None:
-        command = observer.command([*python, "-m", "knockdemo.observer", "watch", "--interface", "to-host"])
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=dict(observer.environment),
-        )
-        assert self._process.stdout is not None and self._process.stderr is not None
-        if self._process.stderr.readline() != "watching\n":
-            raise Unavailable("the observer sees nothing")
-        self._seen: list[Passing] = []
-        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
-        self._reader.start()
-
-    def _read(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self._seen.append(read_passing(line))
-
-    def since(self, at: float) -> list[Passing]:
-        """What has passed since a time of day. What passed just now may not be there yet."""
-        return [passing for passing in list(self._seen) if passing.at >= at]
-
-    def knock_of(self, sender: str, doors: Sequence[int], at: float) -> list[Passing]:
-        """The packets of a knock: all that ``sender`` opened since ``at`` but for the doors themselves."""
-        return [p for p in self.since(at) if p.source == sender and not p.answer and p.port not in doors]
-
-
-@dataclass
-class Asking:
-    """Everything the questions need, and what they found out."""
-
-    site: Site
-    daemons: Daemons
-    lanes: Sequence[Lane]
-    window: int
-    wire: Wire
-    python: Sequence[str]
-    rc_file: Path
-    tell: Callable[[str, float | None], None]  #: progress: what is going on, and seconds left of a wait
-    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    sweep: dict[str, Any] = field(default_factory=dict)
-    knocks: dict[str, list[Passing]] = field(default_factory=dict)
-
-    def note(self, lane: Lane, /, **cells: Any) -> None:
-        self.notes.setdefault(lane.NAME, {"why": dict(lane.WHY)}).update(cells)
-
-    def why(self, lane: Lane, cell: str, reason: str | None) -> None:
-        if reason:
-            self.notes[lane.NAME]["why"][cell] = reason
-
-    @property
-    def doors(self) -> list[int]:
-        return [lane.PORT for lane in self.lanes]
-
-    def sender(self, *, ipv6: bool = False) -> Sender:
-        """The client, ready to knock."""
-        actor = self.site.client
-
-        def wait_open(host: str, port: int, seconds: float) -> float | None:
-            return self.wait_open(actor, host, port, seconds)
-
-        address = actor.address6 if ipv6 else actor.address4
-        return Sender(address, actor.run, wait_open, [*self.python, str(knocking.__file__)], self.rc_file)
-
-    def wait_open(self, actor: Actor, host: str, port: int, seconds: float) -> float | None:
-        source = actor.address6 if ":" in host else actor.address4
-        with actor.inside():
-            return knocking.wait_open(host, port, source=source, timeout_s=seconds)
-
-    def door(self, actor: Actor, lane: Lane, host: str | None = None) -> str:
-        """A door's state in one probe: open, closed or filtered."""
-        host = host or self.site.host.address4
-        source = actor.address6 if ":" in host else actor.address4
-        with actor.inside():
-            return knocking.probe(host, lane.PORT, source=source, timeout_s=0.2)
-
-    def scan(self, actor: Actor, ports: Sequence[int], *, version: bool = False, ipv6: bool = False) -> dict[int, PortSeen]:
-        """What nmap sees of the host from where ``actor`` is."""
-        mine = actor.address6 if ipv6 else actor.address4
-        # Several live on the wire's one device: nmap must be told whose address to take.
-        chosen = {} if actor.device == "eth0" else {"source": mine, "interface": actor.device}
-        address = self.site.host.address6 if ipv6 else self.site.host.address4
-        seen = scan(actor.run, scan_command(address, ports, version=version, **chosen))
-        if missing := set(ports) - seen.keys():
-            raise Unavailable(f"nmap says nothing about {', '.join(map(str, sorted(missing)))}")
-        return seen
-
-    def expect_shut(self) -> None:
-        """Wait until no door is open for anybody; raises Unavailable for one that does not close."""
-        deadline = time.monotonic() + self.window + 10
-        hosts = (self.site.host.address4, self.site.host.address6)
-        with ThreadPoolExecutor() as pool:
-            while True:
-                found = {
-                    f"{lane.NAME} for the {actor.name}": pool.submit(self.door, actor, lane, host)
-                    for lane in self.lanes
-                    for actor in (self.site.client, *self.site.strangers)
-                    for host in hosts
-                }
-                still = [door for door, state in found.items() if state.result() != "filtered"]
-                self.daemons.expect_alive()
-                if not still:
-                    return
-                left = deadline - time.monotonic()
-                if left < 0:
-                    raise Unavailable(f"after {self.window + 10} s still not shut: door {still[0]}")
-                self.tell(f"waiting until all doors are shut ({still[0]} is not)", left)
 
 
 def before(asking: Asking) -> None:
@@ -176,8 +55,9 @@ def knocked(asking: Asking) -> None:
         end = time.monotonic() + asking.window
         for lane, watch in watches:
             while not watch.done():
-                asking.tell(f"waiting for door {lane.NAME} to close by itself", max(0.0, end - time.monotonic()))
-                watch_wait(watch)
+                left = max(0.0, end - time.monotonic())
+                asking.tell(f"waiting for door {lane.NAME} to close by itself", left)
+                wait([watch], timeout=0.1)
             open_for = watch.result()
             asking.note(lane, open_for_s=open_for)
             if open_for is None:
@@ -189,20 +69,12 @@ def knocked(asking: Asking) -> None:
         asking.notes[lane.NAME]["scans"]["expired"] = seen[lane.PORT].state
 
 
-def watch_wait(watch: Future[Any]) -> None:
-    """Wait a tenth of a second for a future, for the sake of the progress line."""
-    try:
-        watch.result(timeout=0.1)
-    except TimeoutError:
-        pass
-
-
 def _knock_and_look(asking: Asking, lane: Lane, pool: ThreadPoolExecutor) -> Future[float | None]:
     """Everything that must be seen within one window; returns the watch over the door's closing."""
     client, bystander = asking.site.client, asking.site.bystander
     for _ in range(_TRIES):
         asking.tell(f"knocking at door {lane.NAME}", None)
-        at = time.time()
+        at = wire_time()
         seconds = lane.knock(asking.sender(), asking.site.host.address4, PATIENCE)
         opened_at = time.monotonic()
         asking.tell(f"scanning door {lane.NAME} from the client and the bystander", None)
@@ -230,7 +102,7 @@ def _knock_and_look(asking: Asking, lane: Lane, pool: ThreadPoolExecutor) -> Fut
         if seconds is None:
             for cell in ("banner", "knock_to_open_ms"):
                 asking.why(lane, cell, "the knock did not open the door")
-            asking.why(lane, "knocked", lane.last_words(asking.daemons.log(lane.UNITS[-1])))
+            asking.why(lane, "knocked", lane.last_words(asking.said(lane)))
             return pool.submit(lambda: None)
         return pool.submit(_watch_closing, asking, lane, opened_at)
     raise Unavailable(
@@ -242,17 +114,16 @@ def _on_the_wire(asking: Asking, lane: Lane, knock: Sequence[Passing], at: float
     """Milliseconds from the knock's last packet to the first answer that accepts a connection."""
     client = asking.site.client.address4
 
-    def first() -> Passing | None:
-        answers = (
-            p
+    def answers() -> list[float]:
+        return [
+            p.at
             for p in asking.wire.since(at)
             if p.answer and p.destination == client and p.source_port == lane.PORT
-        )
-        return next(answers, None)
+        ]
 
-    accepted = until(first, 5, "the observer has seen the door answer")
-    last = max(packet.at for packet in knock if packet.at <= accepted.at)
-    return round((accepted.at - last) * 1000, 1)
+    accepted = until(answers, 5, "the observer has seen the door answer")[0]
+    last = max(packet.at for packet in knock if packet.at <= accepted)
+    return round((accepted - last) * 1000, 1)
 
 
 def _banner(asking: Asking, lane: Lane) -> str:
@@ -280,8 +151,8 @@ def replayed(asking: Asking) -> None:
     observer, host = asking.site.observer, asking.site.host.address4
     for lane in asking.lanes:
         asking.tell(f"the observer replays the knock of lane {lane.NAME}", None)
-        heard = len(asking.daemons.log(lane.UNITS[-1]))
-        lines = "".join(json.dumps(_plain(packet)) + "\n" for packet in asking.knocks[lane.NAME])
+        heard = len(asking.said(lane))
+        lines = "".join(json.dumps(asdict(packet)) + "\n" for packet in asking.knocks[lane.NAME])
         if not lines:
             raise Unavailable(f"the observer saw nothing of the knock of lane {lane.NAME}")
         command = [*asking.python, "-m", "knockdemo.observer", "replay", host, "--source", observer.address4]
@@ -294,11 +165,7 @@ def replayed(asking: Asking) -> None:
             scans = {who: pool.submit(asking.scan, actor, [lane.PORT]) for who, actor in people.items()}
             opens = {who: found.result()[lane.PORT].state == "open" for who, found in scans.items()}
         asking.note(lane, replay_opens=opens)
-        asking.why(lane, "replay_opens", lane.last_words(asking.daemons.log(lane.UNITS[-1])[heard:]))
-
-
-def _plain(packet: Passing) -> dict[str, Any]:
-    return {name: getattr(packet, name) for name in Passing.__dataclass_fields__}
+        asking.why(lane, "replay_opens", lane.last_words(asking.said(lane, heard)))
 
 
 def swept(asking: Asking) -> None:
@@ -310,7 +177,7 @@ def swept(asking: Asking) -> None:
     for order in ("ascending", "random"):
         asking.expect_shut()
         asking.tell(f"sweeping ports {low} to {high} in {order} order", None)
-        at = time.time()
+        at = wire_time()
         command = scan_command(
             host,
             f"{low}-{high}",
@@ -332,7 +199,9 @@ def swept(asking: Asking) -> None:
         knocks = len([packet for packet in asking.knocks[lane.NAME] if packet.protocol == "tcp"])
         if opens[lane.NAME]["ascending"]:
             rate = asking.sweep["ascending_per_s"]
-            asking.why(lane, "sweep_ascending", f"its ports ascend, and {rate} ports a second are fast enough")
+            asking.why(
+                lane, "sweep_ascending", f"its ports ascend, and nothing between them resets; {rate}/s"
+            )
             odds = "one time in six" if knocks == 3 else "now and then"
             asking.why(lane, "sweep_random", f"a matter of chance: its ports come in the right order {odds}")
 
@@ -342,13 +211,12 @@ def _rate(asking: Asking, at: float) -> int:
     low, high = _SWEEP
     mine = asking.site.sweeper.address4
 
-    def all_seen() -> list[Passing] | None:
+    def all_seen() -> list[float]:
         syns = [p for p in asking.wire.since(at) if p.source == mine and low <= p.port <= high]
-        return syns if len({p.port for p in syns}) == high - low + 1 else None
+        return [p.at for p in syns] if len({p.port for p in syns}) == high - low + 1 else []
 
-    syns = until(all_seen, 10, "the observer has seen the whole sweep")
-    times = [packet.at for packet in syns]
-    return round(len(syns) / (max(times) - min(times)))
+    times = until(all_seen, 10, "the observer has seen the whole sweep")
+    return round(len(times) / (max(times) - min(times)))
 
 
 def dated(asking: Asking) -> None:
@@ -362,19 +230,20 @@ def dated(asking: Asking) -> None:
         for cell, offset in (("stale_opens", -3600), ("future_opens", 3600), ("on_time_opens", 0)):
             asking.expect_shut()
             asking.tell(f"a knock at door {lane.NAME}, dated {offset:+d} s", None)
-            at, heard = time.time(), len(asking.daemons.log(lane.UNITS[-1]))
+            at, heard = wire_time(), len(asking.said(lane))
             lane.knock_dated(asking.sender(), host, offset)
             # fwknop's client can end well without having sent anything: believe the wire.
-            until(
-                lambda at=at, lane=lane: asking.wire.knock_of(client.address4, asking.doors, at),  # type: ignore[misc]
-                5,
-                "the observer has seen the knock",
-            )
+            _expect_seen(asking, at)
             asking.wait_open(client, host, lane.PORT, PATIENCE)
             asking.note(lane, **{cell: asking.scan(client, [lane.PORT])[lane.PORT].state == "open"})
             if not asking.notes[lane.NAME][cell]:
-                log = asking.daemons.log(lane.UNITS[-1])[heard:]
-                asking.why(lane, cell, lane.last_words(log) or "the daemon gave no reason")
+                reason = lane.last_words(asking.said(lane, heard))
+                asking.why(lane, cell, reason or "the daemon gave no reason")
+
+
+def _expect_seen(asking: Asking, at: float) -> None:
+    client = asking.site.client.address4
+    until(lambda: asking.wire.knock_of(client, asking.doors, at), 5, "the observer has seen the knock")
 
 
 def over_ipv6(asking: Asking) -> None:
@@ -386,7 +255,7 @@ def over_ipv6(asking: Asking) -> None:
         raise Unavailable(f"over IPv6 the control port is {seen[CONTROL_PORT].state}, not closed")
     for lane in asking.lanes:
         asking.tell(f"knocking at door {lane.NAME} over IPv6", None)
-        heard, reason = len(asking.daemons.log(lane.UNITS[-1])), None
+        heard, reason = len(asking.said(lane)), None
         try:
             lane.knock(asking.sender(ipv6=True), asking.site.host.address6, PATIENCE)
         except Unavailable as error:
@@ -394,7 +263,7 @@ def over_ipv6(asking: Asking) -> None:
         opens = asking.scan(asking.site.client, [lane.PORT], ipv6=True)[lane.PORT].state == "open"
         asking.note(lane, ipv6={"before": seen[lane.PORT].state, "knock_opens": opens})
         if not opens:
-            log = asking.daemons.log(lane.UNITS[-1])[heard:]
+            log = asking.said(lane, heard)
             asking.why(lane, "ipv6", reason or lane.last_words(log))
 
 

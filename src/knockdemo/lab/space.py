@@ -74,9 +74,10 @@ def enter(argv: Sequence[str], on_event: Callable[[Mapping[str, object]], None])
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PATH": PATH},
-        preexec_fn=die_with_us,
+        preexec_fn=die_with_us,  # noqa: PLW1509 - called from the main thread, before there are others
     )
-    assert process.stdout is not None and process.stderr is not None
+    if process.stdout is None or process.stderr is None:
+        raise AssertionError("both are pipes")
     started = False
     try:
         for line in process.stdout:
@@ -87,13 +88,13 @@ def enter(argv: Sequence[str], on_event: Callable[[Mapping[str, object]], None])
             on_event(event)
         complaint = process.stderr.read().strip()
         if process.wait():
-            raise _why_not(complaint, started)
+            raise _why_not(complaint, started=started)
         sys.stderr.write(complaint)
     finally:
         _end(process)
 
 
-def _why_not(complaint: str, started: bool) -> Unavailable:
+def _why_not(complaint: str, *, started: bool) -> Unavailable:
     last = complaint.splitlines()[-1] if complaint else "it ended without a word"
     if started or os.geteuid() == 0:
         return Unavailable(f"the lab broke off: {last}")

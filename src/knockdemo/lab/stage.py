@@ -13,14 +13,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import knockdemo
 from knockdemo import install
-from knockdemo.lab.hosts import PATH, build
+from knockdemo.client import probe
+from knockdemo.lab.asking import Asking, Wire
+from knockdemo.lab.hosts import PATH, Site, build
 from knockdemo.lab.processes import Daemons
-from knockdemo.lab.questions import CONTROL_PORT, QUESTIONS, Asking, Wire
+from knockdemo.lab.questions import CONTROL_PORT, QUESTIONS
 from knockdemo.lab.wait import until
 from knockdemo.lanes import Lane, choose
 from knockgate.errors import KnockgateError, Unavailable
@@ -65,13 +67,21 @@ def environment() -> dict[str, str]:
     }
 
 
-def prepare(lanes: Sequence[Lane], window: int, *, start: bool = True) -> Asking:
-    """The site with its daemons running, ready to be asked. ``start`` False leaves them to the caller."""
+def prepare(
+    lanes: Sequence[Lane], window: int, change: Callable[[dict[str, install.File]], None] | None = None
+) -> Asking:
+    """The site with its daemons running, ready to be asked.
+
+    ``change`` may alter the files that would be installed before they are laid down: whoever wants to
+    know whether a question can fail breaks a lane with it.
+    """
     own_run()
     emit("progress", text="building host, wire and client", left=None)
     variables = environment()
     site = build(variables)
     files = install.render(install.fresh_plan("eth0", window))
+    if change:
+        change(files)
     daemons = Daemons(site.host, files, STAGE / "root")
     wire = Wire(site.observer, PYTHON)
     asking = Asking(
@@ -85,17 +95,18 @@ def prepare(lanes: Sequence[Lane], window: int, *, start: bool = True) -> Asking
         lambda text, left: emit("progress", text=text, left=left),
     )
     for host in (site.host.address4, site.host.address6):
-        with site.client.inside():
-            # A path that answers: the control for every silence that is measured later.
-            from knockdemo.client import probe
-
-            until(lambda host=host: probe(host, CONTROL_PORT) == "closed", 10, f"{host} answers")  # type: ignore[misc]
-    if start:
-        for lane in lanes:
-            emit("progress", text=f"starting lane {lane.NAME}", left=None)
-            for unit in (*lane.UNITS, f"secret-service@{lane.PORT}.service"):
-                daemons.start(unit)
+        _expect_answer(site, host)
+    for lane in lanes:
+        emit("progress", text=f"starting lane {lane.NAME}", left=None)
+        for unit in (*lane.UNITS, f"secret-service@{lane.PORT}.service"):
+            daemons.start(unit)
     return asking
+
+
+def _expect_answer(site: Site, host: str) -> None:
+    """A path that answers is the control for every silence that is measured later."""
+    with site.client.inside():
+        until(lambda: probe(host, CONTROL_PORT) == "closed", 10, f"{host} answers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

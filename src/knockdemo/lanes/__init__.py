@@ -96,9 +96,7 @@ def sent(done: subprocess.CompletedProcess[str], program: str, also: int = 0) ->
         raise Unavailable(f"{program} sent nothing: {words[0] if words else f'status {done.returncode}'}")
 
 
-def knock_ports(
-    sender: Sender, host: str, knocks: Sequence[int], port: int, patience: float
-) -> float | None:
+def knock_ports(sender: Sender, host: str, knocks: Sequence[int], port: int, patience: float) -> float | None:
     """A sequence of TCP SYNs with our client, which then waits for ``port`` as ``Lane.knock`` says."""
     numbers = [str(number) for number in knocks]
     check = ["--check", str(port), "--timeout", f"{patience:g}", "--json"]

@@ -30,7 +30,9 @@ def knock_dated(sender: Sender, host: str, offset: int) -> None:
 
 def last_words(log: str) -> str | None:
     """The last line in which fwknopd says why a packet was not good enough."""
-    told = re.findall(r"^.*?((?:SPA (?:packet|data)|Replay detected|[Pp]acket .*(?:old|future)).*)$", log, re.M)
+    told = re.findall(
+        r"^.*?((?:SPA (?:packet|data)|Replay detected|[Pp]acket .*(?:old|future)).*)$", log, re.MULTILINE
+    )
     # Of a replay it goes on to tell both packets' addresses and ports.
     return str(told[-1]).split(", ")[0].strip() if told else None
 

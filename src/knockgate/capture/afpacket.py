@@ -33,9 +33,9 @@ from knockgate.errors import Unavailable
 from knockgate.wire.bpf import Instruction, assemble
 from knockgate.wire.frames import ETH_P_IP, ETH_P_IPV6
 
-__all__ = ["PacketCapture"]
+__all__ = ["ETH_P_ALL", "PacketCapture", "deaf_socket", "hear"]
 
-_ETH_P_ALL = 0x0003
+ETH_P_ALL = 0x0003
 _SO_ATTACH_FILTER, _SO_LOCK_FILTER, _SO_RCVBUFFORCE = 26, 44, 33
 _SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
 
@@ -60,19 +60,17 @@ class PacketCapture:
         """
         self.listening = True
         self._interface = interface
-        self._index = 0
         self._buffer = memoryview(bytearray(65536))
         self._received = self._dropped = 0
         self._ready: deque[socket.socket] = deque()
         self._poll = select.poll()
         self._sockets: dict[int, socket.socket] = {}
         try:
-            if interface:
-                self._index = _index_of(interface)
-            for protocol in (_ETH_P_ALL,) if interface else (ETH_P_IP, ETH_P_IPV6):
-                sock = _deaf_socket(program, receive_buffer)
+            index = _index_of(interface) if interface else 0
+            for protocol in (ETH_P_ALL,) if interface else (ETH_P_IP, ETH_P_IPV6):
+                sock = deaf_socket(program, receive_buffer)
                 self._sockets[sock.fileno()] = sock
-                _bind(sock, protocol, self._index)
+                hear(sock, protocol, index)
                 self._poll.register(sock, select.POLLIN)
         except BaseException as error:
             self.close()
@@ -94,7 +92,7 @@ class PacketCapture:
                 except OSError as error:
                     if error.errno not in (errno.ENETDOWN, errno.ENODEV, errno.ENXIO):
                         raise
-                    self.listening = False
+                    self._look_for_interface()
                 else:
                     # The sockets take turns: a flood over IPv4 must not make us deaf for IPv6.
                     self._ready.rotate()
@@ -103,12 +101,13 @@ class PacketCapture:
                 self._look_for_interface()
             if self.listening != was_listening:
                 return None
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left <= 0:
-                return None
+            left = None if until is None else max(0.0, until - time.monotonic())
+            wait = left
             if not self.listening:
-                left = _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN)
-            ready = self._poll.poll(None if left is None else left * 1000)
+                wait = _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN)
+            ready = self._poll.poll(None if wait is None else wait * 1000)
+            if not ready and left == 0:
+                return None
             self._ready.extend(self._sockets[descriptor] for descriptor, _ in ready)
 
     def drops(self) -> tuple[int, int]:
@@ -136,28 +135,36 @@ class PacketCapture:
         self.close()
 
     def _look_for_interface(self) -> None:
-        """The kernel takes the socket back in when its interface comes up; a new one needs a new bind."""
+        """The kernel takes the socket back in when its interface comes up; a new one needs a new bind.
+
+        A new interface may have the old one's index, so there is a bind each time; where nothing is new
+        the kernel takes it for nothing.
+        """
+        self.listening = False
         with contextlib.suppress(OSError, Unavailable):
             index = _index_of(self._interface)
-            if index != self._index:
-                for sock in self._sockets.values():
-                    _bind(sock, _ETH_P_ALL, index)
-                self._index = index
+            for sock in self._sockets.values():
+                hear(sock, ETH_P_ALL, index)
             self.listening = _is_up(self._interface)
 
 
-def _deaf_socket(program: Sequence[Instruction], receive_buffer: int) -> socket.socket:
-    """A packet socket that hears nothing yet and will hear only what ``program`` lets through."""
+def deaf_socket(
+    program: Sequence[Instruction], receive_buffer: int, *, ignore_outgoing: bool = True
+) -> socket.socket:
+    """A packet socket that hears nothing yet and will hear only what ``program`` lets through.
+
+    Non-blocking. ``receive_buffer`` in bytes is a wish: without CAP_NET_ADMIN the system's limit stands.
+    """
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
     try:
-        sock.setblocking(False)
+        sock.settimeout(0)
         text = assemble(program)
         array = ctypes.create_string_buffer(text, len(text))
         pointer = struct.pack("HP", len(program), ctypes.addressof(array))
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
         sock.setsockopt(socket.SOL_SOCKET, _SO_LOCK_FILTER, 1)
         with contextlib.suppress(OSError):  # before Linux 4.20 the filter alone keeps them out
-            sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+            sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, int(ignore_outgoing))
         try:
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer)
         except PermissionError:
@@ -168,8 +175,11 @@ def _deaf_socket(program: Sequence[Instruction], receive_buffer: int) -> socket.
     return sock
 
 
-def _bind(sock: socket.socket, protocol: int, index: int) -> None:
-    """bind(2) to a struct sockaddr_ll; index 0 is every interface, for which Python has no spelling."""
+def hear(sock: socket.socket, protocol: int, index: int) -> None:
+    """Let a deaf socket hear an EtherType on the interface of that index, 0 being all of them; OSError.
+
+    By way of bind(2) itself, since Python has no spelling for all interfaces.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     address = struct.pack("=HHiHBB8x", socket.AF_PACKET, socket.htons(protocol), index, 0, 0, 0)
     if libc.bind(sock.fileno(), address, len(address)):
@@ -180,7 +190,7 @@ def _bind(sock: socket.socket, protocol: int, index: int) -> None:
 def _index_of(interface: str) -> int:
     try:
         return socket.if_nametoindex(interface)
-    except OSError:
+    except (OSError, ValueError):  # a name may hold a zero byte
         names = ", ".join(name for _, name in socket.if_nameindex())
         raise Unavailable(f"no interface {interface}", hint=f"there are: {names}") from None
 

@@ -125,7 +125,7 @@ class KnockTracker:
         begun = False
         for before, then in moves:
             beginning = now if before == _NOTHING else progress.prefixes.get(before)
-            if beginning is None or now - beginning >= self._within[then]:
+            if beginning is None or now >= beginning + self._within[then]:
                 continue
             after[then] = max(beginning, after.get(then, beginning))
             begun = begun or before == _NOTHING
@@ -150,6 +150,6 @@ class KnockTracker:
     def _expire(self, now: float) -> None:
         while self._sources:
             source, progress = next(iter(self._sources.items()))
-            if now - progress.begun < self._longest:
+            if now < progress.begun + self._longest:  # as next_wakeup() reckons, to the last bit
                 return
             del self._sources[source]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from knockgate.wire.frames import ETH_P_IP, ETH_P_IPV6
 
-__all__ = ["ACCEPT", "Ancillary", "Instruction", "assemble", "evaluate", "openings"]
+__all__ = ["ACCEPT", "Ancillary", "Instruction", "assemble", "evaluate", "openings", "passings"]
 
 #: What an accepting program returns: the number of bytes to keep, which is all of them.
 ACCEPT = 0x40000
@@ -33,7 +33,7 @@ _AD_PROTOCOL, _AD_PKTTYPE, _AD_IFINDEX, _AD_VLAN_TAG = _AD + 0, _AD + 4, _AD + 8
 
 _PACKET_HOST = 0
 _LOOPBACK_IFINDEX = 1  # of every network namespace (LOOPBACK_IFINDEX in the kernel's net/loopback.h)
-_OPENING_MASK, _OPENING = 0x17, 0x02  # of FIN, SYN, RST, ACK only SYN
+_EXTENSIONS = (0, 43, 44, 60, 135, 139, 140)  # the kinds of IPv6 extension header that frames walks
 
 
 class Instruction(NamedTuple):
@@ -65,6 +65,17 @@ def openings(*, udp: bool, loopback: bool) -> tuple[Instruction, ...]:
     asm.load(_W, _AD_VLAN_TAG)
     asm.branch(_JSET, 0x0FFF, "drop", "untagged")
     asm.label("untagged")
+    # Of FIN, SYN, RST and ACK only SYN.
+    return _transports(asm, udp=udp, mask=0x17, flags=0x02)
+
+
+def passings() -> tuple[Instruction, ...]:
+    """Hear what an onlooker can learn doors from: UDP, and each TCP SYN, alone or with ACK, any way."""
+    return _transports(_Assembler(), udp=True, mask=0x06, flags=0x02)
+
+
+def _transports(asm: _Assembler, *, udp: bool, mask: int, flags: int) -> tuple[Instruction, ...]:
+    """Accept TCP whose flags under ``mask`` are ``flags``, UDP if wanted, and end the program."""
     asm.load(_W, _AD_PROTOCOL)
     asm.branch(_JEQ, ETH_P_IP, "ipv4", "not-ipv4")
     asm.label("not-ipv4")
@@ -81,8 +92,8 @@ def openings(*, udp: bool, loopback: bool) -> tuple[Instruction, ...]:
     asm.label("tcp4")
     asm.emit(_LDX | _B | _MSH, 0)  # x = length of the IPv4 header
     asm.emit(_LD | _B | _IND, 13)
-    asm.emit(_ALU | _AND, _OPENING_MASK)
-    asm.branch(_JEQ, _OPENING, "accept", "drop")
+    asm.emit(_ALU | _AND, mask)
+    asm.branch(_JEQ, flags, "accept", "drop")
 
     asm.label("ipv6")
     asm.load(_B, 6)
@@ -91,15 +102,14 @@ def openings(*, udp: bool, loopback: bool) -> tuple[Instruction, ...]:
     if udp:
         asm.branch(_JEQ, 17, "accept", "not-udp6")
         asm.label("not-udp6")
-    extensions = (0, 43, 44, 60, 135, 139, 140)  # the kinds that frames walks
-    for number, kind in enumerate(extensions):
-        last = number == len(extensions) - 1
-        asm.branch(_JEQ, kind, "accept", "drop" if last else f"not-{kind}")
+    for kind in _EXTENSIONS:
+        asm.branch(_JEQ, kind, "accept", f"not-{kind}")
         asm.label(f"not-{kind}")
+    asm.emit(_RET, 0)
     asm.label("tcp6")
     asm.load(_B, 53)
-    asm.emit(_ALU | _AND, _OPENING_MASK)
-    asm.branch(_JEQ, _OPENING, "accept", "drop")
+    asm.emit(_ALU | _AND, mask)
+    asm.branch(_JEQ, flags, "accept", "drop")
 
     asm.label("accept")
     asm.emit(_RET, ACCEPT)

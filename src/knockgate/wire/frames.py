@@ -107,9 +107,7 @@ def _transport(
         header = (packet[offset + 12] >> 4) * 4
         if header < 20 or offset + header > end:
             raise Refused(Reason.BAD_HEADER)
-        return Observation(
-            source, destination, _TCP, source_port, port, packet[offset + 13], offset + header
-        )
+        return Observation(source, destination, _TCP, source_port, port, packet[offset + 13], offset + header)
     if protocol == _UDP:
         if offset + 8 > end:
             raise Refused(Reason.BAD_HEADER)
