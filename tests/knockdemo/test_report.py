@@ -1,0 +1,137 @@
+"""Reports: nothing has a default, null needs a reason, and ``ok`` is about the tour's promises alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from knockdemo.report import LaneReport, Report, rows, to_json, trade_offs
+from knockdemo.show import show_report
+from knockgate.errors import Unavailable
+
+
+def measured(**other: object) -> dict[str, Any]:
+    return {
+        "lane": "A",
+        "mechanism": "ours",
+        "firewall": "nftables",
+        "port": 6500,
+        "scans": {"before": "filtered", "knocked": "open", "expired": "filtered"},
+        "control": "closed",
+        "bystander": "filtered",
+        "banner": "You knocked. Welcome to the secret service on port 6500.",
+        "version_learns": {"before": False, "knocked": True},
+        "knock_to_open_ms": 5.1,
+        "open_for_s": 15.0,
+        "replay_opens": {"observer": True, "client": False},
+        "sweep_opens": {"ascending": False, "random": False},
+        "stale_opens": None,
+        "on_time_opens": None,
+        "future_opens": None,
+        "ipv6": {"before": "filtered", "knock_opens": True},
+        "closes_without_daemon": True,
+        "wire": ["tcp/7000"],
+        "why": dict.fromkeys(("stale_opens", "on_time_opens", "future_opens"), "a sequence carries no time"),
+        **other,
+    }
+
+
+def report(**other: object) -> Report:
+    return Report(
+        15,
+        {"ports": 2001, "ascending_per_s": 12000, "random_per_s": 9000},
+        [LaneReport.of(measured(**other))],
+    )
+
+
+def test_lane_that_keeps_its_promises_is_ok() -> None:
+    assert report().ok
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"scans": {"before": "open", "knocked": "open", "expired": "filtered"}},
+        {"scans": {"before": "closed", "knocked": "open", "expired": "filtered"}},
+        {"scans": {"before": "filtered", "knocked": "filtered", "expired": "filtered"}},
+        {"scans": {"before": "filtered", "knocked": "open", "expired": "open"}},
+        {"scans": {"before": "filtered", "knocked": "open"}},
+        {"control": "filtered"},
+        {"bystander": "open"},
+        {"banner": "SSH-2.0-OpenSSH_9.2"},
+        {"banner": "You knocked. Welcome to the secret service on port 6501."},
+    ],
+)
+def test_broken_promise_is_not_ok(other: dict[str, Any]) -> None:
+    assert not report(**other).ok
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"replay_opens": {"observer": False, "client": True}},
+        {"sweep_opens": {"ascending": True, "random": True}},
+        {"ipv6": {"before": "open", "knock_opens": False}},
+        {"closes_without_daemon": False},
+        {"stale_opens": True, "future_opens": True, "on_time_opens": True},
+    ],
+)
+def test_what_a_mechanism_is_like_is_reported_and_not_judged(other: dict[str, Any]) -> None:
+    assert report(**other).ok
+
+
+@pytest.mark.parametrize("cell", sorted(measured().keys() - {"lane"}))
+def test_cell_that_nobody_measured_is_an_error(cell: str) -> None:
+    cells = measured()
+    del cells[cell]
+    with pytest.raises(Unavailable, match=f"not measured: {cell}"):
+        LaneReport.of(cells)
+
+
+def test_null_without_a_reason_is_an_error() -> None:
+    with pytest.raises(Unavailable, match="open_for_s is empty"):
+        LaneReport.of(measured(open_for_s=None))
+    assert LaneReport.of(
+        measured(open_for_s=None, why={**measured()["why"], "open_for_s": "it never opened"})
+    )
+
+
+def test_json_has_the_documented_shape() -> None:
+    whole = json.loads(to_json(report()))
+    assert {name: whole[name] for name in ("format", "window_s", "ok")} == {
+        "format": 1,
+        "window_s": 15,
+        "ok": True,
+    }
+    assert whole["lanes"][0] == measured()
+
+
+def test_reason_stands_below_its_cell() -> None:
+    below = {question: cells[0] for question, cells in rows(report())}
+    assert below["knock dated an hour ago"] == ("-", "a sequence carries no time")
+    assert below["scan before"] == ("filtered", "")
+    refused = report(stale_opens=False, why={**measured()["why"], "stale_opens": "too old"})
+    assert dict(rows(refused))["knock dated an hour ago"] == [("stays shut", "too old")]
+
+
+def test_trade_offs_follow_the_cells() -> None:
+    (line,) = trade_offs(report())
+    assert "a replay opens it" in line and "closes without its daemon" in line and "works over IPv6" in line
+    (line,) = trade_offs(
+        report(
+            closes_without_daemon=False, replay_opens={"observer": False, "client": False}, knock_to_open_ms=7
+        )
+    )
+    assert (
+        "a replay does not open it" in line and "stays open when its daemon dies" in line and "7 ms" in line
+    )
+
+
+def test_table_shows_every_question_once(capsys: pytest.CaptureFixture[str]) -> None:
+    show_report(report())
+    out = capsys.readouterr().out
+    assert "A: ours" in out and "nftables, tcp/6500" in out
+    for question in ("observer replays the knock", "daemon killed while open", "sweep 7000-9000, ascending"):
+        assert out.count(question) == 1
