@@ -14,7 +14,7 @@ from typing import Any
 
 from knockgate.errors import Unavailable
 
-__all__ = ["FORMAT", "LaneReport", "Report", "rows", "to_json", "trade_offs"]
+__all__ = ["FORMAT", "LaneReport", "Report", "rows", "sweep_line", "to_json", "trade_offs"]
 
 FORMAT = 1
 BANNER = "You knocked. Welcome to the secret service on port %d."
@@ -110,7 +110,7 @@ def _replay(lane: LaneReport) -> str:
 #: Question, how a lane's cell reads, and the ``why`` entries that belong below it.
 _QUESTIONS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("scan before", lambda r: r.scans["before"], ("before",)),
-    ("  a port with no rule (control)", lambda r: r.control, ()),
+    ("  unguarded port (control)", lambda r: r.control, ()),
     ("  -sV learns", lambda r: "something" if r.version_learns["before"] else "nothing", ()),
     ("scan after the knock", lambda r: r.scans["knocked"], ("knocked",)),
     ("  -sV learns", lambda r: "the banner" if r.version_learns["knocked"] else "nothing", ()),
@@ -118,11 +118,11 @@ _QUESTIONS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("  last knock to open", lambda r: _number(r.knock_to_open_ms, "ms"), ("knock_to_open_ms",)),
     ("stays open for", lambda r: _number(r.open_for_s, "s"), ("open_for_s",)),
     ("scan after the window", lambda r: r.scans["expired"], ()),
-    ("observer replays the knock", _replay, ("replay_opens",)),
-    ("sweep 7000-9000, ascending", lambda r: _yes(r.sweep_opens["ascending"]), ("sweep_ascending",)),
-    ("sweep 7000-9000, random", lambda r: _yes(r.sweep_opens["random"]), ("sweep_random",)),
+    ("observer replays it", _replay, ("replay_opens",)),
+    ("sweep in ascending order", lambda r: _yes(r.sweep_opens["ascending"]), ("sweep_ascending",)),
+    ("sweep in random order", lambda r: _yes(r.sweep_opens["random"]), ("sweep_random",)),
     ("knock dated an hour ago", lambda r: _yes(r.stale_opens), ("stale_opens",)),
-    ("knock dated now (control)", lambda r: _yes(r.on_time_opens), ("on_time_opens",)),
+    ("knock dated now (control)", lambda r: _yes(r.on_time_opens), ()),
     ("knock dated an hour ahead", lambda r: _yes(r.future_opens), ("future_opens",)),
     ("IPv6: scan before", lambda r: r.ipv6["before"], ()),
     ("IPv6: the knock", lambda r: _yes(r.ipv6["knock_opens"]), ("ipv6",)),
@@ -138,6 +138,14 @@ def _number(value: float | None, unit: str) -> str:
     return "-" if value is None else f"{value:g} {unit}"
 
 
+def sweep_line(report: Report) -> str:
+    """How fast the sweeper went, in one line."""
+    speeds = ", ".join(
+        f"{report.sweep[f'{order}_per_s']} a second {order}" for order in ("ascending", "random")
+    )
+    return f"The sweeps went over ports 7000 to 9000, {speeds}."
+
+
 def rows(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
     """(question, for each lane its cell and the line below it), in the order of the tour."""
     return [
@@ -147,7 +155,10 @@ def rows(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _below(lane: LaneReport, reasons: Sequence[str]) -> str:
-    return "; ".join(lane.why[reason] for reason in reasons if reason in lane.why)
+    told = [lane.why[reason] for reason in reasons if reason in lane.why]
+    if reasons == ("future_opens",) and lane.why.get("stale_opens") in told:
+        return ""  # said two rows above
+    return "; ".join(told)
 
 
 def trade_offs(report: Report) -> list[str]:
@@ -165,8 +176,10 @@ def trade_offs(report: Report) -> list[str]:
         if lane.stale_opens is not None:
             strict = not lane.stale_opens and not lane.future_opens
             (good if strict else bad).append(
-                "a wrong clock is refused" if strict else "dates are not looked at"
+                "old packets are refused" if strict else "dates are not looked at"
             )
+            if strict:
+                bad.append("so are yours when a clock is wrong")
         works6 = bool(lane.ipv6["knock_opens"])
         (good if works6 else bad).append("works over IPv6" if works6 else "IPv4 only")
         closes = bool(lane.closes_without_daemon)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from knockdemo.report import Report, rows, trade_offs
+from knockdemo.report import Report, rows, sweep_line, trade_offs
 from knockgate.errors import ConfigError, Unavailable
 
 try:
@@ -19,7 +19,7 @@ try:
     from rich.text import Text
 except ModuleNotFoundError:
     raise Unavailable(
-        "the library rich is not installed", hint="pip install 'knockgate[lab]', or apt install python3-rich"
+        "the library rich is not installed", hint="apt install python3-rich, or `make demo`, which brings it"
     ) from None
 
 __all__ = ["Progress", "open_output", "show_report"]
@@ -76,9 +76,17 @@ def show_report(report: Report) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)
+    with console.capture() as captured:
+        _print(console, report)
+    # rich fills every line up to the width, which a file or a mail does not need.
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
+def _print(console: Console, report: Report) -> None:
     title = f"A knock opens a door for {report.window_s} s"
     table = Table(title=title, title_justify="left", pad_edge=False, box=SIMPLE_HEAD)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for lane in report.lanes:
         table.add_column(f"{lane.lane}: {lane.mechanism}\n{lane.firewall}, tcp/{lane.port}", ratio=1)
     for question, cells in rows(report):
@@ -87,7 +95,10 @@ def show_report(report: Report) -> None:
     console.print("What the observer read off the wire:")
     for lane in report.lanes:
         console.print(Padding(f"{lane.lane}: {'; '.join(lane.wire)}", (0, 0, 0, 2)))
-    console.print("nmap's SERVICE column is left out: it looks the port number up in a table.\n")
+    console.print(sweep_line(report))
+    console.print(
+        "nmap's SERVICE column is left out: it looks the port number up in a table, wrongly here.\n"
+    )
     console.print("What you trade:")
     for line in trade_offs(report):
         console.print(Padding(line, (0, 0, 0, 2)))

@@ -93,9 +93,7 @@ def test_cell_that_nobody_measured_is_an_error(cell: str) -> None:
 def test_null_without_a_reason_is_an_error() -> None:
     with pytest.raises(Unavailable, match="open_for_s is empty"):
         LaneReport.of(measured(open_for_s=None))
-    LaneReport.of(
-        measured(open_for_s=None, why={**measured()["why"], "open_for_s": "it never opened"})
-    )
+    LaneReport.of(measured(open_for_s=None, why={**measured()["why"], "open_for_s": "it never opened"}))
 
 
 def test_json_has_the_documented_shape() -> None:
@@ -133,5 +131,5 @@ def test_table_shows_every_question_once(capsys: pytest.CaptureFixture[str]) -> 
     show_report(report())
     out = capsys.readouterr().out
     assert "A: ours" in out and "nftables, tcp/6500" in out
-    for question in ("observer replays the knock", "daemon killed while open", "sweep 7000-9000, ascending"):
+    for question in ("observer replays it", "daemon killed while open", "sweep in ascending order"):
         assert out.count(question) == 1

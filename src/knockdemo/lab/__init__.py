@@ -6,6 +6,7 @@
     stage      what runs inside: builds, asks, reports as JSON lines
     hosts      host, client and the wire between them
     processes  starts what the units start, with the same commands
+    asking     what the questions ask with: everybody's eyes, the wire, the notes
     questions  the eight questions, in the order of the tour
     wait       waiting on conditions
     front      the command: starts the stage, shows its progress, prints its report

@@ -7,6 +7,7 @@ could not be measured raises Unavailable; "no" is an answer only after ``PATIENC
 from __future__ import annotations
 
 import json
+import math
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -198,12 +199,11 @@ def swept(asking: Asking) -> None:
         asking.note(lane, sweep_opens=opens[lane.NAME])
         knocks = len([packet for packet in asking.knocks[lane.NAME] if packet.protocol == "tcp"])
         if opens[lane.NAME]["ascending"]:
-            rate = asking.sweep["ascending_per_s"]
             asking.why(
-                lane, "sweep_ascending", f"its ports ascend, and nothing between them resets; {rate}/s"
+                lane, "sweep_ascending", "its ports ascend, and the ports between them do not reset it"
             )
-            odds = "one time in six" if knocks == 3 else "now and then"
-            asking.why(lane, "sweep_random", f"a matter of chance: its ports come in the right order {odds}")
+            odds = f", {knocks} ports come in the right order one time in {math.factorial(knocks)}"
+            asking.why(lane, "sweep_random", f"by chance{odds}")
 
 
 def _rate(asking: Asking, at: float) -> int:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 def until(condition: Callable[[], T], seconds: float, what: str, *, every: float = 0.01) -> T:
     """Ask ``condition`` every ``every`` seconds until it says something true, and return that.
 
-    Raises Unavailable("… after N s: {what}") when ``seconds`` are over.
+    Raises Unavailable("not so after N s: {what}") when ``seconds`` are over.
     """
     end = time.monotonic() + seconds
     while True:

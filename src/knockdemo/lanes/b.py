@@ -14,7 +14,7 @@ UNITS = ("demo-firewall-base.service", "knockd.service")
 WHY: Mapping[str, str] = {
     "stale_opens": "a sequence carries no time",
     "future_opens": "a sequence carries no time",
-    "closes_without_daemon": "killed with its children, as systemd does; a child left alive would close it",
+    "closes_without_daemon": "the child that would close it was killed too, as systemd does",
 }
 KNOCKS = (7100, 7200, 7300)
 

@@ -12,7 +12,10 @@ MECHANISM = "fwknop, 1 SPA packet"
 FIREWALL = "iptables"
 PORT = 6502
 UNITS = ("demo-firewall-base.service", "fwknopd.service")
-WHY: Mapping[str, str] = {}
+WHY: Mapping[str, str] = {
+    "open_for_s": "it counts in whole seconds of the clock",
+    "closes_without_daemon": "its rule stays until its next start",
+}
 SPA_PORT = 62201
 
 
