@@ -245,7 +245,8 @@ def _report(
         f"  {CLIENT_PROGRAM}\n  {CLIENT_KEYS}\n\nand there:\n"
         f"  python3 knock-client.py {host}\n"
         f"  python3 knock-client.py {host} 7100 7200 7300\n"
-        f"  fwknop --rc-file client.fwknoprc -n knockdemo -a ITS-OWN-ADDRESS -D {host}\n"
+        f"  fwknop --rc-file client.fwknoprc -n knockdemo --no-save-args -a ITS-OWN-ADDRESS -D {host}\n"
+        f"\nor, with both packages there as well, all of it at once: python3 -m knockdemo tour {host}\n"
         f"\nall of it goes away with: python3 -m knockdemo uninstall"
     )
 
@@ -283,8 +284,17 @@ def _tell_kept(changes: list[Change]) -> None:
 
 def _list(changes: list[Change], prefix: str) -> None:
     words = {"edited": "replace, keeping the edited version of,"}
+    in_packages: dict[str, int] = {}
     for change in changes:
-        print(f"{prefix}{words.get(change.action, change.action)} {change.path}")
+        line = f"{prefix}{words.get(change.action, change.action)} "
+        if change.path.startswith(f"{PACKAGES}/") and not change.kept:
+            package = change.path.removeprefix(f"{PACKAGES}/").partition("/")[0]
+            where = f"{line}{PACKAGES}/{package}"
+            in_packages[where] = in_packages.get(where, 0) + 1
+        else:
+            print(f"{line}{change.path}")
+    for where, number in in_packages.items():
+        print(f"{where} ({_files_text(number)})")
 
 
 def _files_text(number: int) -> str:

@@ -149,7 +149,7 @@ class Ledger:
         files: Mapping[str, File],
         old: Manifest | None,
         facts: Mapping[str, Any],
-        steps: Sequence[tuple[Callable[[], None], Callable[[], None]]] = (),
+        steps: Sequence[tuple[Callable[[], None], Callable[[], object]]] = (),
     ) -> list[Change]:
         """Make the tree hold ``files``, recording it first; if anything fails, nothing has happened.
 
@@ -160,7 +160,7 @@ class Ledger:
         """
         changes = self.changes(files, old)
         manifest = self._intend(files, old, facts, changes)
-        undo: list[Callable[[], None]] = []
+        undo: list[Callable[[], object]] = []
         try:
             self._make_directories([*_parents(STATE), STATE], undo)
             self.at(STATE).chmod(0o700)
@@ -207,7 +207,7 @@ class Ledger:
         mode, owner = stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)
         return Saved(name, _digest(here), mode, *owner, status.st_mtime_ns, link)
 
-    def _make_directories(self, paths: list[str], undo: list[Callable[[], None]]) -> None:
+    def _make_directories(self, paths: list[str], undo: list[Callable[[], object]]) -> None:
         for path in paths:
             here = self.at(path)
             if not here.is_dir():
@@ -215,13 +215,13 @@ class Ledger:
                 here.chmod(0o755)  # whatever the umask
                 undo.append(here.rmdir)
 
-    def _keep_manifest(self, manifest: Manifest, undo: list[Callable[[], None]]) -> None:
+    def _keep_manifest(self, manifest: Manifest, undo: list[Callable[[], object]]) -> None:
         path = self.at(f"{STATE}/manifest.json")
         undo.append(_rewriter(path))
         _write(path, File(0o600, manifest.to_json().encode()))
 
     def _apply(
-        self, change: Change, files: Mapping[str, File], manifest: Manifest, undo: list[Callable[[], None]]
+        self, change: Change, files: Mapping[str, File], manifest: Manifest, undo: list[Callable[[], object]]
     ) -> Change:
         here = self.at(change.path)
         if change.action == "remove":
@@ -246,7 +246,7 @@ class Ledger:
         _write(here, files[change.path])
         return change
 
-    def _roll_back(self, undo: list[Callable[[], None]], error: BaseException) -> None:
+    def _roll_back(self, undo: list[Callable[[], object]], error: BaseException) -> None:
         failures = []
         for step in reversed(undo):
             try:

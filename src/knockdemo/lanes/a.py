@@ -8,7 +8,7 @@ from knockdemo.config import Config
 from knockdemo.lanes import Sender, knock_ports
 
 NAME = "A"
-MECHANISM = "our daemon, 3 TCP SYNs"
+MECHANISM = "our daemon, 3 SYNs"
 FIREWALL = "nftables"
 PORT = Config().service_port
 UNITS = ("knock-demo.service",)

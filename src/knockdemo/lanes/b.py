@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from knockdemo.lanes import Sender, knock_ports
 
 NAME = "B"
-MECHANISM = "knockd, 3 TCP SYNs"
+MECHANISM = "knockd, 3 SYNs"
 FIREWALL = "iptables"
 PORT = 6501
 UNITS = ("demo-firewall-base.service", "knockd.service")

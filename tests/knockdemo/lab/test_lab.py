@@ -89,7 +89,7 @@ class Left:
         ours = {os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "mnt", "pid", "user")}
         theirs = self.namespaces - ours
         # A dead process keeps its namespaces until somebody asks how it died.
-        wait_for(lambda: reap() or not theirs & namespaces_in_use(), "the lab's namespaces are gone")
+        wait_for(lambda: reap() and not theirs & namespaces_in_use(), "the lab's namespaces are gone")
         wait_for(lambda: self.state() == self.before, f"{self.state()} is {self.before} again")
 
     def state(self) -> dict[str, object]:
@@ -109,12 +109,13 @@ def rules_of(command: list[str]) -> list[str]:
     return [line for line in done.stdout.splitlines() if not line.startswith("#")]
 
 
-def reap() -> None:
+def reap() -> bool:
     """Take the status of adopted children; those that subprocess waits for are not ours to take."""
     for pid in descendants(os.getpid(), deep=False):
         stat = Path(f"/proc/{pid}/stat").read_text() if Path(f"/proc/{pid}").exists() else ""
         if ") Z " in stat and pid not in STARTED:
             os.waitpid(pid, 0)
+    return True
 
 
 STARTED: set[int] = set()
