@@ -178,11 +178,11 @@ disable_newcomers() {
             case $file in
             */systemd/system/*.service | */systemd/system/*.socket | */systemd/system/*.timer | */systemd/system/*.path)
                 grep -q "/${name//./\\.}\$" <<<"$fresh" || continue
-                disable_unit "$name"
+                disable_unit "$name" || continue
                 ;;
             /etc/init.d/*)
                 grep -q "/rc[2345S]\.d/S[0-9][0-9]${name//./\\.}\$" <<<"$fresh" || continue
-                update-rc.d "$name" disable >/dev/null 2>&1 || say "could not disable $file"
+                update-rc.d "$name" disable >/dev/null 2>&1 || { say "could not disable $file"; continue; }
                 name=$name.service
                 ;;
             *) continue ;;
@@ -195,8 +195,11 @@ disable_newcomers() {
 
 disable_unit() {
     # systemctl needs no running systemd for this; where it is missing, Debian's own tool made the links.
-    systemctl disable "$1" >/dev/null 2>&1 || deb-systemd-helper disable "$1" >/dev/null 2>&1 ||
-        say "could not disable $1"
+    # That one works only for a package's script, and tells by this variable.
+    systemctl disable "$1" >/dev/null 2>&1 ||
+        DPKG_MAINTSCRIPT_PACKAGE=knockgate deb-systemd-helper disable "$1" >/dev/null 2>&1 && return
+    say "could not disable $1"
+    return 1
 }
 
 # --- .venv ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import knockgate
 from knockdemo import install, terminal
+from knockgate.errors import Unavailable
 
 PROGRAM = "knockdemo"
 
@@ -30,6 +31,15 @@ def _tour(args: argparse.Namespace) -> int:
     from knockdemo import tour  # noqa: PLC0415 - as above
 
     return tour.command(args)
+
+
+def _completion(args: argparse.Namespace) -> int:
+    try:
+        import shtab  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise Unavailable("the library shtab is not installed", hint="pip install shtab") from None
+    print(shtab.complete(parser(), shell=args.shell))
+    return 0
 
 
 def _window(text: str) -> int:
@@ -109,6 +119,13 @@ def parser() -> argparse.ArgumentParser:
     four = verbs.add_parser("uninstall", help="take all of it away again, rules and tables included")
     install.add_uninstall_arguments(four)
     four.set_defaults(act=install.uninstall)
+    five = verbs.add_parser(
+        "completion",
+        help="print a completion script for a shell",
+        description='Print a completion script. For bash: eval "$(knockdemo completion bash)"',
+    )
+    five.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    five.set_defaults(act=_completion)
     return top
 
 

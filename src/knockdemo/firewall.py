@@ -44,7 +44,19 @@ table inet {config.nft_table} {{
 
 
 def load(config: Config) -> None:
-    """Put the fresh table in force; whoever was in the old one's sets is shut out."""
+    """Put the fresh table in force; whoever was in the old one's sets is shut out.
+
+    Raises Unavailable when a table of that name is there which is not ours: replacing it would take
+    somebody else's firewall away.
+    """
+    tables = _nft("list tables inet\n").split()
+    if config.nft_table in tables:
+        theirs = _nft(f"list table inet {config.nft_table}\n")
+        if f"set {config.nft_set} {{" not in theirs:
+            raise Unavailable(
+                f"the table inet {config.nft_table} is there already, and is not ours",
+                hint="set nft_table to another name, or remove that table if nobody needs it",
+            )
     _nft(base_ruleset(config))
 
 
@@ -65,7 +77,8 @@ def remove(config: Config) -> None:
     _nft(f"add table inet {config.nft_table}\ndelete table inet {config.nft_table}\n")
 
 
-def _nft(text: str) -> None:
+def _nft(text: str) -> str:
+    """Run commands in one transaction; returns what nft prints, raises Unavailable with its words."""
     try:
         done = subprocess.run(
             ["nft", "-f", "-"], input=text, capture_output=True, text=True, timeout=10, check=False
@@ -80,3 +93,4 @@ def _nft(text: str) -> None:
         message = next(iter(done.stderr.strip().splitlines()), f"exit status {done.returncode}")
         hint = "run it as root" if "not permitted" in message else None
         raise Unavailable(f"nft refused the rules: {message}", hint=hint)
+    return done.stdout

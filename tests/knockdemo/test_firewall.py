@@ -63,6 +63,19 @@ def test_touches_no_other_table() -> None:
 
 
 @isolated
+def test_a_table_that_is_not_ours_is_left_alone() -> None:
+    """A name that somebody else's table has is refused, and a name that is free is not (control)."""
+    run("nft", "add table inet filter; add chain inet filter c { type filter hook input priority 0; }")
+    before = ruleset()
+    with pytest.raises(Unavailable, match="table inet filter is there already") as caught:
+        firewall.load(dataclasses.replace(CONFIG, nft_table="filter"))
+    assert "another name" in str(caught.value.hint)
+    assert ruleset() == before
+    firewall.load(dataclasses.replace(CONFIG, nft_table="filter2"))
+    assert "table inet filter2" in ruleset()
+
+
+@isolated
 def test_loading_shuts_everybody_out() -> None:
     """A fresh table has empty sets, whoever was in the old one's."""
     firewall.load(CONFIG)

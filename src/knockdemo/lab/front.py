@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from typing import Any
 
+from knockdemo.lab.hosts import PYTHON
 from knockdemo.lab.space import enter
 from knockdemo.lanes import choose
 from knockdemo.report import LaneReport, Report, to_json
@@ -32,7 +32,7 @@ def command(args: argparse.Namespace) -> int:
                 lane_reports = [LaneReport.of(measured) for measured in notes]
                 found.append(Report(event["window"], event["sweep"], lane_reports))
 
-        stage = [sys.executable, "-m", "knockdemo.lab.stage"]
+        stage = [*PYTHON, "-m", "knockdemo.lab.stage"]
         enter([*stage, "--window", str(args.window), "--lanes", lanes], on_event)
     if not found:
         raise Unavailable("the lab ended without a report")

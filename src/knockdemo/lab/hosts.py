@@ -32,6 +32,9 @@ __all__ = ["Actor", "Site", "build"]
 _CLONE_NEWNET = 0x40000000
 _NETNS = Path("/run/netns")
 
+#: The interpreter that the units name: what runs inside is what would be installed.
+PYTHON = ["/usr/bin/python3"]
+
 #: Debian keeps the firewall's and the daemons' programs where an ordinary user's PATH does not look.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import knockdemo
 from knockdemo.lab.hosts import PATH
 from knockgate.errors import Unavailable
 
@@ -73,7 +74,12 @@ def enter(argv: Sequence[str], on_event: Callable[[Mapping[str, object]], None])
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PATH": PATH},
+        env={
+            **os.environ,
+            "PATH": PATH,
+            "PYTHONPATH": str(Path(knockdemo.__file__).parents[1]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         preexec_fn=die_with_us,  # noqa: PLW1509 - called from the main thread, before there are others
     )
     if process.stdout is None or process.stderr is None:

@@ -20,7 +20,7 @@ import knockdemo
 from knockdemo import install
 from knockdemo.client import probe
 from knockdemo.lab.asking import Asking, Wire
-from knockdemo.lab.hosts import PATH, Site, build
+from knockdemo.lab.hosts import PATH, PYTHON, Site, build
 from knockdemo.lab.processes import Daemons
 from knockdemo.lab.questions import CONTROL_PORT, QUESTIONS
 from knockdemo.lab.wait import until
@@ -30,8 +30,6 @@ from knockgate.errors import KnockgateError, Unavailable
 __all__ = ["emit", "main", "prepare"]
 
 STAGE = Path("/run/knockdemo-lab")
-#: The interpreter that the units name; the packages are found by PYTHONPATH.
-PYTHON = ["/usr/bin/python3"]
 
 
 def emit(event: str, **more: object) -> None:
