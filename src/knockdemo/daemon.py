@@ -30,6 +30,9 @@ def watch(settings: config.Config, capture: PacketCapture, tracker: KnockTracker
     while True:
         wakeup = tracker.next_wakeup()
         packet = capture.receive(None if wakeup is None else max(0.0, wakeup - time.monotonic()))
+        ends = frames.glance(packet) if packet else None
+        if ends and not tracker.concerns(*ends):
+            continue  # most of a flood, and nothing more than necessary is done for it
         now = time.monotonic()
         if capture.listening != listening:
             listening = capture.listening

@@ -41,6 +41,8 @@ _SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
 
 #: Waiting for a vanished interface: it is looked for this often. Seconds.
 _LOOK_AGAIN = 0.25
+#: After this many packets every socket is tried, also one that had nothing when it was last asked.
+_ROUND = 64
 
 
 class PacketCapture:
@@ -63,6 +65,7 @@ class PacketCapture:
         self._buffer = memoryview(bytearray(65536))
         self._received = self._dropped = 0
         self._ready: deque[socket.socket] = deque()
+        self._taken = 0
         self._poll = select.poll()
         self._sockets: dict[int, socket.socket] = {}
         try:
@@ -94,8 +97,12 @@ class PacketCapture:
                         raise
                     self._look_for_interface()
                 else:
-                    # The sockets take turns: a flood over IPv4 must not make us deaf for IPv6.
+                    # The sockets take turns: a flood over IPv4 must not make us deaf for IPv6. It also
+                    # never lets us come to poll(), so who was quiet before is tried from time to time.
                     self._ready.rotate()
+                    self._taken += 1
+                    if self._taken % _ROUND == 0:
+                        self._ready = deque(self._sockets.values())
                     return bytes(self._buffer[:size])
             if not self.listening:
                 self._look_for_interface()

@@ -101,6 +101,10 @@ class KnockTracker:
         """Sources remembered now."""
         return len(self._sources)
 
+    def concerns(self, protocol: int, source: Source, port: int) -> bool:
+        """False where a packet cannot change anything: nobody's progress, and to a port of no sequence."""
+        return source in self._sources or (protocol, port) in self._moves
+
     def feed(self, event: Event, now: float) -> tuple[Effect, ...]:
         """Take one event at the time ``now``, which never runs backwards; returns what is to be done."""
         self._expire(now)

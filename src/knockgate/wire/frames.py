@@ -12,9 +12,9 @@ from __future__ import annotations
 import struct
 
 from knockgate.errors import Reason, Refused
-from knockgate.model import Observation
+from knockgate.model import Observation, Source
 
-__all__ = ["ETH_P_IP", "ETH_P_IPV6", "MAX_EXTENSIONS", "observe"]
+__all__ = ["ETH_P_IP", "ETH_P_IPV6", "MAX_EXTENSIONS", "glance", "observe"]
 
 ETH_P_IP = 0x0800
 ETH_P_IPV6 = 0x86DD
@@ -34,6 +34,25 @@ _IPV6 = struct.Struct("!B3xHB")  # version, payload length, next header
 _PORTS = struct.Struct("!HH")
 _UDP_HEADER = struct.Struct("!HHH")  # source port, destination port, length
 _FRAGMENT_WORD = struct.Struct("!H")
+# Protocol, source and destination port of TCP or UDP right behind a header without options or extensions.
+_GLANCE4 = struct.Struct("!9xB2x4s6xH")
+_GLANCE6 = struct.Struct("!6xBx16s18xH")
+
+
+def glance(packet: bytes) -> tuple[int, Source, int] | None:
+    """Protocol, source and port, unchecked; None where the headers are not of the plain sort.
+
+    It is for turning most of a flood away at once, at a third of the price of ``observe``: of a packet
+    that ``observe`` takes, both say the same.
+    """
+    size, first = len(packet), packet[0] if packet else 0
+    if first == 0x45 and size >= _GLANCE4.size:
+        ends = _GLANCE4.unpack_from(packet)
+    elif first >> 4 == 6 and size >= _GLANCE6.size:
+        ends = _GLANCE6.unpack_from(packet)
+    else:
+        return None
+    return ends if ends[0] in (_TCP, _UDP) else None
 
 
 def observe(packet: bytes) -> Observation:

@@ -356,6 +356,21 @@ def test_ipv4_does_not_shut_out_ipv6() -> None:
 
 
 @isolated
+def test_a_family_that_was_quiet_is_heard_while_the_other_floods() -> None:
+    """A socket that never runs empty does not keep the other one from being asked again."""
+    with cable() as wire:
+        for many, one in ((SYN, SYN6), (SYN6, SYN)):
+            with PacketCapture(EVERYTHING) as capture:
+                for _ in range(300):
+                    wire.wire.send(many)
+                assert capture.receive(DEADLINE) == many
+                wire.wire.send(one)
+                # Fewer than were queued before it, or it was not the flood that it waited for (control).
+                assert one in [capture.receive(DEADLINE) for _ in range(130)]
+                assert capture.receive(DEADLINE) == many
+
+
+@isolated
 def test_counts_what_it_had_no_room_for() -> None:
     """drops() sums up what passed the filter and what was lost; with room enough that is nothing."""
     with cable() as wire:

@@ -457,6 +457,18 @@ def test_does_what_the_theory_says(sequences: list[KnockSequence], packets: list
         assert fed(tracker, seen) == expected
 
 
+@given(SEQUENCES, PACKETS)
+def test_what_does_not_concern_it_changes_nothing(
+    sequences: list[KnockSequence], packets: list[Seen]
+) -> None:
+    """Leaving out every packet that concerns() says no to opens the same doors at the same packets."""
+    whole, sparing = KnockTracker(sequences), KnockTracker(sequences)
+    for seen in packets:
+        concerned = sparing.concerns(TCP, numbered(seen.source), seen.port)
+        event(f"concerned: {concerned}")
+        assert fed(whole, seen) == (fed(sparing, seen) if concerned else [])
+
+
 @st.composite
 def nearly_knocking(draw: st.DrawFn) -> tuple[KnockSequence, list[Seen]]:
     """A sequence, and packets that are mostly its steps in order."""

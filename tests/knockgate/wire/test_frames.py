@@ -28,7 +28,7 @@ from tests.packets import (
 
 from knockgate.errors import Reason, Refused
 from knockgate.model import Observation, address_text
-from knockgate.wire.frames import MAX_EXTENSIONS, observe
+from knockgate.wire.frames import MAX_EXTENSIONS, glance, observe
 
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION, MOBILITY, HIP, SHIM6 = 0, 43, 44, 60, 135, 139, 140
 WITH_LENGTH = [HOP_BY_HOP, ROUTING, DESTINATION, MOBILITY, HIP, SHIM6]
@@ -422,6 +422,8 @@ def sound(packet: bytes) -> None:
         seen = observe(packet)
     except Refused:
         return
+    # And of what is taken, glance() says the same or nothing.
+    assert glance(packet) in (None, (seen.protocol, seen.source, seen.port))
     size = 4 if packet[0] >> 4 == 4 else 16
     assert len(seen.source) == len(seen.destination) == size
     assert seen.protocol in (TCP, UDP)
@@ -450,6 +452,28 @@ def test_any_mutation_is_read_or_refused(
     for place, value in changes:
         packet = packet[:place] + bytes([value]) + packet[place + 1 :]
     sound(packet[:cut] + tail)
+
+
+@given(st.binary(max_size=80))
+def test_glance_takes_any_bytes(noise: bytes) -> None:
+    """It is called before anything is checked."""
+    for start in (b"", b"\x45", b"\x60", b"\x6f"):
+        found = glance(start + noise)
+        assert found is None or found[0] in (TCP, UDP)
+
+
+def test_glance_sees_the_plain_sort() -> None:
+    """Or the daemon would save nothing: it looks through headers without options and extensions."""
+    for packet, protocol in (
+        (ipv4(tcp()), TCP),
+        (ipv4(udp(), UDP), UDP),
+        (ipv6(tcp()), TCP),
+        (ipv6(udp(), UDP), UDP),
+    ):
+        seen = observe(packet)
+        assert glance(packet) == (protocol, seen.source, seen.port)
+    assert glance(ipv4(tcp(), options=bytes(4))) is None
+    assert glance(EXTENDED[0]) is None
 
 
 EXTENDED = [

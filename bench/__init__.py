@@ -1,0 +1,1 @@
+"""Measurements that take a machine to themselves; the product never imports this."""
