@@ -20,6 +20,7 @@ import pytest
 REPO = Path(__file__).resolve().parent.parent
 
 ALL = [
+    "procps",
     "nftables",
     "iptables",
     "knockd",
@@ -173,7 +174,7 @@ def test_only_what_is_missing_is_installed(machine: Machine) -> None:
 
 
 def test_the_demo_does_not_install_what_only_tests_need(machine: Machine) -> None:
-    machine.installed(*(name for name in ALL if name not in {"tcpdump", "systemd"}))
+    machine.installed(*(name for name in ALL if name not in {"procps", "systemd", "tcpdump"}))
     assert machine.run("packages", "demo").returncode == 0
     assert machine.log == []
 

@@ -102,6 +102,7 @@ def install(args: argparse.Namespace) -> int:
             preflight.refuse_strangers()
             units = {unit: preflight.unit_state(unit) for unit in (_DEBIAN_FWKNOP, "knockd.service")}
             facts |= {"tables": preflight.nft_tables(), "units": units}
+            facts["sysv_off"] = removal.sysv_off("knockd")
         if preflight.unit_state(_DEBIAN_FWKNOP) == "enabled":
             say(PROGRAM, f"disabling {_DEBIAN_FWKNOP}: it and our fwknopd.service would both start at boot")
             steps.append((lambda: removal.disable(_DEBIAN_FWKNOP), lambda: removal.enable(_DEBIAN_FWKNOP)))
@@ -140,6 +141,8 @@ def uninstall(args: argparse.Namespace) -> int:
         ) from error
     if live:
         removal.reload_units()
+        if manifest.facts.get("sysv_off"):
+            removal.sysv_disable("knockd")
         if _DEBIAN_FWKNOP in enabled_before:
             removal.enable(_DEBIAN_FWKNOP)
     _tell_kept(changes)

@@ -181,7 +181,9 @@ def _owner(inode: str) -> tuple[int, str, bool]:
             files = Path(f"/proc/{pid}/fd").iterdir()
             if any(str(file.readlink()) == f"socket:[{inode}]" for file in files):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes()
-                return pid, name, b"knockdemo.secret_service" in command
+                # fwknopd binds its port where it is built without pcap (Debian 13, Ubuntu 24.04). One that
+                # is not ours is refuse_strangers' business, which knows what to advise.
+                return pid, name, b"knockdemo.secret_service" in command or name == "fwknopd"
         except OSError:  # it ended, or is not ours to look into
             continue
     return 0, "", False

@@ -27,7 +27,13 @@ __all__ = [
 
 _SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin"
 #: systemctl would also turn the links of /etc/rc?.d around, which nobody could turn back exactly.
-_ENVIRONMENT = {**os.environ, "PATH": _SEARCH, "SYSTEMCTL_SKIP_SYSV": "1", "LC_ALL": "C"}
+_ENVIRONMENT = {
+    **os.environ,
+    "PATH": _SEARCH,
+    "SYSTEMCTL_SKIP_SYSV": "1",
+    "_SKIP_SYSTEMD_NATIVE": "1",
+    "LC_ALL": "C",
+}
 _KNOCKD_ACCEPT = re.compile(r"-A (INPUT -s \S+ -p tcp -m tcp --dport 6501 -j ACCEPT)")
 _FWKNOP_JUMP = re.compile(r"-A (INPUT -j FWKNOP_INPUT)")
 #: It keeps them over a restart, and our unit lets it; the directory is the package's.
@@ -50,6 +56,18 @@ def disable(unit: str) -> None:
 def enable(unit: str) -> None:
     """Start ``unit`` at boot; Unavailable with systemctl's words."""
     _systemctl("enable", unit)
+
+
+def sysv_off(name: str) -> bool:
+    """Whether /etc/rc?.d says that ``name`` is not started; False where it says nothing."""
+    links = [path.name for path in Path("/etc").glob(f"rc[2345S].d/[SK]??{name}")]
+    return bool(links) and not any(link.startswith("S") for link in links)
+
+
+def sysv_disable(name: str) -> None:
+    """Turn the links of /etc/rc?.d off again, which ``systemctl enable`` has turned on."""
+    if not sysv_off(name):
+        _run("update-rc.d", name, "disable")
 
 
 def stop_units(keep_enabled: Collection[str] = ()) -> None:

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import json
 import os
+import re
 import pty
 import queue
 import shutil
@@ -674,7 +675,8 @@ def test_check_calls_silence_filtered_and_refusal_closed(host: Host, address: st
     host.drop("6500")
     result = host.knock(address, "--delay", "1", "--check", "6500", "--timeout", "1.2")
     assert result.returncode == 1
-    assert result.stdout.splitlines()[1].startswith("6500/tcp is still filtered, 1.2 s")
+    # 1.2 s and what a busy machine adds to it.
+    assert re.match(r"6500/tcp is still filtered, 1\.[2-9] s", result.stdout.splitlines()[1])
     assert result.stderr.startswith("  hint: wrong ports, a lost or reordered packet")
     result = host.knock(address, "--delay", "1", "--check", "6501", "--timeout", "0.2")
     assert result.returncode == 1

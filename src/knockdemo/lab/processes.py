@@ -127,11 +127,16 @@ class Daemons:
         raise Unavailable(f"{unit} ended with status {status}: {said[-1] if said else 'without a word'}")
 
     def _hears(self, unit: str) -> bool:
-        """Whether it holds a packet socket: then its rules are made and it is listening (packet(7))."""
+        """Whether it holds a packet socket (packet(7)) or a bound UDP one: its rules are made before.
+
+        The latter is fwknopd's where it is built without pcap: Debian 13, Ubuntu 24.04.
+        """
         process = Path(f"/proc/{self._running[unit].pid}")
         with contextlib.suppress(OSError):
-            table = (process / "net/packet").read_text().splitlines()[1:]
-            inodes = {f"socket:[{line.split()[8]}]" for line in table}
+            inodes = set()
+            for table, column in (("packet", 8), ("udp", 9)):
+                lines = (process / "net" / table).read_text().splitlines()[1:]
+                inodes |= {f"socket:[{line.split()[column]}]" for line in lines}
             return any(os.readlink(fd) in inodes for fd in (process / "fd").iterdir())
         return False
 
