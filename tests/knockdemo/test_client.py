@@ -6,9 +6,9 @@ import ast
 import contextlib
 import json
 import os
-import re
 import pty
 import queue
+import re
 import shutil
 import signal
 import socket
