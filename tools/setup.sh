@@ -172,7 +172,7 @@ disable_newcomers() {
     fresh=$(LC_ALL=C comm -13 "$state/enabled" <(enabled))
     while read -r package; do
         # The init system's own units are what makes a machine boot; they are no daemons of ours.
-        case $package in systemd | systemd-* | udev | dbus | dbus-*) continue ;; esac
+        case $package in systemd | systemd-* | udev | dbus | dbus-* | procps) continue ;; esac
         while read -r file; do
             name=${file##*/}
             case $file in

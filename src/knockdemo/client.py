@@ -514,7 +514,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Knock, check, report; returns the exit status."""
     try:
         status = _main(argv)
-        sys.stdout.flush()  # here, where a reader that left is our business, not at exit
+        if sys.stdout:  # None where it was closed before we began
+            sys.stdout.flush()  # here, where a reader that left is our business, not at exit
     except KnockError as error:
         _say(str(error))
         if error.hint:
@@ -526,6 +527,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output left (`| head`): not our error, but Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # no room for our output; what could not be sent has been a KnockError
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say(f"the output cannot be written: {error.strerror}")
+        return 2
     return status
 
 

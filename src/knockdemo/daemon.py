@@ -18,7 +18,7 @@ from knockgate.capture.afpacket import PacketCapture
 from knockgate.effects import PacketSeen, Tick
 from knockgate.errors import KnockgateError, Refused
 from knockgate.mechanisms.sequence import KnockSequence, KnockTracker
-from knockgate.model import Port, Protocol, address_text
+from knockgate.model import Port, Protocol, Source, address_text
 from knockgate.wire import bpf, frames
 
 PROGRAM = "knock-demo"
@@ -44,13 +44,29 @@ def watch(settings: config.Config, capture: PacketCapture, tracker: KnockTracker
         for door in tracker.feed(event, now):
             who = address_text(door.source)
             try:
-                firewall.authorize(door.source, settings)
+                admit(door.source, settings)
             except KnockgateError as error:
-                terminal.say(PROGRAM, f"{who} knocked, but the door stays shut: {error}")
+                terminal.say(PROGRAM, f"{who} knocked and could not be let in: {error}")
                 continue
             terminal.say(
                 PROGRAM, f"tcp/{settings.service_port} open to {who} for {settings.open_window_seconds} s"
             )
+
+
+def admit(source: Source, settings: config.Config) -> None:
+    """Let the source in; where somebody took the whole table away, put it back first, and say so."""
+    try:
+        firewall.authorize(source, settings)
+    except KnockgateError:
+        if firewall.is_loaded(settings):
+            raise
+        terminal.say(
+            PROGRAM,
+            f"the table inet {settings.nft_table} was gone, and tcp/{settings.service_port} without a guard; "
+            "it is loaded again",
+        )
+        firewall.load(settings)
+        firewall.authorize(source, settings)
 
 
 def summarize(tracker: KnockTracker, capture: PacketCapture) -> None:

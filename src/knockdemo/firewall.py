@@ -12,7 +12,10 @@ from knockdemo.config import Config
 from knockgate.errors import Unavailable
 from knockgate.model import Source, address_text
 
-__all__ = ["authorize", "base_ruleset", "load", "remove"]
+__all__ = ["authorize", "base_ruleset", "is_loaded", "load", "remove"]
+
+#: By this a table is known as ours, whatever the configuration calls its sets.
+_MARK = "knockdemo lane A"
 
 
 def base_ruleset(config: Config) -> str:
@@ -25,6 +28,7 @@ def base_ruleset(config: Config) -> str:
 add table inet {config.nft_table}
 delete table inet {config.nft_table}
 table inet {config.nft_table} {{
+	comment "{_MARK}"
 	set {config.nft_set} {{
 		type ipv4_addr
 		flags timeout
@@ -49,15 +53,17 @@ def load(config: Config) -> None:
     Raises Unavailable when a table of that name is there which is not ours: replacing it would take
     somebody else's firewall away.
     """
-    tables = _nft("list tables inet\n").split()
-    if config.nft_table in tables:
-        theirs = _nft(f"list table inet {config.nft_table}\n")
-        if f"set {config.nft_set} {{" not in theirs:
-            raise Unavailable(
-                f"the table inet {config.nft_table} is there already, and is not ours",
-                hint="set nft_table to another name, or remove that table if nobody needs it",
-            )
+    if is_loaded(config) and f'comment "{_MARK}"' not in _nft(f"list table inet {config.nft_table}\n"):
+        raise Unavailable(
+            f"the table inet {config.nft_table} is there already, and is not ours",
+            hint="set nft_table to another name, or remove that table if nobody needs it",
+        )
     _nft(base_ruleset(config))
+
+
+def is_loaded(config: Config) -> bool:
+    """Whether a table of that name is in force."""
+    return config.nft_table in _nft("list tables inet\n").split()
 
 
 def authorize(source: Source, config: Config) -> None:

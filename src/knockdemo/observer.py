@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 
 from knockdemo import terminal
 from knockgate.capture.afpacket import ETH_P_ALL, deaf_socket, hear
-from knockgate.errors import Refused, Unavailable
+from knockgate.errors import ConfigError, Refused, Unavailable
 from knockgate.model import Protocol, TcpFlag, address_text
 from knockgate.wire import bpf, frames
 
@@ -59,7 +59,9 @@ def watch(interface: str) -> Iterable[Passing]:
     except PermissionError:
         raise Unavailable("no right to watch the wire", hint="run it as root") from None
     except OSError as error:
-        raise Unavailable(f"cannot watch {interface}: {error.strerror}") from None
+        raise Unavailable(
+            f"cannot watch {interface}: {error.strerror or error}", hint="list interfaces: ip -brief link"
+        ) from None
     print("watching", file=sys.stderr, flush=True)
     with sock:
         while True:
@@ -137,7 +139,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             for passing in watch(args.interface):
                 print(json.dumps(asdict(passing)), flush=True)
         else:
-            replay(map(read_passing, sys.stdin), args.host, args.source)
+            try:
+                replay([read_passing(line) for line in sys.stdin or ()], args.host, args.source)
+            except (ValueError, TypeError) as error:
+                raise ConfigError(
+                    f"not a line of `watch`: {error}", file="standard input", hint="pipe what watch printed"
+                ) from None
+            except (OSError, OverflowError) as error:
+                raise Unavailable(
+                    f"cannot send to {args.host} from {args.source}: {error}",
+                    hint="both are addresses of one family, and the second is this machine's",
+                ) from None
         return 0
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -82,7 +82,7 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether every lane keeps its promise."""
-        return all(lane.ok for lane in self.lanes)
+        return bool(self.lanes) and all(lane.ok for lane in self.lanes)
 
 
 def to_json(report: Report) -> str:
@@ -174,7 +174,7 @@ def trade_offs(report: Report) -> list[str]:
             "a port sweep opens it" if lane.sweep_opens["ascending"] else "a port sweep does not open it"
         )
         if lane.stale_opens is not None:
-            strict = not lane.stale_opens and not lane.future_opens
+            strict = bool(lane.on_time_opens) and not lane.stale_opens and not lane.future_opens
             (good if strict else bad).append(
                 "old packets are refused" if strict else "dates are not looked at"
             )
@@ -182,10 +182,11 @@ def trade_offs(report: Report) -> list[str]:
                 bad.append("so are yours when a clock is wrong")
         works6 = bool(lane.ipv6["knock_opens"])
         (good if works6 else bad).append("works over IPv6" if works6 else "IPv4 only")
-        closes = bool(lane.closes_without_daemon)
-        (good if closes else bad).append(
-            "closes without its daemon" if closes else "stays open when its daemon dies"
-        )
+        if lane.closes_without_daemon is not None:
+            closes = lane.closes_without_daemon
+            (good if closes else bad).append(
+                "closes without its daemon" if closes else "stays open when its daemon dies"
+            )
         if lane.knock_to_open_ms is not None:
             good.append(f"opens in {lane.knock_to_open_ms:g} ms")
         sentence = "; but ".join(", ".join(part) for part in (good, bad) if part)

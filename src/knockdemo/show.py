@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from knockdemo.report import Report, rows, sweep_line, trade_offs
-from knockgate.errors import ConfigError, Unavailable
+from knockgate.errors import Unavailable
 
 try:
     from rich.box import SIMPLE_HEAD
@@ -22,7 +20,7 @@ except ModuleNotFoundError:
         "the library rich is not installed", hint="apt install python3-rich, or `make demo`, which brings it"
     ) from None
 
-__all__ = ["Progress", "open_output", "show_report"]
+__all__ = ["Progress", "show_report"]
 
 
 class Progress:
@@ -52,18 +50,6 @@ class Progress:
     ) -> None:
         if self._status is not None:
             self._status.stop()
-
-
-def open_output(name: str | None) -> IO[str] | None:
-    """Open the file that a report goes to; ``-`` is standard output. Raises ConfigError."""
-    if name is None:
-        return None
-    if name == "-":
-        return sys.stdout
-    try:
-        return Path(name).open("w", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write there: {error.strerror}", file=name, key="--json") from None
 
 
 _COLOURS = {"open": "yellow", "opens": "yellow", "filtered": "green", "STAYS OPEN": "red"}

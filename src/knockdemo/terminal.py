@@ -7,37 +7,83 @@ Exit status: 0 it worked, 1 it worked and the answer is no, 2 it could not be do
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import IO
 
-from knockgate.errors import KnockgateError
+from knockgate.errors import ConfigError, KnockgateError, Unavailable
 
-__all__ = ["complain", "run", "say"]
+__all__ = ["complain", "open_output", "run", "say", "write_output"]
 
 
 def say(program: str, text: str) -> None:
-    """Print one line to standard error under the program's name."""
-    print(f"{program}: {text}", file=sys.stderr, flush=True)
+    """Print one line to standard error under the program's name.
+
+    A line that nobody takes (the reader left, the disk is full) is lost, and no reason to stop guarding.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        print(f"{program}: {text}", file=sys.stderr, flush=True)
 
 
 def complain(program: str, error: KnockgateError) -> int:
     """Print the error and its hint; returns the exit status 2."""
     say(program, str(error))
     if error.hint:
-        print(f"  hint: {error.hint}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError, ValueError):
+            print(f"  hint: {error.hint}", file=sys.stderr, flush=True)
     return 2
 
 
 def run(program: str, main: Callable[[], int]) -> int:
     """Call ``main`` and turn a user's mistake into a line and a status instead of a traceback."""
     try:
-        return main()
+        status = main()
+        if sys.stdout:  # None where it was closed before we began
+            sys.stdout.flush()  # here, where what goes wrong is still our business
     except KnockgateError as error:
         return complain(program, error)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader of our output left (`| head`): not our error, but Python would complain at exit.
+    except OSError as error:
+        # The reader of our output left (`| head`), or there is no room. Python would try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        if isinstance(error, BrokenPipeError):
+            return 141
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+            raise  # not about our output, so a bug
+        say(program, f"the output cannot be written: {error.strerror}")
+        return 2
+    return status
+
+
+def open_output(name: str | None) -> IO[str] | None:
+    """Open the file that a report goes to before the work begins; ``-`` is standard output. ConfigError.
+
+    What the file holds is kept until ``write_output``.
+    """
+    if name is None:
+        return None
+    if name == "-":
+        return sys.stdout
+    try:
+        return Path(name).open("a", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write there: {error.strerror}", file=name, key="--json") from None
+
+
+def write_output(output: IO[str], text: str) -> None:
+    """Put ``text`` in place of what the file held; Unavailable when it cannot be written."""
+    if output is sys.stdout:
+        print(text, end="")
+        return
+    try:
+        with output:
+            if output.seekable():
+                output.truncate(0)
+            output.write(text)
+    except OSError as error:
+        raise Unavailable(f"{output.name} cannot be written: {error.strerror}") from None

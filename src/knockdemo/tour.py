@@ -23,7 +23,7 @@ from typing import Any
 from knockdemo import client
 from knockdemo.lanes import Lane, Sender, choose
 from knockdemo.scan import scan, scan_command
-from knockdemo.terminal import say
+from knockdemo.terminal import open_output, say, write_output
 from knockgate.errors import ConfigError, Unavailable
 
 __all__ = ["command"]
@@ -45,19 +45,18 @@ def command(args: argparse.Namespace) -> int:
             key="--rc-file",
             hint="copy /etc/knockdemo/client.fwknoprc, the keys, from the host, or use --lanes A,B",
         )
+    output = open_output(args.json)
     try:
         host = client.resolve(args.host, socket.AF_INET)
         ours = args.allow_ip or client.local_address(host)
+        if ours is None:
+            raise Unavailable(f"no route to {host}", hint="check this machine's network")
+        with tempfile.TemporaryDirectory() as home:
+            result = _walk(lanes, host, _sender(ours, rc_file, home), args)
     except client.KnockError as error:
         raise Unavailable(str(error), hint=error.hint) from None
-    if ours is None:
-        raise Unavailable(f"no route to {host}", hint="check this machine's network")
-    with tempfile.TemporaryDirectory() as home:
-        result = _walk(lanes, host, _sender(ours, rc_file, home), args)
-    if args.json and args.json != "-":
-        Path(args.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    elif args.json:
-        print(json.dumps(result, indent=2))
+    if output:
+        write_output(output, json.dumps(result, indent=2) + "\n")
     return 0 if result["ok"] else 1
 
 

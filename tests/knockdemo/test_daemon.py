@@ -321,15 +321,45 @@ def test_a_dead_daemon_leaves_nothing_open(tmp_path: Path) -> None:
 
 
 @isolated
+def test_puts_its_table_back(tmp_path: Path) -> None:
+    """After somebody's flush the next knock brings the guard back, says so, and opens for the knocker."""
+    with network():
+        gate = Daemon(tmp_path)
+        before = run("nft", "list", "table", "inet", "knockdemo")
+        run("nft", "flush", "ruleset")
+        assert run("nft", "list", "ruleset") == ""
+        knock(*KNOCK)
+        until(lambda: "tcp/6500 open to 10.0.0.2" in gate.log(), "the client is let in")
+        assert members() == {CLIENT}
+        assert "tcp/6500 without a guard" in gate.log()
+        after = run("nft", "list", "table", "inet", "knockdemo")
+        assert [line for line in after.splitlines() if "elements" not in line] == before.splitlines()
+
+
+@isolated
+def test_lives_on_when_nobody_reads_its_log() -> None:
+    """A full disk behind standard error costs lines and nothing else."""
+    with network():
+        command = [sys.executable, "-m", "knockdemo.daemon"]
+        with Path("/dev/full").open("w") as full, subprocess.Popen(command, stderr=full) as process:
+            until(lambda: "knockdemo" in run("nft", "list", "tables"), "the table is loaded")
+            knock(*KNOCK)
+            until(lambda: members() == {CLIENT}, "the client is let in")
+            process.terminate()
+            assert process.wait(10) == 0
+
+
+@isolated
 def test_goes_on_when_the_firewall_refuses(tmp_path: Path) -> None:
-    """With its table taken away it says that the door stays shut, and goes on when the table is back."""
+    """With another table in the place of its own it says so, and goes on when its own is back."""
     with network():
         gate = Daemon(tmp_path)
         table = run("nft", "list", "table", "inet", "knockdemo")
-        run("nft", "delete", "table", "inet", "knockdemo")
+        run("nft", "delete table inet knockdemo; add table inet knockdemo")
         knock(*KNOCK)
-        until(lambda: "10.0.0.2 knocked, but the door stays shut: nft refused" in gate.log(), "told")
+        until(lambda: "10.0.0.2 knocked and could not be let in: nft refused" in gate.log(), "told")
         assert gate.opened_to(CLIENT) == 0
+        run("nft", "delete", "table", "inet", "knockdemo")
         run("nft", table)
         knock(*KNOCK)
         until(lambda: members() == {CLIENT}, "the client is let in")

@@ -127,6 +127,19 @@ def test_trade_offs_follow_the_cells() -> None:
     )
 
 
+def test_what_was_not_measured_is_no_trade_off() -> None:
+    reasons = {**measured()["why"], "closes_without_daemon": "the knock did not open the door"}
+    (line,) = trade_offs(report(closes_without_daemon=None, why=reasons))
+    assert "daemon" not in line.partition(":")[2]
+    dated = {"stale_opens": False, "future_opens": False, "on_time_opens": False}
+    (line,) = trade_offs(report(**dated))
+    assert "refused" not in line, "what is refused on time too says nothing about dates"
+
+
+def test_report_about_no_lane_is_not_ok() -> None:
+    assert not Report(15, {}, []).ok
+
+
 def test_table_shows_every_question_once(capsys: pytest.CaptureFixture[str]) -> None:
     show_report(report())
     out = capsys.readouterr().out

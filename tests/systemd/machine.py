@@ -85,8 +85,9 @@ done
 find "$root/etc/systemd/system" -path '*.wants*' -delete
 find "$root"/etc/rc?.d -name 'S*' ! -name '*knockd' ! -name '*fwknop-server' -delete
 for unit in systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket \
-    systemd-udev-trigger.service systemd-networkd.service systemd-logind.service console-getty.service \
-    getty@tty1.service systemd-timesyncd.service systemd-resolved.service networking.service; do
+    systemd-udev-trigger.service systemd-modules-load.service systemd-networkd.service \
+    systemd-logind.service console-getty.service getty@tty1.service systemd-timesyncd.service \
+    systemd-resolved.service networking.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 chroot "$root" /bin/sh -euc "$prepare" </dev/null

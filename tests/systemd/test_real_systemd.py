@@ -258,9 +258,10 @@ def binds_its_port(machine: Machine) -> bool:
 def test_a_knock_over_loopback_opens_neither_b_nor_c(site: Site) -> None:
     """Who sniffs one interface does not hear another; a fwknopd that binds its port hears them all."""
     site.wait_until_shut()
-    over_loopback = [(ADDRESS, "6502")] if binds_its_port(site.machine) else []
+    own = ADDRESS, "127.0.0.1"
+    over_loopback = [(address, "6502") for address in own] if binds_its_port(site.machine) else []
     program = "/usr/lib/knockdemo/knock-client.py"
-    for address in (ADDRESS, "127.0.0.1"):
+    for address in own:
         site.machine.tell("/usr/bin/python3", program, address, *KNOCKS["B"])
         command = site.packet(address, address)
         command[command.index("--rc-file") + 1] = "/etc/knockdemo/client.fwknoprc"

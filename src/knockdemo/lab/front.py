@@ -10,7 +10,8 @@ from knockdemo.lab.hosts import PYTHON
 from knockdemo.lab.space import enter
 from knockdemo.lanes import choose
 from knockdemo.report import LaneReport, Report, to_json
-from knockdemo.show import Progress, open_output, show_report
+from knockdemo.show import Progress, show_report
+from knockdemo.terminal import open_output, write_output
 from knockgate.errors import Unavailable
 
 __all__ = ["command"]
@@ -37,9 +38,10 @@ def command(args: argparse.Namespace) -> int:
     if not found:
         raise Unavailable("the lab ended without a report")
     report = found[0]
-    if output:
-        with output:
-            output.write(to_json(report))
+    if "".join(lane.lane for lane in report.lanes) != lanes.replace(",", ""):
+        raise Unavailable("the lab did not report on every lane that was asked for")
     if args.json != "-":
         show_report(report)
+    if output:
+        write_output(output, to_json(report))
     return 0 if report.ok else 1

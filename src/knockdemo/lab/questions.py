@@ -10,11 +10,12 @@ import json
 import math
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 
 from knockdemo.lab.asking import Asking, wire_time
+from knockdemo.lab.hosts import Actor
 from knockdemo.lab.wait import until
 from knockdemo.lanes import Lane
 from knockdemo.observer import Passing, in_words
@@ -88,7 +89,8 @@ def _knock_and_look(asking: Asking, lane: Lane, pool: ThreadPoolExecutor) -> Fut
             # The bystander's "filtered" means nothing unless the door was open all the while.
             asking.expect_shut()
             continue
-        knock = asking.wire.knock_of(client.address4, asking.doors, at)
+        to_open_ms = None if seconds is None else _on_the_wire(asking, lane, at)
+        knock = _whole_knock(asking, lane, at)
         asking.knocks[lane.NAME] = knock
         cells = asking.notes[lane.NAME]
         cells["scans"]["knocked"] = mine.state
@@ -98,7 +100,7 @@ def _knock_and_look(asking: Asking, lane: Lane, pool: ThreadPoolExecutor) -> Fut
             bystander=other.state,
             banner=words,
             wire=[in_words(packet) for packet in knock],
-            knock_to_open_ms=_on_the_wire(asking, lane, knock, at) if seconds is not None else None,
+            knock_to_open_ms=to_open_ms,
         )
         if seconds is None:
             for cell in ("banner", "knock_to_open_ms"):
@@ -111,7 +113,18 @@ def _knock_and_look(asking: Asking, lane: Lane, pool: ThreadPoolExecutor) -> Fut
     )
 
 
-def _on_the_wire(asking: Asking, lane: Lane, knock: Sequence[Passing], at: float) -> float:
+def _whole_knock(asking: Asking, lane: Lane, at: float) -> list[Passing]:
+    """The packets of the knock sent since ``at``, once the observer has told of all of them."""
+    client = asking.site.client.address4
+
+    def seen() -> list[Passing]:
+        packets = asking.wire.knock_of(client, asking.doors, at)
+        return packets if len(packets) >= lane.STEPS else []
+
+    return until(seen, 5, f"the observer has seen the {lane.STEPS} packets of the knock at door {lane.NAME}")
+
+
+def _on_the_wire(asking: Asking, lane: Lane, at: float) -> float:
     """Milliseconds from the knock's last packet to the first answer that accepts a connection."""
     client = asking.site.client.address4
 
@@ -123,7 +136,8 @@ def _on_the_wire(asking: Asking, lane: Lane, knock: Sequence[Passing], at: float
         ]
 
     accepted = until(answers, 5, "the observer has seen the door answer")[0]
-    last = max(packet.at for packet in knock if packet.at <= accepted)
+    # What came before the answer has been told before it: there is one watcher, and it keeps the order.
+    last = max(packet.at for packet in _whole_knock(asking, lane, at) if packet.at <= accepted)
     return round((accepted - last) * 1000, 1)
 
 
@@ -160,13 +174,20 @@ def replayed(asking: Asking) -> None:
         done = observer.run(command, stdin=lines)
         if done.returncode:
             raise Unavailable(f"the replay was not sent: {done.stderr.strip()}")
-        asking.wait_open(observer, host, lane.PORT, PATIENCE)
         with ThreadPoolExecutor() as pool:
             people = {"observer": observer, "client": asking.site.client}
-            scans = {who: pool.submit(asking.scan, actor, [lane.PORT]) for who, actor in people.items()}
-            opens = {who: found.result()[lane.PORT].state == "open" for who, found in scans.items()}
-        asking.note(lane, replay_opens=opens)
+            found = {who: pool.submit(_opens, asking, actor, lane) for who, actor in people.items()}
+            asking.note(lane, replay_opens={who: opens.result() for who, opens in found.items()})
         asking.why(lane, "replay_opens", lane.last_words(asking.said(lane, heard)))
+
+
+def _opens(asking: Asking, actor: Actor, lane: Lane) -> bool:
+    """Whether the door opens for ``actor`` now: by a connection within ``PATIENCE``, or in nmap's eyes.
+
+    Either is enough: the scan may come after the window, and must not turn an open door into a shut one.
+    """
+    connected = asking.wait_open(actor, asking.site.host.address4, lane.PORT, PATIENCE) is not None
+    return asking.scan(actor, [lane.PORT])[lane.PORT].state == "open" or connected
 
 
 def swept(asking: Asking) -> None:
@@ -233,17 +254,11 @@ def dated(asking: Asking) -> None:
             at, heard = wire_time(), len(asking.said(lane))
             lane.knock_dated(asking.sender(), host, offset)
             # fwknop's client can end well without having sent anything: believe the wire.
-            _expect_seen(asking, at)
-            asking.wait_open(client, host, lane.PORT, PATIENCE)
-            asking.note(lane, **{cell: asking.scan(client, [lane.PORT])[lane.PORT].state == "open"})
+            _whole_knock(asking, lane, at)
+            asking.note(lane, **{cell: _opens(asking, client, lane)})
             if not asking.notes[lane.NAME][cell]:
                 reason = lane.last_words(asking.said(lane, heard))
                 asking.why(lane, cell, reason or "the daemon gave no reason")
-
-
-def _expect_seen(asking: Asking, at: float) -> None:
-    client = asking.site.client.address4
-    until(lambda: asking.wire.knock_of(client, asking.doors, at), 5, "the observer has seen the knock")
 
 
 def over_ipv6(asking: Asking) -> None:
@@ -255,16 +270,17 @@ def over_ipv6(asking: Asking) -> None:
         raise Unavailable(f"over IPv6 the control port is {seen[CONTROL_PORT].state}, not closed")
     for lane in asking.lanes:
         asking.tell(f"knocking at door {lane.NAME} over IPv6", None)
-        heard, reason = len(asking.said(lane)), None
+        heard, reason, opened = len(asking.said(lane)), None, None
         try:
-            lane.knock(asking.sender(ipv6=True), asking.site.host.address6, PATIENCE)
+            opened = lane.knock(asking.sender(ipv6=True), asking.site.host.address6, PATIENCE)
         except Unavailable as error:
             reason = str(error)
-        opens = asking.scan(asking.site.client, [lane.PORT], ipv6=True)[lane.PORT].state == "open"
+        state = asking.scan(asking.site.client, [lane.PORT], ipv6=True)[lane.PORT].state
+        opens = opened is not None or state == "open"
         asking.note(lane, ipv6={"before": seen[lane.PORT].state, "knock_opens": opens})
         if not opens:
             log = asking.said(lane, heard)
-            asking.why(lane, "ipv6", reason or lane.last_words(log))
+            asking.why(lane, "ipv6", reason or lane.last_words(log) or "the daemon gave no reason")
 
 
 def killed(asking: Asking) -> None:
@@ -290,10 +306,13 @@ def killed(asking: Asking) -> None:
             continue
         # A fourth of the window and two seconds more than it could honestly take.
         end = ends[lane.NAME] + asking.window / 4 + 2
-        closed = False
-        while not closed and time.monotonic() < end:
-            asking.tell(f"waiting whether door {lane.NAME} closes without its daemon", end - time.monotonic())
+        while True:
+            left = end - time.monotonic()
+            # Asked at least once, and once more after the end: "no" is what was seen then.
             closed = asking.door(client, lane) == "filtered"
+            if closed or left < 0:
+                break
+            asking.tell(f"waiting whether door {lane.NAME} closes without its daemon", left)
             time.sleep(0.1)
         asking.note(lane, closes_without_daemon=closed)
 

@@ -71,6 +71,8 @@ def enter(argv: Sequence[str], on_event: Callable[[Mapping[str, object]], None])
     process = subprocess.Popen(
         ["unshare", *flags, "--", *argv],
         stdin=subprocess.DEVNULL,
+        # `python3 -m` would import from the user's folder first, and we may be root in here.
+        cwd="/",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -102,7 +104,7 @@ def enter(argv: Sequence[str], on_event: Callable[[Mapping[str, object]], None])
 
 def _why_not(complaint: str, *, started: bool) -> Unavailable:
     last = complaint.splitlines()[-1] if complaint else "it ended without a word"
-    if started or os.geteuid() == 0:
+    if started or os.geteuid() == 0 or not last.startswith("unshare:"):
         return Unavailable(f"the lab broke off: {last}")
     return Unavailable(f"this system does not let ordinary users make namespaces ({last})", hint="use sudo")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import knockdemo
 from knockdemo import install
-from knockdemo.client import probe
+from knockdemo.client import KnockError, probe
 from knockdemo.lab.asking import Asking, Wire
 from knockdemo.lab.hosts import PATH, PYTHON, Site, build
 from knockdemo.lab.processes import Daemons
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         asking = prepare(choose(args.lanes), args.window)
         for question in QUESTIONS:
             question(asking)
-    except KnockgateError as error:
+    except (KnockgateError, KnockError) as error:
         emit("failed", message=str(error), hint=error.hint)
         return 1
     except KeyboardInterrupt:

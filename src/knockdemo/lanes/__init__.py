@@ -5,6 +5,7 @@
 ``MECHANISM``      what knocks, in a few words
 ``FIREWALL``       what the mechanism drives
 ``PORT``           the TCP port that the lane guards
+``STEPS``          how many packets a knock has
 ``UNITS``          the units to start, in order; the last one is the lane's daemon
 ``WHY``            why a question cannot be asked of this lane: cell -> reason
 ``knock``          send the lane's knock to a host; tell how long until the door opened
@@ -60,6 +61,7 @@ class Lane(Protocol):
     MECHANISM: str
     FIREWALL: str
     PORT: int
+    STEPS: int
     UNITS: tuple[str, ...]
     WHY: Mapping[str, str]
 

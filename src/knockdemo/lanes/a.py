@@ -11,6 +11,7 @@ NAME = "A"
 MECHANISM = "our daemon, 3 SYNs"
 FIREWALL = "nftables"
 PORT = Config().service_port
+STEPS = len(Config().sequence)
 UNITS = ("knock-demo.service",)
 WHY: Mapping[str, str] = {
     "stale_opens": "a sequence carries no time",

@@ -11,6 +11,7 @@ NAME = "C"
 MECHANISM = "fwknop, 1 SPA packet"
 FIREWALL = "iptables"
 PORT = 6502
+STEPS = 1
 UNITS = ("demo-firewall-base.service", "fwknopd.service")
 WHY: Mapping[str, str] = {
     "open_for_s": "it counts in whole seconds of the clock",

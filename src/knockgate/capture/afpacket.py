@@ -83,7 +83,8 @@ class PacketCapture:
 
     def receive(self, timeout: float | None) -> bytes | None:
         """The next packet; None after ``timeout`` seconds, or when ``listening`` has changed."""
-        until = None if timeout is None else time.monotonic() + timeout
+        # poll(2) takes no more than 24 days; whoever waits longer is asked to call again.
+        until = None if timeout is None else time.monotonic() + min(timeout, 86400)
         while True:
             was_listening = self.listening
             while self._ready:
@@ -127,8 +128,10 @@ class PacketCapture:
         return self._received, self._dropped
 
     def close(self) -> None:
-        """Stop listening. May be called twice."""
+        """Stop listening. May be called twice; afterwards there is nothing to receive."""
         for sock in self._sockets.values():
+            with contextlib.suppress(KeyError):  # it was never listened to
+                self._poll.unregister(sock)
             sock.close()
         self._sockets.clear()
         self._ready.clear()

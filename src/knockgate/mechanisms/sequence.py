@@ -29,6 +29,7 @@ oldest is forgotten: under a flood of made-up sources an honest knock survives a
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -52,8 +53,8 @@ class KnockSequence:
     def __post_init__(self) -> None:
         if not self.steps:
             raise ValueError("a sequence has at least one step")
-        if not self.within > 0:
-            raise ValueError("the time for a sequence is more than 0 seconds")
+        if not 0 < self.within < math.inf:
+            raise ValueError("the time for a sequence is more than 0 seconds, and has an end")
 
 
 @dataclass(slots=True)

@@ -326,6 +326,30 @@ def test_mistake_is_one_line_and_status_2(scratch: Path, arguments: list[str], w
     assert "Traceback" not in err
 
 
+def test_report_that_cannot_be_written_is_told_after_the_table(scratch: Path) -> None:
+    status, out, err = finish(start(scratch, "--window", "3", "--lanes", "A", "--json", "/dev/full"))
+    skip_if_forbidden(status, err)
+    assert status == 2
+    assert "daemon killed while open" in out
+    assert "/dev/full cannot be written: No space left on device" in err
+    assert "Traceback" not in err
+
+
+def test_nothing_is_imported_from_the_users_folder(scratch: Path) -> None:
+    """The inside may be root: a ``json.py`` that lies about is not its business."""
+    (scratch / "json.py").write_text("raise SystemExit('imported from the current folder')\n")
+    process = subprocess.run(
+        [str(Path(sys.prefix) / "bin" / "knockdemo"), "lab", "--window", "3", "--lanes", "A", "--json", "-"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=scratch,
+    )
+    skip_if_forbidden(process.returncode, process.stderr)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["ok"] is True
+
+
 def test_missing_program_names_its_package(scratch: Path) -> None:
     """nmap is hidden in a mount namespace of its own: it is there, but cannot be run."""
     inside = (
