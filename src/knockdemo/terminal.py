@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -82,7 +83,7 @@ def write_output(output: IO[str], text: str) -> None:
         return
     try:
         with output:
-            if output.seekable():
+            if stat.S_ISREG(os.fstat(output.fileno()).st_mode):
                 output.truncate(0)
             output.write(text)
     except OSError as error:
