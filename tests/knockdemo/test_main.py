@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 
@@ -39,7 +40,7 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
 
 
 def test_reader_that_leaves_is_no_traceback() -> None:
-    script = f"{sys.executable} -m knockdemo completion bash | head -n 1"
+    script = f"{shlex.quote(sys.executable)} -m knockdemo completion bash | head -n 1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == ""
 
