@@ -4,6 +4,7 @@ import contextlib
 import random
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -288,6 +289,20 @@ class Listeners:
         )
 
 
+def cable() -> Network:
+    """``near`` here, ``far`` in the network returned; the kernel itself has nothing to say on it.
+
+    With IPv6 on it reports multicast groups whenever it likes, also between the reading of two sockets.
+    """
+    client = Network()
+    for network in (Network.here(), client):
+        with network:
+            for which in ("all", "default"):
+                Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6").write_text("1")
+    veth("near", "far", client)
+    return client
+
+
 def agree(listeners: Listeners) -> list[Heard]:
     """What came by; each program kept of it what the evaluator says, neither more nor less nor otherwise."""
     control, kept = listeners.since_last_time()
@@ -308,8 +323,7 @@ def agree(listeners: Listeners) -> list[Heard]:
 def test_the_kernel_agrees() -> None:
     """On more than a thousand packets, whole, cut and damaged, kernel and evaluator say the same."""
     stay_on_one_core()
-    client = Network()
-    veth("near", "far", client)
+    client = cable()
     with contextlib.ExitStack() as stack:
         near = mac("near")
         with client:
@@ -354,8 +368,7 @@ def tagged(number: int, kind: int = VLAN) -> bytes:
 def test_the_kernel_hears_what_is_for_this_host() -> None:
     """Each way for a SYN to come by is heard as often as it should be, and kernel and evaluator agree."""
     stay_on_one_core()
-    client = Network()
-    veth("near", "far", client)
+    client = cable()
     with contextlib.ExitStack() as stack:
         near = mac("near")
         with client:
@@ -387,8 +400,7 @@ def test_the_kernel_hears_what_is_for_this_host() -> None:
 def test_the_kernel_hears_a_vlan_once() -> None:
     """A tagged SYN comes by on the cable and on the VLAN's interface, and is heard on the latter alone."""
     stay_on_one_core()
-    client = Network()
-    veth("near", "far", client)
+    client = cable()
     add_vlan("near", 10)
     with contextlib.ExitStack() as stack:
         near = mac("near")
