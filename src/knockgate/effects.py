@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from knockgate.model import Observation, Source
 
-__all__ = ["Effect", "Event", "OpenDoor", "PacketSeen", "Tick"]
+__all__ = ["ClaimLine", "ClaimSettled", "Effect", "Event", "OpenDoor", "PacketSeen", "RunCommands", "Tick"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,17 @@ class Tick:
     """Time passed; what has run out may be forgotten."""
 
 
-Event = PacketSeen | Tick
+@dataclass(frozen=True, slots=True)
+class ClaimSettled:
+    """The answer to a ``ClaimLine``: whether the line is spent now, durably, and by this knock alone."""
+
+    door: str
+    source: Source
+    line: int
+    claimed: bool
+
+
+Event = PacketSeen | Tick | ClaimSettled
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +46,21 @@ class OpenDoor:
     source: Source
 
 
-Effect = OpenDoor
+@dataclass(frozen=True, slots=True)
+class ClaimLine:
+    """Spend a line of the door's one-time sequences for ``source``; nothing opens before it is settled."""
+
+    door: str
+    source: Source
+    line: int  #: counted from 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunCommands:
+    """Run what the door runs on opening for ``source``, and what closes it when the lease ends."""
+
+    door: str
+    source: Source
+
+
+Effect = OpenDoor | ClaimLine | RunCommands

@@ -11,7 +11,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Observation", "Port", "Protocol", "Source", "TcpFlag", "address_text"]
+__all__ = ["Lease", "Observation", "Port", "Protocol", "Source", "TcpFlag", "address_text"]
 
 #: The address that is to be let in: 4 or 16 bytes, network order.
 Source = bytes
@@ -48,6 +48,16 @@ class Port:
 
     def __str__(self) -> str:
         return f"{self.protocol.name.lower()}/{self.number}"
+
+
+class Lease(NamedTuple):
+    """One port open for one source until an end that the kernel keeps."""
+
+    port: Port
+    source: Source
+    left: float  #: seconds until it ends
+    lasts: float  #: seconds it was given
+    by: str  #: what opened it: ``kernel sequence``, ``daemon sequence`` or ``hand``
 
 
 class Observation(NamedTuple):

@@ -1,0 +1,1 @@
+"""What an admin writes down: ``doors`` (gate.toml), ``toml`` (how it is read), importers beside them."""
