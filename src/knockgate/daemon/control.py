@@ -1,0 +1,171 @@
+"""Asking the running gate, from a command line: what happened (``ask``), and to do something by hand.
+
+The two sockets lie in the run directory and are root's: ``status.sock`` is the listener's and only tells,
+``warden.sock`` changes leases.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from knockgate.config.doors import Configuration, Door
+from knockgate.daemon.link import EVERY_DOOR, REPLY_SIZE, Reply, Request, Status, Surprise, Verb
+from knockgate.errors import Unavailable
+
+__all__ = ["STATUS_SOCKET", "WARDEN_SOCKET", "Facts", "WardenClient", "ask"]
+
+STATUS_SOCKET, WARDEN_SOCKET = "status.sock", "warden.sock"
+
+#: A reload compiles and loads thousands of doors in this time, many times over. Seconds.
+_PATIENCE = 30.0
+#: 10,000 doors with long names are a tenth of it.
+_LONGEST_ANSWER = 32 << 20
+
+
+class Facts(NamedTuple):
+    """What the warden knows about its table."""
+
+    owned: bool  #: nobody else can change it
+    restored: int  #: how often it was removed by somebody and put back
+
+
+def ask(run_directory: str) -> dict[str, Any]:
+    """The listener's account of what happened since it started, as ``docs`` describe it.
+
+    ::
+
+        {"format": 1, "pid": 4711, "since": 86400.0,
+         "doors": {"ssh": {"opened": 1, "last": {"source": "192.0.2.7", "by": "kernel sequence",
+                                                 "seconds_ago": 3.2}}},
+         "recent": [{"door": "ssh", "source": ..., "by": ..., "seconds_ago": ...}, ...],
+         "bounds": {"crowded": 0, "paced": 0, "leases_full": 0},
+         "heard": {"begun": 0, ..., "packets": 0, "lost": 0},
+         "warden": {"owned": true, "restored": 0}}
+
+    ``since`` and ``seconds_ago`` count seconds back from now. ``last`` is null for a door that has not been
+    opened, ``recent`` has the newest first, ``door`` there is null where the kernel did not say which.
+    Raises Unavailable where no daemon answers.
+    """
+    with _connected(run_directory, STATUS_SOCKET, socket.SOCK_STREAM) as connection:
+        answer = b""
+        try:
+            while chunk := connection.recv(1 << 16):
+                answer += chunk
+                if len(answer) > _LONGEST_ANSWER:
+                    raise Unavailable("the daemon's answer has no end")
+            found = json.loads(answer)
+        except (OSError, ValueError):
+            raise _broken_off() from None
+    if not isinstance(found, dict) or found.get("format") != 1:
+        hint = "it is of another version; start it again"
+        raise Unavailable("the daemon answers in another format", hint=hint)
+    return found
+
+
+class WardenClient:
+    """Leases by hand, through the warden that owns the table. A context manager.
+
+    Raises Unavailable where there is no warden, and where it refuses.
+    """
+
+    def __init__(self, run_directory: str) -> None:
+        self._connection = _connected(run_directory, WARDEN_SOCKET, socket.SOCK_SEQPACKET)
+        self._number = 0
+
+    def open(self, configuration: Configuration, door: Door, source: bytes, seconds: float) -> None:
+        """Let ``source`` (4 or 16 bytes) through ``door`` for ``seconds``, up to 30 days, counted from now.
+
+        Extending a lease is opening it again. A knock does not shorten it.
+        """
+        self._ask(
+            Request(
+                Verb.OPEN,
+                door=configuration.doors.index(door),
+                source=source,
+                milliseconds=round(seconds * 1000),
+                checksum=configuration.checksum,
+            )
+        )
+
+    def close(self, configuration: Configuration, door: Door | None, sources: Sequence[bytes] = ()) -> int:
+        """End the leases of ``sources``, or of everybody, for ``door`` or for all; returns how many."""
+        number = EVERY_DOOR if door is None else configuration.doors.index(door)
+        return sum(
+            self._ask(Request(Verb.CLOSE, door=number, source=source, checksum=configuration.checksum)).value
+            for source in sources or (b"",)
+        )
+
+    def leases(self) -> int:
+        """How many leases are live."""
+        return self._ask(Request(Verb.LEASES)).value
+
+    def reload(self) -> None:
+        """Have the configuration read again and put in force; where it is wrong nothing changes."""
+        self._ask(Request(Verb.RELOAD))
+
+    def ping(self) -> Facts:
+        """Whether the warden answers, and what it says of its table."""
+        reply = self._ask(Request(Verb.PING))
+        return Facts(owned=reply.owned, restored=reply.value)
+
+    def shut(self) -> None:
+        """End the conversation."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shut()
+
+    def _ask(self, request: Request) -> Reply:
+        self._number += 1
+        message = Request(
+            request.verb,
+            self._number,
+            request.door,
+            request.source,
+            request.milliseconds,
+            request.checksum,
+        )
+        try:
+            self._connection.send(message.encode())
+            reply = Reply.decode(self._connection.recv(REPLY_SIZE + 1))
+        except (OSError, Surprise):
+            raise _broken_off() from None
+        if reply.status is Status.DONE and reply.number == self._number:
+            return reply
+        if reply.status is Status.OTHER_CONFIGURATION:
+            hint = "`knockgate reload` puts the file in force"
+            raise Unavailable("the daemon runs another configuration than this file", hint=hint)
+        if reply.status is Status.BAD_CONFIGURATION:
+            hint = "the daemon goes on with what it had; `knockgate check` shows all that is wrong"
+            raise Unavailable(f"not reloaded: {reply.says}", hint=hint)
+        raise Unavailable(reply.says or "the daemon refuses", hint="its log may say more")
+
+
+def _connected(run_directory: str, name: str, kind: socket.SocketKind) -> socket.socket:
+    path = str(Path(run_directory, name))
+    connection = socket.socket(socket.AF_UNIX, kind)
+    try:
+        connection.settimeout(_PATIENCE)
+        connection.connect(path)
+    except PermissionError:
+        connection.close()
+        raise Unavailable("no right to ask the daemon", hint="run it as root") from None
+    except OSError:  # no such socket, nobody behind it, or a path too long for one
+        connection.close()
+        hint = "start it with `knockgate run` or `systemctl start knockgate`"
+        raise Unavailable("the daemon is not running", hint=hint) from None
+    return connection
+
+
+def _broken_off() -> Unavailable:
+    return Unavailable("the daemon broke off in the middle of its answer", hint="its log may say why")
