@@ -10,7 +10,7 @@ Sources: linux/filter.h, linux/bpf_common.h, Documentation/networking/filter.rst
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,10 +22,11 @@ __all__ = ["ACCEPT", "Ancillary", "Instruction", "assemble", "evaluate", "openin
 ACCEPT = 0x40000
 
 # Instruction classes, sizes and modes.
-_LD, _LDX, _ALU, _JMP, _RET = 0x00, 0x01, 0x04, 0x05, 0x06
+_LD, _LDX, _ALU, _JMP, _RET, _MISC = 0x00, 0x01, 0x04, 0x05, 0x06, 0x07
 _W, _H, _B = 0x00, 0x08, 0x10
-_ABS, _IND, _MSH = 0x20, 0x40, 0xA0
-_JEQ, _JSET, _AND = 0x10, 0x40, 0x50
+_IMM, _ABS, _IND, _MSH = 0x00, 0x20, 0x40, 0xA0
+_JEQ, _JSET, _AND, _RSH = 0x10, 0x40, 0x50, 0x70
+_X, _TAX = 0x08, 0x00
 
 # Ancillary words: loads at SKF_AD_OFF + n do not read the packet.
 _AD = 0xFFFFF000
@@ -33,6 +34,7 @@ _AD_PROTOCOL, _AD_PKTTYPE, _AD_IFINDEX, _AD_VLAN_TAG = _AD + 0, _AD + 4, _AD + 8
 
 _PACKET_HOST = 0
 _LOOPBACK_IFINDEX = 1  # of every network namespace (LOOPBACK_IFINDEX in the kernel's net/loopback.h)
+_FLAGS = 0x3F  # FIN, SYN, RST, PSH, ACK and URG; above them are ECE and CWR (RFC 9293, 3.1)
 _EXTENSIONS = (0, 43, 44, 60, 135, 139, 140)  # the kinds of IPv6 extension header that frames walks
 
 
@@ -45,13 +47,14 @@ class Instruction(NamedTuple):
     k: int
 
 
-def openings(*, udp: bool, loopback: bool) -> tuple[Instruction, ...]:
+def openings(*, udp: bool, loopback: bool, flags: Iterable[tuple[int, int]] = ()) -> tuple[Instruction, ...]:
     """Hear every packet for this host that opens a connection, over IPv4 and IPv6, to any port.
 
     Any port, because a packet to a port of no sequence resets a knock. That is each TCP SYN without
     ACK, RST and FIN; with ``udp`` also every UDP datagram, since a datagram does not say whether it
     is the first. IPv4 fragments are not heard; an IPv6 packet with extension headers is (walking them
-    is left to ``frames``). ``loopback`` says whether the interface ``lo`` counts.
+    is left to ``frames``). ``loopback`` says whether the interface ``lo`` counts. ``flags`` are further
+    TCP packets to be heard: those whose flags under a mask (at most 0x3F) are a value.
     """
     asm = _Assembler()
     asm.load(_W, _AD_PKTTYPE)
@@ -66,16 +69,16 @@ def openings(*, udp: bool, loopback: bool) -> tuple[Instruction, ...]:
     asm.branch(_JSET, 0x0FFF, "drop", "untagged")
     asm.label("untagged")
     # Of FIN, SYN, RST and ACK only SYN.
-    return _transports(asm, udp=udp, mask=0x17, flags=0x02)
+    return _transports(asm, udp=udp, flags=[(0x17, 0x02), *flags])
 
 
 def passings() -> tuple[Instruction, ...]:
     """Hear what an onlooker can learn doors from: UDP, and each TCP SYN, alone or with ACK, any way."""
-    return _transports(_Assembler(), udp=True, mask=0x06, flags=0x02)
+    return _transports(_Assembler(), udp=True, flags=[(0x06, 0x02)])
 
 
-def _transports(asm: _Assembler, *, udp: bool, mask: int, flags: int) -> tuple[Instruction, ...]:
-    """Accept TCP whose flags under ``mask`` are ``flags``, UDP if wanted, and end the program."""
+def _transports(asm: _Assembler, *, udp: bool, flags: Sequence[tuple[int, int]]) -> tuple[Instruction, ...]:
+    """Accept TCP with one of these flags (mask, value), UDP if wanted, and end the program."""
     asm.load(_W, _AD_PROTOCOL)
     asm.branch(_JEQ, ETH_P_IP, "ipv4", "not-ipv4")
     asm.label("not-ipv4")
@@ -92,8 +95,7 @@ def _transports(asm: _Assembler, *, udp: bool, mask: int, flags: int) -> tuple[I
     asm.label("tcp4")
     asm.emit(_LDX | _B | _MSH, 0)  # x = length of the IPv4 header
     asm.emit(_LD | _B | _IND, 13)
-    asm.emit(_ALU | _AND, mask)
-    asm.branch(_JEQ, flags, "accept", "drop")
+    _flags(asm, flags, "4")
 
     asm.label("ipv6")
     asm.load(_B, 6)
@@ -108,14 +110,40 @@ def _transports(asm: _Assembler, *, udp: bool, mask: int, flags: int) -> tuple[I
     asm.emit(_RET, 0)
     asm.label("tcp6")
     asm.load(_B, 53)
-    asm.emit(_ALU | _AND, mask)
-    asm.branch(_JEQ, flags, "accept", "drop")
+    _flags(asm, flags, "6")
 
     asm.label("accept")
     asm.emit(_RET, ACCEPT)
     asm.label("drop")
     asm.emit(_RET, 0)
     return asm.finish()
+
+
+def _flags(asm: _Assembler, flags: Sequence[tuple[int, int]], family: str) -> None:
+    """Accept if the octet in A is among ``flags``, else drop.
+
+    One combination is one comparison. For several there is a bit for each of the 64 values that the six
+    flags can have: a configuration may name hundreds of combinations, and a jump reaches 255 instructions.
+    """
+    if len(flags) == 1:
+        ((mask, value),) = flags
+        asm.emit(_ALU | _AND, mask)
+        asm.branch(_JEQ, value, "accept", "drop")
+        return
+    if any(mask & ~_FLAGS for mask, _ in flags):
+        raise ValueError(f"the flags of TCP are in the mask {_FLAGS:#x}")
+    heard = sum(
+        1 << octet for octet in range(_FLAGS + 1) if any(octet & mask == value for mask, value in flags)
+    )
+    urgent, plain = f"urgent{family}", f"plain{family}"
+    asm.branch(_JSET, 0x20, urgent, plain)
+    for name, word in ((urgent, heard >> 32), (plain, heard & 0xFFFFFFFF)):
+        asm.label(name)
+        asm.emit(_ALU | _AND, 0x1F)
+        asm.emit(_MISC | _TAX, 0)
+        asm.emit(_LD | _IMM, word)
+        asm.emit(_ALU | _RSH | _X, 0)
+        asm.branch(_JSET, 1, "accept", "drop")
 
 
 def assemble(program: Sequence[Instruction]) -> bytes:
@@ -180,6 +208,9 @@ def evaluate(program: Sequence[Instruction], packet: bytes, ancillary: Ancillary
         kind = code & 0x07
         if kind in (_LD, _LDX):
             mode, size = code & 0xE0, {_W: 4, _H: 2, _B: 1}[code & 0x18]
+            if mode == _IMM:
+                a = k
+                continue
             if mode == _ABS and k in words:
                 a = words[k]
                 continue
@@ -192,7 +223,9 @@ def evaluate(program: Sequence[Instruction], packet: bytes, ancillary: Ancillary
             else:
                 a = int.from_bytes(field)
         elif kind == _ALU:
-            a &= k
+            a = a & k if code & 0xF0 == _AND else a >> x
+        elif kind == _MISC:
+            x = a
         elif kind == _JMP:
             holds = a == k if code & 0xF0 == _JEQ else bool(a & k)
             at += jt if holds else jf

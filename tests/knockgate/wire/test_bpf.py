@@ -45,14 +45,18 @@ from knockgate.errors import Refused
 from knockgate.wire.bpf import ACCEPT, Ancillary, Instruction, assemble, evaluate, openings, passings
 from knockgate.wire.frames import MAX_EXTENSIONS, observe
 
-# What is heard: never; always; where UDP is asked for; where lo is; by the onlooker only.
-NO, YES, IF_UDP, IF_LO, PASSING = "no", "yes", "if udp", "if lo", "passing by"
+# What is heard: never; always; where UDP, lo or such flags are asked for; by the onlooker only.
+NO, YES, IF_UDP, IF_LO, IF_FLAGS, PASSING = "no", "yes", "if udp", "if lo", "if flags", "passing by"
+
+# FIN, RST or URG with PSH, without SYN and ACK: (mask, value).
+FLAGS = [(each | SYN | ACK, each) for each in (FIN, RST, URG | PSH)]
 
 PROGRAMS = {
     "tcp": openings(udp=False, loopback=False),
     "tcp, lo": openings(udp=False, loopback=True),
     "tcp, udp": openings(udp=True, loopback=False),
     "tcp, udp, lo": openings(udp=True, loopback=True),
+    "tcp, flags": openings(udp=False, loopback=False, flags=FLAGS),
     "passings": passings(),
 }
 HEARD = {
@@ -60,6 +64,7 @@ HEARD = {
     "tcp, lo": {YES, IF_LO},
     "tcp, udp": {YES, IF_UDP},
     "tcp, udp, lo": {YES, IF_UDP, IF_LO},
+    "tcp, flags": {YES, IF_FLAGS},
     "passings": {YES, IF_UDP, IF_LO, PASSING},
 }
 IP, IPV6, ARP, VLAN, QINQ = 0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8
@@ -88,8 +93,15 @@ PACKETS: dict[str, tuple[str, bytes]] = {
     "syn, fin": (PASSING, ipv4(tcp(flags=SYN | FIN))),
     "ack": (NO, ipv4(tcp(flags=ACK))),
     "ack and data": (NO, ipv4(tcp(flags=ACK | PSH, payload=bytes(100)))),
-    "rst": (NO, ipv4(tcp(flags=RST))),
-    "fin": (NO, ipv4(tcp(flags=FIN))),
+    "rst": (IF_FLAGS, ipv4(tcp(flags=RST))),
+    "rst behind an option": (IF_FLAGS, ipv4(tcp(flags=RST), options=bytes(4))),
+    "fin": (IF_FLAGS, ipv4(tcp(flags=FIN))),
+    "fin with ECN": (IF_FLAGS, ipv4(tcp(flags=FIN | 0xC0))),
+    "fin, ack": (NO, ipv4(tcp(flags=FIN | ACK))),
+    "fin, psh, urg": (IF_FLAGS, ipv4(tcp(flags=FIN | PSH | URG))),
+    "psh, urg": (IF_FLAGS, ipv4(tcp(flags=PSH | URG))),
+    "urg": (NO, ipv4(tcp(flags=URG))),
+    "first fragment of a fin": (NO, ipv4(tcp(flags=FIN), fragment=0x2000)),
     "no flag": (NO, ipv4(tcp(flags=0))),
     "ack whose options look like a syn": (NO, ipv4(tcp(flags=ACK), options=tcp())),
     "first fragment of a syn": (NO, ipv4(tcp(), fragment=0x2000)),
@@ -110,7 +122,9 @@ PACKETS: dict[str, tuple[str, bytes]] = {
     "syn-ack over ipv6": (PASSING, ipv6(tcp(flags=SYN | ACK))),
     "syn, fin over ipv6": (PASSING, ipv6(tcp(flags=SYN | FIN))),
     "ack over ipv6": (NO, ipv6(tcp(flags=ACK, payload=bytes(100)))),
-    "rst over ipv6": (NO, ipv6(tcp(flags=RST))),
+    "rst over ipv6": (IF_FLAGS, ipv6(tcp(flags=RST))),
+    "psh, urg over ipv6": (IF_FLAGS, ipv6(tcp(flags=PSH | URG))),
+    "urg over ipv6": (NO, ipv6(tcp(flags=URG))),
     "datagram over ipv6": (IF_UDP, ipv6(udp(), UDP)),
     "icmpv6": (NO, ipv6(bytes(20), 58)),
     "no next header": (NO, ipv6(tcp(), 59)),
@@ -156,6 +170,26 @@ def test_hears_openings(name: str, program: str) -> None:
     verdict, packet = PACKETS[name]
     kept = evaluate(PROGRAMS[program], packet, Ancillary(kind_of(packet)))
     assert kept == (ACCEPT if verdict in HEARD[program] else 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 63), st.integers(0, 63)), max_size=5), st.integers(0, 255))
+def test_hears_the_flags_that_it_is_asked_for(flags: list[tuple[int, int]], octet: int) -> None:
+    """TCP is heard where it is an opening or has flags out of the list, over both families; and no other."""
+    program = openings(udp=False, loopback=False, flags=flags)
+    wanted = any(octet & mask == value for mask, value in [(SYN | ACK | RST | FIN, SYN), *flags])
+    for packet in (ipv4(tcp(flags=octet), options=bytes(8)), ipv6(tcp(flags=octet))):
+        assert bool(evaluate(program, packet, Ancillary(kind_of(packet)))) is wanted
+
+
+def test_any_number_of_flags_makes_a_short_program() -> None:
+    """All that a configuration can name at once is as long as two, and a mask beyond the flags is refused."""
+    every = [(mask, value) for mask in range(64) for value in range(mask + 1) if value & ~mask == 0]
+    program = openings(udp=True, loopback=False, flags=every)
+    assert len(every) == 729
+    assert len(program) == len(openings(udp=True, loopback=False, flags=FLAGS[:1]))
+    assert reachable(program) == set(range(len(program)))
+    with pytest.raises(ValueError, match="0x3f"):
+        openings(udp=True, loopback=False, flags=[(0x42, 0x42)])
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -245,6 +279,7 @@ def corpus() -> list[bytes]:
     packets = [packet for _, packet in PACKETS.values()]
     cut = [packet[:length] for packet in packets[:3] + SEEDS[-2:] for length in range(len(packet))]
     cut += [ipv6(tcp())[:length] for length in range(60)]
+    cut += [over(tcp(flags=octet)) for octet in range(256) for over in (ipv4, ipv6)]
     damaged = []
     for _ in range(1000):
         packet = bytearray(chance.choice(SEEDS))
@@ -349,7 +384,7 @@ def check(listeners: Listeners, cases: list[Case]) -> None:
         send()
         control, kept = listeners.since_last_time()
         assert (name, len([each for each in control if SEND in each.packet])) == (name, by)
-        expected = {"tcp": without_lo, "tcp, udp": without_lo, "passings": passing}
+        expected = dict.fromkeys(("tcp", "tcp, udp", "tcp, flags"), without_lo) | {"passings": passing}
         for program, packets in kept.items():
             assert (name, program, packets) == (name, program, [SEND] * expected.get(program, with_lo))
         send()
