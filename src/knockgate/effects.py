@@ -8,14 +8,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from knockgate.model import Observation, Source
+from knockgate.model import Observation, Port, Source
 
-__all__ = ["ClaimLine", "ClaimSettled", "Effect", "Event", "OpenDoor", "PacketSeen", "RunCommands", "Tick"]
+__all__ = [
+    "ClaimLine",
+    "ClaimSettled",
+    "Effect",
+    "Event",
+    "OpenDoor",
+    "PacketPassed",
+    "PacketSeen",
+    "Rearmed",
+    "RunCommands",
+    "Tick",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class PacketSeen:
     """A packet for this host came in."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class PacketPassed:
+    """A packet came in that is for a machine behind this host."""
 
     observation: Observation
 
@@ -35,7 +53,16 @@ class ClaimSettled:
     claimed: bool
 
 
-Event = PacketSeen | Tick | ClaimSettled
+@dataclass(frozen=True, slots=True)
+class Rearmed:
+    """What opens a door with one-time sequences from now on; without ``steps`` nothing does any more."""
+
+    door: str
+    line: int  #: where in its file the sequence stands, counted from 1
+    steps: tuple[Port, ...]
+
+
+Event = PacketSeen | PacketPassed | Tick | ClaimSettled | Rearmed
 
 
 @dataclass(frozen=True, slots=True)

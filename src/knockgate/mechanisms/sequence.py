@@ -19,6 +19,10 @@ Where two ways lead to the same prefix the later beginning wins, for it leaves m
 whose time is up is gone as well: at ``beginning + within`` exactly it is too late. Prefixes that do
 not exist cost nothing, and nobody's packet touches another source's prefixes.
 
+Which packets are heard at all, as a step or as a reset, is one rule for a whole tracker (``Counted``):
+openings to this host, unless a configuration names other TCP flags or another address. What does not
+count is as if it had never come, so sequences with different rules need a tracker each.
+
 The moves are a table from port to (prefix before, prefix after), made once; in it prefixes of all
 sequences are numbered through. That table is the whole mechanism, and ``_hear`` applies it.
 
@@ -34,12 +38,32 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from knockgate.effects import Effect, Event, OpenDoor, PacketSeen
+from knockgate.effects import Event, OpenDoor, PacketPassed, PacketSeen
 from knockgate.model import Observation, Port, Source
 
-__all__ = ["KnockSequence", "KnockTracker", "Tally"]
+__all__ = ["OPENINGS", "Counted", "KnockSequence", "KnockTracker", "Tally"]
 
 _NOTHING = 0  # the empty prefix, which every source always has
+_UDP = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Which packets count, as a step or as a reset.
+
+    Of TCP those whose flags (octet 13) under ``mask`` are ``value``. Of UDP every datagram, or none where
+    no sequence has a step that is one. With ``target`` (4 or 16 bytes) what is addressed to it, whether
+    it is this host's or not; without it what is addressed to this host.
+    """
+
+    mask: int = 0x17  # of FIN, SYN, RST and ACK only SYN
+    value: int = 0x02
+    datagrams: bool = True
+    target: bytes | None = None
+
+
+#: What opens a connection to this host.
+OPENINGS = Counted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +100,19 @@ class _Progress:
 class KnockTracker:
     """Feeds on packets and the time; answers with the doors to open. Times are seconds, monotonic."""
 
-    def __init__(self, sequences: Sequence[KnockSequence], *, limit: int = 65536) -> None:
+    def __init__(
+        self, sequences: Sequence[KnockSequence], *, limit: int = 65536, counted: Counted = OPENINGS
+    ) -> None:
         """``limit``: how many sources are remembered, at least 1."""
         if limit < 1:
             raise ValueError("at least one source must be remembered")
         self.tally = Tally()
         self._limit = limit
+        self._mask, self._value = counted.mask, counted.value
+        self._datagrams, self._target = counted.datagrams, counted.target
+        self._heard: tuple[type[PacketSeen | PacketPassed], ...] = (PacketSeen,)
+        if self._target is not None:
+            self._heard = (PacketSeen, PacketPassed)
         self._sources: OrderedDict[Source, _Progress] = OrderedDict()  # oldest ``begun`` first
         self._moves: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._within: dict[int, float] = {}
@@ -106,10 +137,12 @@ class KnockTracker:
         """False where a packet cannot change anything: nobody's progress, and to a port of no sequence."""
         return source in self._sources or (protocol, port) in self._moves
 
-    def feed(self, event: Event, now: float) -> tuple[Effect, ...]:
+    def feed(self, event: Event, now: float) -> tuple[OpenDoor, ...]:
         """Take one event at the time ``now``, which never runs backwards; returns what is to be done."""
         self._expire(now)
-        return self._hear(event.observation, now) if isinstance(event, PacketSeen) else ()
+        if isinstance(event, self._heard) and self._counts(event.observation):
+            return self._hear(event.observation, now)
+        return ()
 
     def next_wakeup(self) -> float | None:
         """When a ``Tick`` would let something be forgotten; None while nothing is remembered."""
@@ -117,9 +150,12 @@ class KnockTracker:
             return progress.begun + self._longest
         return None
 
-    def _hear(self, seen: Observation, now: float) -> tuple[Effect, ...]:
-        if not seen.opens_connection:
-            return ()
+    def _counts(self, seen: Observation) -> bool:
+        if self._target is not None and seen.destination != self._target:
+            return False
+        return self._datagrams if seen.protocol == _UDP else seen.flags & self._mask == self._value
+
+    def _hear(self, seen: Observation, now: float) -> tuple[OpenDoor, ...]:
         progress = self._sources.get(seen.source)
         moves = self._moves.get((seen.protocol, seen.port), ())
         if progress is None:
