@@ -66,7 +66,7 @@ class PacketCapture:
         self._received = self._dropped = 0
         self._ready: deque[socket.socket] = deque()
         self._taken = 0
-        self._poll = select.poll()
+        self._poll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         try:
             index = _index_of(interface) if interface else 0
@@ -74,7 +74,7 @@ class PacketCapture:
                 sock = deaf_socket(program, receive_buffer)
                 self._sockets[sock.fileno()] = sock
                 hear(sock, protocol, index)
-                self._poll.register(sock, select.POLLIN)
+                self._poll.register(sock, select.EPOLLIN)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
@@ -83,7 +83,7 @@ class PacketCapture:
 
     def receive(self, timeout: float | None) -> bytes | None:
         """The next packet; None after ``timeout`` seconds, or when ``listening`` has changed."""
-        # poll(2) takes no more than 24 days; whoever waits longer is asked to call again.
+        # epoll_wait(2) takes no more than 24 days; whoever waits longer is asked to call again.
         until = None if timeout is None else time.monotonic() + min(timeout, 86400)
         while True:
             was_listening = self.listening
@@ -113,10 +113,14 @@ class PacketCapture:
             wait = left
             if not self.listening:
                 wait = _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN)
-            ready = self._poll.poll(None if wait is None else wait * 1000)
+            ready = self._poll.poll(wait)
             if not ready and left == 0:
                 return None
             self._ready.extend(self._sockets[descriptor] for descriptor, _ in ready)
+
+    def fileno(self) -> int:
+        """For waiting beside other things: readable when ``receive`` would not wait."""
+        return self._poll.fileno()
 
     def drops(self) -> tuple[int, int]:
         """Packets that passed the filter, and how many of them the kernel had no room for, so far."""
@@ -130,11 +134,10 @@ class PacketCapture:
     def close(self) -> None:
         """Stop listening. May be called twice; afterwards there is nothing to receive."""
         for sock in self._sockets.values():
-            with contextlib.suppress(KeyError):  # it was never listened to
-                self._poll.unregister(sock)
             sock.close()
         self._sockets.clear()
         self._ready.clear()
+        self._poll.close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import select
 import signal
 import socket
 import struct
@@ -625,7 +626,22 @@ def test_leaves_nothing_open() -> None:
         errors.append(caught.value)
     assert descriptors() == before_all
     with PacketCapture(EVERYTHING) as capture:
-        assert descriptors() == before_all + 2  # control
+        assert descriptors() == before_all + 3  # control: two sockets, and what waits for both
     assert descriptors() == before_all
     capture.close()
     assert descriptors() == before_all
+
+
+@isolated
+def test_can_be_waited_for_beside_other_things() -> None:
+    with contextlib.ExitStack() as stack:
+        cable = Cable(stack)
+        capture = stack.enter_context(PacketCapture(EVERYTHING, "near"))
+        cable.wire.send(SYN)
+        assert select.select([capture], [], [], DEADLINE) == ([capture], [], [])
+        while capture.receive(0):
+            pass
+        assert select.select([capture], [], [], 0) == ([], [], [])
+        cable.wire.send(SYN6)
+        assert select.select([capture], [], [], DEADLINE) == ([capture], [], [])
+        assert capture.receive(0) == SYN6
