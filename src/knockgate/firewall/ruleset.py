@@ -42,9 +42,12 @@ __all__ = [
     "GUARD_PRIORITY",
     "LEASE_SETS",
     "OPENED",
+    "PACE_BUCKETS",
+    "PACE_RATE",
     "TABLE",
     "automaton_of",
     "compile_ruleset",
+    "pace_burst",
 ]
 
 TABLE = "knockgate"
@@ -70,7 +73,7 @@ _IN = f"inet {TABLE}"
 _FAMILIES = (("ip", "4", "ipv4_addr"), ("ip6", "6", "ipv6_addr"))
 #: Changes of state that a bucket of sources may make. Deleted elements stay in the hash for a while, so
 #: one source that goes to and fro would make its bucket ever slower.
-_PACE_BUCKETS, _PACE_RATE, _PACE_BURST = 65536, 10, 12
+PACE_BUCKETS, PACE_RATE, _PACE_BURST = 65536, 10, 12
 _SYN_ALONE = "tcp flags & (fin | syn | rst | ack) == syn"
 _NO_SYN_ALONE = "tcp flags & (fin | syn | rst | ack) != syn"  # says nothing of UDP, which it does not match
 _CHUNK = 256  # elements a command: a line of a text editor's size, not of a book's
@@ -90,6 +93,12 @@ def automaton_of(configuration: Configuration) -> Automaton:
     except ValueError as error:
         hint = 'give some of them runs_in = "daemon"'
         raise ConfigError(str(error), file=configuration.file or None, key="doors", hint=hint) from None
+
+
+def pace_burst(configuration: Configuration) -> int:
+    """How many changes of state a bucket allows at once: more than the longest sequence needs."""
+    steps = [len(door.sequence.steps) for door in configuration.kernel_doors() if door.sequence]
+    return max(_PACE_BURST, max(steps, default=0) + 2)
 
 
 def compile_ruleset(
@@ -139,7 +148,7 @@ def _sets(configuration: Configuration) -> Iterator[str]:
             yield (
                 f"add map {_IN} {name}{digit} {{ type {kind} : mark; size {size}; flags dynamic,timeout; }}"
             )
-    yield f"add set {_IN} pace {{ type mark; size {_PACE_BUCKETS}; flags dynamic; }}"
+    yield f"add set {_IN} pace {{ type mark; size {PACE_BUCKETS}; flags dynamic; }}"
     yield f"add set {_IN} grace {{ type inet_proto; flags timeout; }}"
     yield f"add map {_IN} ports {{ type inet_proto . inet_service : verdict; }}"
     yield f"add map {_IN} steps {{ type mark . inet_proto . inet_service : mark; }}"
@@ -239,16 +248,13 @@ def _chains(
     """Every chain with its rules; one is named only by those behind it, so it can be read from the end."""
     log = f"log group {configuration.gate.log_group}"
     sequenced = bool(automaton.states)
-    steps = max(
-        (len(door.sequence.steps) for door in configuration.kernel_doors() if door.sequence), default=0
-    )
     yield "forget", _forget()
     yield (
         "pace",
         [f'counter name paced limit rate 1/second burst 1 packets {log} prefix "knockgate paced"', "drop"],
     )
     for within in sorted({state.within for state in automaton.states.values()}):
-        yield f"hold_{_milliseconds(within)}", list(_hold_rules(within, max(_PACE_BURST, steps + 2), log))
+        yield f"hold_{_milliseconds(within)}", list(_hold_rules(within, pace_burst(configuration), log))
     for protocol, lease in grants.kinds():
         yield _lease_chain(protocol, lease), list(_lease_rules(protocol, lease, log))
     yield "again", ["meta mark vmap @grant"]
@@ -283,8 +289,8 @@ def _reset() -> list[str]:
 def _hold_rules(within: float, burst: int, log: str) -> Iterator[str]:
     for word, _, _ in _FAMILIES:
         yield (
-            f"update @pace {{ jhash {word} saddr mod {_PACE_BUCKETS} "
-            f"limit rate over {_PACE_RATE}/second burst {burst} packets }} goto pace"
+            f"update @pace {{ jhash {word} saddr mod {PACE_BUCKETS} "
+            f"limit rate over {PACE_RATE}/second burst {burst} packets }} goto pace"
         )
     yield "jump forget"  # an element's state is not overwritten by adding it again
     if within:

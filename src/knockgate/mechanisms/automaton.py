@@ -46,8 +46,9 @@ class Automaton:
     resets. ``move`` says so in code.
     """
 
-    def __init__(self, sequences: Iterable[KnockSequence]) -> None:
-        """Raises ValueError where they have more than ``MAX_STATES`` states."""
+    def __init__(self, sequences: Iterable[KnockSequence], *, limit: int = MAX_STATES) -> None:
+        """Raises ValueError where they have more than ``limit`` states."""
+        self._limit = limit
         self._sequences = tuple(sequences)
         self._reached: dict[Port, list[Prefix]] = {}
         for number, sequence in enumerate(self._sequences):
@@ -80,8 +81,8 @@ class Automaton:
                     self.states[len(numbers)] = self._state(rest, done)
                     if rest:  # else all moves are those from NOWHERE
                         waiting.append((len(numbers), rest))
-                    if len(numbers) > MAX_STATES:
-                        raise ValueError(f"these sequences have more than {MAX_STATES} states")
+                    if len(numbers) > self._limit:
+                        raise ValueError(f"these sequences have more than {self._limit} states")
                 found = numbers[rest, done]
                 if state == NOWHERE or self.moves.get((NOWHERE, port)) != found:
                     self.moves[state, port] = found

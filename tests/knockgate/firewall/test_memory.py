@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+from tests.knockgate.firewall.cases import CASES, CONFIGURATION, SWEEP
+from tests.packets import ACK, SYN, raw
+
+from knockgate.config.doors import parse
+from knockgate.firewall.memory import MemoryFirewall, Verdict
+from knockgate.model import Observation
+
+
+def observation(packet: str, source: str) -> Observation:
+    kind, port = packet[0], int(packet[1:])
+    flags = {"t": SYN, "a": ACK, "u": 0}[kind]
+    return Observation(raw(source), raw("10.0.0.1"), 17 if kind == "u" else 6, 40000, port, flags, 40)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_opens_what_the_kernel_opens(name: str) -> None:
+    """The same cases as in test_ruleset."""
+    packets, expected = CASES[name]
+    configuration = parse(CONFIGURATION)
+    firewall = MemoryFirewall(configuration, lambda: 0.0)
+    firewall.load("")
+    for packet in packets.split():
+        source = "10.2.0.1" if packet.startswith("!") else "10.1.0.1"
+        firewall.judge(observation(packet.removeprefix("!"), source))
+    open_ports = {lease.port for lease in firewall.leases() if lease.source == raw("10.1.0.1")}
+    opened = {door.name for door in configuration.doors if door.ports and set(door.ports) <= open_ports}
+    assert opened == set(expected.split())
+    assert not [lease for lease in firewall.leases() if lease.source == raw("10.2.0.1")]
+
+
+def test_a_sweep() -> None:
+    configuration = parse(CONFIGURATION)
+    firewall = MemoryFirewall(configuration, lambda: 0.0)
+    firewall.load("")
+    opened: set[str] = set()
+    for packet in SWEEP.split():
+        opened |= set(firewall.judge(observation(packet, "10.1.0.1")).opened)
+    assert opened == {"low", "high", "short"}
+
+
+def test_verdicts() -> None:
+    now = 0.0
+    firewall = MemoryFirewall(parse(CONFIGURATION), lambda: now)
+    firewall.load("")
+
+    def verdict(packet: str) -> Verdict:
+        return firewall.judge(observation(packet, "10.1.0.1")).verdict
+
+    assert verdict("t22") is Verdict.DROPPED
+    assert verdict("t23") is Verdict.PASSED
+    assert [verdict(packet) for packet in ("t7000", "u8000", "t9000")] == [Verdict.DROPPED] * 3
+    assert verdict("t22") is Verdict.PASSED
+    now = 60.0
+    assert verdict("t22") is Verdict.DROPPED
