@@ -309,7 +309,7 @@ def test_a_port_is_offered_once(tmp_path: Path) -> None:
     "lines",
     [
         "start_command = iptables -A INPUT -s %IP% -p tcp --dport 22 -j ACCEPT\nstop_command = logger shut",
-        "command = ufw allow from %IP% to any port 2\nstop_command = ufw delete allow from %IP% to any port 3",
+        "command = ufw allow from %IP% to any port 2\nstop_command = ufw delete allow from %IP%",
         "start_command = iptables -A INPUT -s %IP% -p tcp --dport 22 -j ACCEPT\nstart_command_6 = logger six",
         "start_command = wakeonlan 00:11:22:33:44:55",
     ],
