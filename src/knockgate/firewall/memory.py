@@ -1,7 +1,12 @@
 """A firewall that exists in memory only: the same leases, the same automaton, no kernel.
 
-``simulate`` runs it over a packet capture, and tests run it where a kernel would only be slow. One
-conformance suite holds it and the real table to the same answers.
+``simulate`` runs it over a packet capture, and tests run it where a kernel would only be slow. Tests
+hold it and the real table to the same answers: one list of cases for both, and traffic captured beside
+the real table, replayed here.
+
+What it leaves out: the length of the kernel's log; two sources that share a bucket of the pace, since
+the kernel draws the buckets anew each time; fragments, which the kernel puts together first; and of
+connection tracking all that ``sessions`` does.
 """
 
 from __future__ import annotations
@@ -12,14 +17,13 @@ from typing import NamedTuple
 
 from knockgate.config.doors import Configuration, Door, RunsIn
 from knockgate.errors import Unavailable
-from knockgate.firewall.ruleset import automaton_of
-from knockgate.mechanisms.automaton import NOWHERE, STAY
+from knockgate.firewall.progress import Progress
+from knockgate.firewall.ruleset import automaton_of, pace_burst
+from knockgate.firewall.sessions import Sessions
+from knockgate.mechanisms.automaton import NOWHERE, STAY, State
 from knockgate.model import Lease, Observation, Port, Protocol, Source
 
-__all__ = ["MemoryFirewall", "Ruling", "Verdict"]
-
-#: A source whose state found room in the second tier only is forgotten after this many seconds.
-_HURRY = 1.0
+__all__ = ["MemoryFirewall", "Place", "Reach", "Ruling", "Verdict"]
 
 
 class Verdict(enum.Enum):
@@ -29,12 +33,30 @@ class Verdict(enum.Enum):
     DROPPED = "dropped"
 
 
+class Reach(enum.Enum):
+    """Where a packet is addressed to, as ``fib daddr type`` of nft tells."""
+
+    LOCAL = "this host"
+    GROUP = "everybody"
+    TRANSIT = "another host"
+
+
+class Place(enum.Enum):
+    """What a packet's port is to the gate."""
+
+    DOOR = "door"
+    KNOCK = "knock"
+    NONE = "none"
+
+
 class Ruling(NamedTuple):
     """The verdict on one packet, and why."""
 
     verdict: Verdict
     why: str
+    place: Place = Place.NONE
     opened: tuple[str, ...] = ()  #: doors that this packet opened
+    reset: bool = False  #: it made an end of a half-made sequence
 
 
 class _Granted(NamedTuple):
@@ -43,25 +65,22 @@ class _Granted(NamedTuple):
     by: str
 
 
-class _Progress(NamedTuple):
-    state: int
-    ends: float
-
-
 class MemoryFirewall:
     """Satisfies ``world.Firewall``, and judges packets as the table's chains do.
 
-    ``now`` tells seconds, never backwards. What it leaves out: connection tracking (a packet that opens
-    no connection passes), the pace, and the length of the kernel's log.
+    ``now`` tells seconds, never backwards. ``sessions`` must be told of what the host itself sends.
     """
 
     def __init__(self, configuration: Configuration, now: Callable[[], float]) -> None:
+        self.sessions = Sessions(now)
         self._now = now
         self._loaded = False
         self._limit = configuration.gate.leases
         self._leases: dict[tuple[bool, Port, Source], _Granted] = {}
-        self._progress: dict[Source, _Progress] = {}
-        self._tiers = (configuration.gate.sources, configuration.gate.hurried)
+        gate = configuration.gate
+        self._progress = Progress(
+            now, sources=gate.sources, hurried=gate.hurried, burst=pace_burst(configuration)
+        )
         self._automaton = automaton_of(configuration)
         self._doors = {door.name: door for door in configuration.doors}
         self._guarded = {port: door for door in configuration.doors for port in door.ports}
@@ -118,69 +137,89 @@ class MemoryFirewall:
 
     # --- the packet path ---
 
-    def judge(self, seen: Observation) -> Ruling:
-        """What becomes of a packet for this host, and of its source's half-made sequences."""
-        self._forget_late(seen.source)
-        port = Port(Protocol(seen.protocol), seen.port) if seen.port else None
-        door = self._guarded.get(port) if port else None
-        if not seen.opens_connection:
-            if port in self._automaton.ports or port in self._quiet:
-                return Ruling(Verdict.DROPPED, "a knock port, and no packet that opens a connection")
-            return Ruling(Verdict.PASSED, "opens no connection")
-        if port is not None and port in self._automaton.ports:
-            return self._step(seen.source, port)
-        lost = " and resets its sequence" if self._progress.pop(seen.source, None) else ""
-        if door and port:
-            return self._at_the_door(seen.source, port, door, lost)
-        if port in self._quiet:
-            return Ruling(Verdict.DROPPED, f"a knock that the daemon listens for{lost}")
-        return Ruling(Verdict.PASSED, f"no port of the gate{lost}")
+    def judge(self, seen: Observation, reach: Reach = Reach.LOCAL) -> Ruling:
+        """What becomes of a packet that comes in, and of its source's half-made sequences."""
+        ruling = self._judge(seen, reach)
+        self.sessions.note(seen, let_in=ruling.verdict is Verdict.PASSED)
+        return ruling
 
-    def _at_the_door(self, source: Source, port: Port, door: Door, lost: str) -> Ruling:
+    def door_at(self, seen: Observation) -> Door | None:
+        """The door that a packet is addressed to."""
+        return self._guarded.get(Port(Protocol(seen.protocol), seen.port)) if seen.port else None
+
+    def _judge(self, seen: Observation, reach: Reach) -> Ruling:
+        if self.sessions.under_way(seen):
+            return Ruling(Verdict.PASSED, "of a session under way")
+        port = Port(Protocol(seen.protocol), seen.port) if seen.port else None
+        if door := self.door_at(seen):
+            return self._at_the_door(seen, door, reach)
+        if port in self._automaton.ports or port in self._quiet:
+            if reach is not Reach.LOCAL:
+                return Ruling(Verdict.PASSED, f"a knock port, but addressed to {reach.value}")
+            if not seen.opens_connection:
+                return Ruling(Verdict.DROPPED, "a knock port, and it opens no connection", Place.KNOCK)
+            if port in self._automaton.ports:
+                return self._step(seen.source, port)
+            return self._resetting(seen, Verdict.DROPPED, "a knock that the daemon listens for", Place.KNOCK)
+        if not seen.opens_connection:
+            return Ruling(Verdict.PASSED, "opens no connection")
+        if reach is not Reach.LOCAL:
+            return Ruling(Verdict.PASSED, f"addressed to {reach.value}")
+        return self._resetting(seen, Verdict.PASSED, "no port of the gate")
+
+    def _at_the_door(self, seen: Observation, door: Door, reach: Reach) -> Ruling:
+        if reach is Reach.TRANSIT:
+            return Ruling(Verdict.PASSED, f"door {door.name}, but addressed to {reach.value}")
+        port = Port(Protocol(seen.protocol), seen.port)
+        verdict, why = Verdict.DROPPED, f"door {door.name} is shut"
         for given in (False, True):
-            lease = self._leases.get((given, port, source))
+            lease = self._leases.get((given, port, seen.source))
             if lease and (left := lease.ends - self._now()) > 0:
-                return Ruling(Verdict.PASSED, f"door {door.name}: a lease for {left:.3f} s more{lost}")
-        return Ruling(Verdict.DROPPED, f"door {door.name} is shut{lost}")
+                verdict, why = Verdict.PASSED, f"door {door.name}: a lease for {left:.3f} s more"
+        return self._resetting(seen, verdict, why, Place.DOOR)
+
+    def _resetting(self, seen: Observation, verdict: Verdict, why: str, place: Place = Place.NONE) -> Ruling:
+        reset = seen.opens_connection and self._progress.forget(seen.source)
+        return Ruling(verdict, why + ", and resets its sequence" * reset, place, reset=reset)
 
     def _step(self, source: Source, port: Port) -> Ruling:
-        state = self._progress[source].state if source in self._progress else NOWHERE
+        state = self._progress.state(source)
         then = self._automaton.move(state, port)
         if then == STAY:
-            return Ruling(Verdict.DROPPED, "the knock just made, once more")
-        self._progress.pop(source, None)
+            return Ruling(Verdict.DROPPED, "the knock just made, once more", Place.KNOCK)
         if then == NOWHERE:
-            return Ruling(Verdict.DROPPED, "a knock out of turn: back to the start")
+            reset = self._progress.forget(source)
+            why = "a knock out of turn" + ", and resets its sequence" * reset
+            return Ruling(Verdict.DROPPED, why, Place.KNOCK, reset=reset)
+        if self._progress.is_paced(source):
+            return Ruling(Verdict.DROPPED, "too many knocks: this one does not count", Place.KNOCK)
+        self._progress.forget(source)
         reached = self._automaton.states[then]
-        why = "a first knock" if state == NOWHERE else "the next knock"
-        if reached.within and not self._remember(source, then, reached.within):
+        is_first = self._automaton.move(NOWHERE, port) == then
+        reset = is_first and state not in (NOWHERE, then) and not reached.opens
+        why = "a first knock" if is_first else "the next knock"
+        why += ", and resets what was begun" * reset
+        if reached.within and not self._progress.remember(source, then, reached.within):
             why += ", but no room to remember it"
+        opened = self._open(reached, source)
+        if opened:
+            why = "the last knock"
+        elif reached.opens:
+            why = "the last knock, but no room for another lease"
+        return Ruling(Verdict.DROPPED, why, Place.KNOCK, opened, reset)
+
+    def _open(self, reached: State, source: Source) -> tuple[str, ...]:
+        opened = []
         for name in reached.opens:
             door = self._doors[name]
-            if door.ports:
+            try:
                 self.open(door.ports, source, door.lease, "kernel sequence")
-        if reached.opens:
-            why = f"the last knock: opens {', '.join(reached.opens)}"
-        return Ruling(Verdict.DROPPED, why, reached.opens)
+            except Unavailable:
+                continue
+            opened.append(name)
+        return tuple(opened)
 
-    def _remember(self, source: Source, state: int, within: float) -> bool:
-        first, second = self._tiers
-        if len(self._progress) >= first:  # of both families: then it is worth to look closer
-            for other in [other for other, each in self._progress.items() if each.ends <= self._now()]:
-                del self._progress[other]
-        taken = (
-            sum(len(other) == len(source) for other in self._progress) if len(self._progress) >= first else 0
-        )
-        if taken >= first + second:
-            return False
-        time = within if taken < first else min(within, _HURRY)
-        self._progress[source] = _Progress(state, self._now() + time)
-        return True
-
-    def _forget_late(self, source: Source) -> None:
-        progress = self._progress.get(source)
-        if progress and progress.ends <= self._now():
-            del self._progress[source]
+    # --- leases ---
 
     def _live(self, length: int, *, given: bool) -> int:
         return sum(by_hand == given and len(source) == length for by_hand, _, source in self._leases)
