@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help demo test test-all check fmt clean requirements
+.PHONY: help demo test test-all bench check fmt clean requirements
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -18,6 +18,10 @@ test: ## the tests, without the long ones (ARGS="-k bpf")
 test-all: ## all tests
 	@tools/setup.sh test
 	@$(PY) -m pytest $(ARGS)
+
+bench: ## the figures of bench/README.md, side by side with knockd (ARGS="--quick")
+	@tools/setup.sh test
+	@$(PY) bench/gate.py $(ARGS)
 
 check: ## ruff, mypy --strict, import-linter, and a run from copied folders on a bare Python
 	@tools/setup.sh test
