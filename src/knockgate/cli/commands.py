@@ -7,15 +7,23 @@ import difflib
 import click
 
 from knockgate import __version__
+from knockgate.cli.check import check, rules
 from knockgate.cli.completion import completion
 from knockgate.cli.knock import knock
+from knockgate.cli.leases import close, extend, open_
 from knockgate.cli.page import Page
+from knockgate.cli.run import import_, run
+from knockgate.cli.status import status
+from knockgate.cli.table import confirm, down, up
 from knockgate.cli.terminal import PROGRAM, ReaderLeft
 
 __all__ = ["knockgate"]
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Knocking": (knock,),
+    "The table": (check, rules, up, confirm, down),
+    "The doors": (status, open_, extend, close),
+    "The daemon": (run, import_),
+    "Elsewhere": (knock,),
     "Shell": (completion,),
 }
 

@@ -11,17 +11,16 @@ import difflib
 import functools
 import ipaddress
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
-from knockgate.config import doors
 from knockgate.config.doors import DEFAULT_PATH, Configuration, Door
 from knockgate.config.toml import Reader, Wrong
+from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError, KnockgateError
 
-__all__ = ["Word", "address", "config_option", "door_argument", "door_named", "file_argument", "seconds"]
+__all__ = ["Word", "address", "configuration", "door_argument", "door_named", "seconds"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,48 +73,74 @@ address = Word("SOURCE", Reader("address", _source))
 
 # --- which configuration ------------------------------------------------------------------------------
 
-_CONFIG_HELP = f"The configuration (default: {DEFAULT_PATH})."
+
+def configuration(*, file: bool) -> Callable[[F], F]:
+    """``--config FILE`` or ``--knockd FILE [-i IF]``, and with ``file`` also ``[FILE]``: gives ``origin``."""
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def with_one(
+            *,
+            config: str | None,
+            knockd: str | None,
+            interface: str,
+            file: str | None = None,
+            **others: object,
+        ) -> object:
+            given = [name for name in (file, config, knockd) if name]
+            if len(given) > 1:
+                raise click.UsageError(f"there are two configurations: {given[0]} and {given[1]}", _context())
+            if interface and not knockd:
+                raise click.UsageError("-i goes with --knockd; a gate.toml names its interface", _context())
+            path = given[0] if given else str(DEFAULT_PATH)
+            origin = Origin(path, knockd=knockd is not None, interface=interface)
+            return command(origin=origin, **others)
+
+        changed: Callable[..., object] = with_one
+        for words, more in reversed(_CONFIGURATION):
+            changed = click.option(*words, **more)(changed)
+        if file:
+            changed = click.argument("file", metavar="[FILE]", required=False, type=click.Path())(changed)
+        return cast("F", changed)
+
+    return decorate
 
 
-def config_option(command: F) -> F:
-    """``--config FILE``, given to the command as ``config``."""
-    option = click.option(
-        "--config", "config", metavar="FILE", default=str(DEFAULT_PATH), help=_CONFIG_HELP, type=click.Path()
-    )
-    return option(command)
+_CONFIGURATION: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+    (
+        ("--config",),
+        {"metavar": "FILE", "type": click.Path(), "help": f"The configuration (default: {DEFAULT_PATH})."},
+    ),
+    (("--knockd",), {"metavar": "FILE", "type": click.Path(), "help": "A knockd.conf instead, as it is."}),
+    (
+        ("-i", "--interface"),
+        {"metavar": "IF", "default": "", "help": "Instead of the one that knockd.conf names."},
+    ),
+]
 
 
-def file_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``[FILE]`` or ``--config FILE``, given to the command as ``config``."""
-
-    @functools.wraps(command)
-    def with_one(*, file: str | None, option: str | None, **others: object) -> object:
-        if file and option and file != option:
-            raise click.UsageError(f"there are two configurations: {file} and {option}")
-        return command(config=file or option or str(DEFAULT_PATH), **others)
-
-    option = click.option("--config", "option", metavar="FILE", help=_CONFIG_HELP, type=click.Path())
-    argument = click.argument("file", metavar="[FILE]", required=False, type=click.Path())
-    return argument(option(with_one))
+def _context() -> click.Context:
+    return click.get_current_context()
 
 
 # --- doors --------------------------------------------------------------------------------------------
 
 
-def door_named(configuration: Configuration, name: str) -> Door:
+def door_named(known: Configuration, name: str) -> Door:
     """The door of that name; raises ConfigError with the nearest one."""
-    names = [door.name for door in configuration.doors]
+    names = [door.name for door in known.doors]
     if name in names:
-        return configuration.doors[names.index(name)]
+        return known.doors[names.index(name)]
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names[:20])}"
-    raise ConfigError(f"there is no door {name!r}", file=configuration.file, hint=hint)
+    raise ConfigError(f"there is no door {name!r}", file=known.file or None, hint=hint)
 
 
 def _complete_door(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
     with contextlib.suppress(KnockgateError):
-        configuration = doors.load(Path(ctx.params.get("config") or DEFAULT_PATH))
-        return [door.name for door in configuration.doors if door.name.startswith(incomplete)]
+        knockd = ctx.params.get("knockd")
+        found = Origin(knockd or ctx.params.get("config") or str(DEFAULT_PATH), knockd=bool(knockd)).load()
+        return [door.name for door in found.doors if door.name.startswith(incomplete)]
     return []
 
 

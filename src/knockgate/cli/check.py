@@ -1,0 +1,104 @@
+"""``knockgate check`` and ``rules``: what a configuration comes to, before anything is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import click
+
+from knockgate.cli.page import Page
+from knockgate.cli.phrases import door_facts, door_in_words
+from knockgate.cli.terminal import advise, say
+from knockgate.cli.words import configuration
+from knockgate.config.advice import Advice
+from knockgate.config.doors import Configuration
+from knockgate.daemon.origin import Origin
+from knockgate.errors import Unavailable
+
+__all__ = ["check", "rules"]
+
+
+@click.command(cls=Page)
+@configuration(file=True)
+@click.option("--strict", is_flag=True, help="Take warnings for a no.")
+@click.option("--json", "as_json", is_flag=True, help="Print doors and warnings as one JSON object.")
+def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
+    """Say what a configuration means, and what is doubtful about it.
+
+    Changes nothing. Besides the file it looks at this host: programs that listen on a knock port, rules
+    of others that lead around a door (as root), and a copy of the table that will not load at boot.
+
+    Exit status: 0 the configuration can be used; 1 with --strict, and there was a warning; 2 it cannot
+    be used, or read.
+
+    For example:
+
+        knockgate check
+        knockgate check --strict gate.toml && knockgate up gate.toml
+    """
+    found = origin.load()
+    _compile(found)
+    warnings = list(_warnings(found, origin))
+    if as_json:
+        doubts = [
+            {"door": each.door or None, "message": each.message, "hint": each.hint} for each in warnings
+        ]
+        facts = {
+            "file": found.file,
+            "doors": [door_facts(door) for door in found.doors],
+            "warnings": doubts,
+        }
+        click.echo(json.dumps(facts))
+    else:
+        click.echo("\n".join(map(door_in_words, found.doors)))
+        for each in warnings:
+            say(f"warning: {each.door}: {each.message}" if each.door else f"warning: {each.message}")
+            advise(each.hint)
+    return 1 if strict and warnings else 0
+
+
+@click.command(cls=Page)
+@configuration(file=True)
+def rules(origin: Origin) -> int:
+    """Print the rules that a configuration comes to, for `nft -f`.
+
+    Changes nothing, and needs no rights. The text is what `knockgate up` loads. It loads where there is
+    no Python, again and again: live leases stay. Sequences with runs_in = "daemon" are not in it.
+
+    Exit status: 0; 2 the configuration cannot be used, or read.
+
+    For example:
+
+        knockgate rules | ssh root@router nft -f -
+    """
+    click.echo(_compile(origin.load()), nl=False)
+    return 0
+
+
+def _compile(found: Configuration) -> str:
+    from knockgate.firewall.ruleset import compile_ruleset  # noqa: PLC0415 - see cli
+
+    return compile_ruleset(found)
+
+
+def _warnings(found: Configuration, origin: Origin) -> Iterator[Advice]:
+    from knockgate.cli.surroundings import look_around, on_redirects  # noqa: PLC0415 - see cli
+    from knockgate.config.advice import advise as on_configuration  # noqa: PLC0415 - see cli
+    from knockgate.firewall.nftables import Nftables  # noqa: PLC0415 - see cli
+
+    if origin.knockd:
+        from knockgate.config import knockd  # noqa: PLC0415 - see cli
+
+        for note in knockd.examine(origin.path, origin.interface)[1]:
+            yield Advice("", str(note), note.hint or "")
+    yield from on_configuration(found)
+    yield from look_around(found)
+    try:
+        with Nftables(own=False) as firewall:
+            redirects, unread = firewall.redirects()
+    except Unavailable as error:
+        say(f"the rules of others were not looked at: {error}")
+        return
+    yield from on_redirects(found, redirects)
+    yield from (Advice("", each, "look whether it leads past a door") for each in unread)

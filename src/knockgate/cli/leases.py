@@ -1,0 +1,140 @@
+"""``knockgate open``, ``extend`` and ``close``: leases by hand, through the daemon where one runs."""
+
+from __future__ import annotations
+
+import click
+
+from knockgate.cli.gate import loaded, warden
+from knockgate.cli.page import Page
+from knockgate.cli.phrases import time_in_words
+from knockgate.cli.terminal import advise, say
+from knockgate.cli.words import address, configuration, door_argument, door_named, seconds
+from knockgate.config.doors import Configuration, Door
+from knockgate.config.toml import duration
+from knockgate.daemon.link import LONGEST_BY_HAND
+from knockgate.daemon.origin import Origin
+from knockgate.errors import ConfigError
+from knockgate.model import Source, address_text
+
+__all__ = ["close", "extend", "open_"]
+
+_TIME = seconds(duration(1, LONGEST_BY_HAND))
+_BY_HAND = "hand"
+
+
+@click.command("open", cls=Page)
+@door_argument
+@click.argument("source", type=address)
+@click.option("--for", "time", type=_TIME, default=3600.0, help="How long (default: 1h, at most 30d).")
+@configuration(file=False)
+def open_(origin: Origin, name: str, source: Source, time: float) -> int:
+    """Open a door for an address, without a knock.
+
+    Begins a lease that ends by itself. A lease given by hand is kept apart from those that are knocked
+    for: a knock never makes it shorter. Opening again begins the time anew.
+
+    Exit status: 0 the door is open; 2 it could not be opened.
+
+    For example:
+
+        knockgate open ssh 192.0.2.7
+        knockgate open ssh 2001:db8::7 --for 30m
+    """
+    found = origin.load()
+    door = _guarding(found, name)
+    _open(found, door, source, time)
+    click.echo(f"{name} is open for {address_text(source)}, for {time_in_words(time)}")
+    return 0
+
+
+@click.command(cls=Page)
+@door_argument
+@click.argument("source", type=address)
+@click.argument("time", type=_TIME)
+@configuration(file=False)
+def extend(origin: Origin, name: str, source: Source, time: float) -> int:
+    """Make a live lease last longer by a time, whoever gave it.
+
+    What is left of the lease and TIME are the time of a new one, given by hand.
+
+    Exit status: 0 the door stays open for longer; 1 there is no lease to extend; 2 it could not be done.
+
+    For example:
+
+        knockgate extend ssh 192.0.2.7 1h
+    """
+    found = origin.load()
+    door = _guarding(found, name)
+    with loaded() as firewall:
+        left = max(
+            (each.left for each in firewall.leases() if each.source == source and each.port in door.ports),
+            default=0.0,
+        )
+    if not left:
+        say(f"{name} is not open for {address_text(source)}")
+        advise(f"knockgate open {name} {address_text(source)}")
+        return 1
+    whole = min(left + time, LONGEST_BY_HAND)
+    _open(found, door, source, whole)
+    click.echo(f"{name} is open for {address_text(source)}, for {time_in_words(whole)}")
+    return 0
+
+
+@click.command(cls=Page)
+@door_argument
+@click.argument("source", type=address, required=False)
+@click.option("--all", "everybody", is_flag=True, help="End the leases of all sources.")
+@configuration(file=False)
+def close(origin: Origin, name: str, source: Source | None, *, everybody: bool) -> int:
+    """End the leases of a door before their time.
+
+    For one address, or for all. Whoever has a connection keeps it; new ones need a new knock.
+
+    Exit status: 0 the door is shut, also where it was before; 2 it could not be done.
+
+    For example:
+
+        knockgate close ssh 192.0.2.7
+        knockgate close ssh --all
+    """
+    if everybody is (source is not None):
+        raise click.UsageError("give a SOURCE, or --all", click.get_current_context())
+    found = origin.load()
+    door = _guarding(found, name)
+    with warden(found) as client:
+        if client:
+            number = client.close(found, door, [source] if source else [])
+        else:
+            number = _close(door, source)
+    whom = f"for {address_text(source)}" if source else "for everybody"
+    if number:
+        leases = "1 lease" if number == 1 else f"{number} leases"
+        click.echo(f"{name} is shut {whom}: {leases} ended; connections that are established live on")
+    else:
+        click.echo(f"{name} was shut {whom}: there was no lease")
+    return 0
+
+
+def _guarding(found: Configuration, name: str) -> Door:
+    door = door_named(found, name)
+    if not door.ports:
+        hint = "it only runs commands when somebody knocks"
+        raise ConfigError(f"door {name} guards no port", file=found.file or None, hint=hint)
+    return door
+
+
+def _open(found: Configuration, door: Door, source: Source, time: float) -> None:
+    with warden(found) as client:
+        if client:
+            client.open(found, door, source, time)
+            return
+    with loaded() as firewall:
+        firewall.open(door.ports, source, time, _BY_HAND)
+
+
+def _close(door: Door, source: Source | None) -> int:
+    with loaded() as firewall:
+        sources = (
+            {source} if source else {each.source for each in firewall.leases() if each.port in door.ports}
+        )
+        return firewall.close(door.ports, sources)

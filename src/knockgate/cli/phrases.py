@@ -1,0 +1,79 @@
+"""A configuration in words: what each door is and what opens it, one line a door."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from collections.abc import Sequence as Items
+
+from knockgate.config.doors import Door, RunsIn, Sequence
+from knockgate.config.toml import spell
+
+__all__ = ["columns", "door_facts", "door_in_words", "opened_by", "time_in_words"]
+
+
+def door_in_words(door: Door) -> str:
+    """``ssh: tcp/22 for 15s, after tcp/7000, udp/8000, each within 5s of the one before (kernel)``."""
+    return f"{door.name}: {', '.join(_parts(door))}"
+
+
+def _parts(door: Door) -> Iterator[str]:
+    if door.ports:
+        yield f"{', '.join(map(str, door.ports))} for {spell(door.lease)}"
+    if not door.sequence:
+        yield "opened by hand alone"
+    else:
+        yield f"after {_knocks(door.sequence)} ({door.sequence.runs_in.value})"
+    if door.commands:
+        runs = [word for word in (door.commands.open, door.commands.close) if word]
+        yield f"runs {' and '.join(words[0] for words in runs)}" if runs else "runs commands for IPv6"
+
+
+def _knocks(sequence: Sequence) -> str:
+    if sequence.one_time:
+        knocks = f"the next line of {sequence.one_time}"
+    else:
+        knocks = ", ".join(map(str, sequence.steps))
+    if len(sequence.steps) == 1:
+        return knocks
+    if sequence.runs_in is RunsIn.DAEMON:
+        return f"{knocks}, all within {spell(sequence.within)}"
+    return f"{knocks}, each within {spell(sequence.within)} of the one before"
+
+
+def opened_by(door: Door) -> str:
+    """The word that its leases are marked with, besides ``hand``."""
+    return f"{door.sequence.runs_in.value} sequence" if door.sequence else "hand"
+
+
+def door_facts(door: Door) -> dict[str, object]:
+    """The same for programs; times in seconds."""
+    sequence = door.sequence
+    return {
+        "name": door.name,
+        "ports": [str(port) for port in door.ports],
+        "lease": door.lease,
+        "opened_by": opened_by(door),
+        "steps": [str(step) for step in sequence.steps] if sequence else [],
+        "within": sequence.within if sequence else None,
+        "in_words": door_in_words(door),
+    }
+
+
+def time_in_words(seconds: float) -> str:
+    """The two largest units of a time: 3671.5 -> ``1h 1m``; below a minute whole seconds, rounded up."""
+    if math.isinf(seconds):
+        return "ever"
+    whole = math.ceil(seconds)
+    for name, size, below, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size}{name}" + (f" {rest}{below}" if rest else "")
+    return f"{whole}s"
+
+
+def columns(rows: Items[Items[str]]) -> str:
+    """Rows of texts, each column as wide as its widest text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,219 @@
+"""``knockgate status``: what is shut, what is open for whom and until when, and who guards it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import click
+
+from knockgate.cli.page import Page
+from knockgate.cli.phrases import columns, opened_by, time_in_words
+from knockgate.cli.words import configuration
+from knockgate.config.doors import Configuration, Door, RunsIn
+from knockgate.daemon.control import Facts
+from knockgate.daemon.origin import Origin
+from knockgate.errors import Unavailable
+from knockgate.model import Lease, Port, Source, address_text
+
+__all__ = ["status"]
+
+
+@click.command(cls=Page)
+@configuration(file=True)
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+def status(origin: Origin, *, as_json: bool) -> int:
+    """Say what is shut, what is open, for whom and for how long.
+
+    Changes nothing. Needs root, since it asks the kernel. It works without the daemon; where one runs,
+    it also says what was opened of late, and how often a bound of the rules was exhausted.
+
+    Exit status: 0 the doors are guarded; 1 they are not, because the table is not loaded; 2 it could
+    not be found out.
+
+    For example:
+
+        knockgate status
+        knockgate status --json | jq '.leases[] | select(.door == "ssh")'
+    """
+    state = _look(origin.load())
+    click.echo(json.dumps(state.facts()) if as_json else "\n".join(state.lines()))
+    return 0 if state.loaded else 1
+
+
+@dataclass(frozen=True)
+class _State:
+    """What was found."""
+
+    configuration: Configuration
+    loaded: bool
+    leases: list[Lease]
+    warden: Facts | None  #: of a daemon that runs
+    daemon: dict[str, Any] | None  #: what its listener tells (``daemon.control.ask``)
+    trial: float | None  #: seconds until `up --confirm` rolls back
+
+    # --- for programs ---
+
+    def facts(self) -> dict[str, object]:
+        """Times in seconds; ``left`` is null for a lease without an end."""
+        return {
+            "loaded": self.loaded,
+            "guard": self._guard(),
+            "trial": self.trial,
+            "doors": [
+                {
+                    "name": door.name,
+                    "ports": [str(port) for port in door.ports],
+                    "opened_by": opened_by(door),
+                    "state": self._door_state(door),
+                    "sources": len(self._sources(door)),
+                    "needs_daemon": self._needs_daemon(door),
+                }
+                for door in self.configuration.doors
+            ],
+            "leases": [
+                {
+                    "door": self._door_name(lease),
+                    "source": address_text(lease.source),
+                    "port": str(lease.port),
+                    "left": None if math.isinf(lease.left) else lease.left,
+                    "lasts": None if math.isinf(lease.lasts) else lease.lasts,
+                    "by": lease.by,
+                }
+                for lease in self.leases
+            ],
+            "daemon": self.daemon,
+        }
+
+    def _guard(self) -> str:
+        if not self.loaded:
+            return "none"
+        if self.warden is None:
+            return "kernel"
+        return "owned" if self.warden.owned else "watched"
+
+    def _door_state(self, door: Door) -> str:
+        if not self.loaded and door.ports:
+            return "unguarded"
+        return "open" if self._sources(door) else "shut"
+
+    def _needs_daemon(self, door: Door) -> bool:
+        """Whether its knocks open nothing, because nobody follows them."""
+        return not self.warden and door.sequence is not None and door.sequence.runs_in is RunsIn.DAEMON
+
+    def _sources(self, door: Door) -> set[Source]:
+        return {source for port in door.ports for source in self._by_port.get(port, ())}
+
+    @cached_property
+    def _by_port(self) -> dict[Port, set[Source]]:
+        found: dict[Port, set[Source]] = {}
+        for lease in self.leases:
+            found.setdefault(lease.port, set()).add(lease.source)
+        return found
+
+    def _door_name(self, lease: Lease) -> str | None:
+        return self._doors.get(lease.port)
+
+    @cached_property
+    def _doors(self) -> dict[Port, str]:
+        return {port: door.name for door in self.configuration.doors for port in door.ports}
+
+    # --- for people ---
+
+    def lines(self) -> Iterator[str]:
+        """The same as text."""
+        yield self._guard_in_words()
+        if self.trial is not None:
+            yield f"on trial: rolled back in {time_in_words(self.trial)} unless you say `knockgate confirm`"
+        yield ""
+        yield columns(
+            [("DOOR", "PORTS", "STATE", "OPENED BY"), *map(self._door_row, self.configuration.doors)]
+        )
+        if self.leases:
+            yield ""
+            yield columns([("OPEN FOR", "DOOR", "PORT", "ENDS IN", "OF", "GIVEN BY"), *self._lease_rows()])
+        yield from self._daemon_lines()
+
+    def _guard_in_words(self) -> str:
+        match self._guard():
+            case "none":
+                return "NOT LOADED: nothing is guarded. `knockgate up` loads the table"
+            case "kernel":
+                return "guarded by the kernel alone; no daemon runs"
+            case "owned":
+                return "guarded, and the table is the daemon's own: nobody else can change it"
+        times = self.warden.restored if self.warden else 0
+        often = "not so far" if not times else "once so far" if times == 1 else f"{times} times so far"
+        return f"guarded, and the daemon puts the table back where somebody removes it ({often})"
+
+    def _door_row(self, door: Door) -> tuple[str, ...]:
+        state = self._door_state(door)
+        if state == "open":
+            number = len(self._sources(door))
+            state = "open for 1 source" if number == 1 else f"open for {number} sources"
+        state = state.upper() if state == "unguarded" else state
+        by = opened_by(door) + (" (no daemon runs)" if self._needs_daemon(door) else "")
+        return door.name, ", ".join(map(str, door.ports)) or "none", state, by
+
+    def _lease_rows(self) -> Iterator[tuple[str, ...]]:
+        for lease in self.leases:
+            yield (
+                address_text(lease.source),
+                self._door_name(lease) or "no door any more",
+                str(lease.port),
+                time_in_words(lease.left),
+                time_in_words(lease.lasts),
+                lease.by,
+            )
+
+    def _daemon_lines(self) -> Iterator[str]:
+        if not self.daemon:
+            return
+        recent = self.daemon["recent"]
+        if recent:
+            rows = [
+                (f"{time_in_words(each['seconds_ago'])} ago", each["door"] or "?", each["source"], each["by"])
+                for each in recent
+            ]
+            yield ""
+            yield columns([("OPENED", "DOOR", "FOR", "BY"), *rows])
+        exhausted = {name: number for name, number in self.daemon["bounds"].items() if number}
+        for name, number in exhausted.items():
+            yield ""
+            yield f"{_BOUNDS.get(name, name)} (reported {number} times, at most once a second)"
+
+
+_BOUNDS = {
+    "crowded": "knocks were lost: too many sources at once, more than sources and hurried of [gate]",
+    "paced": "knocks were lost: a source knocked more than ten times a second",
+    "leases_full": "knocks opened nothing: there were more leases than leases of [gate]",
+}
+
+
+def _look(found: Configuration) -> _State:
+    from knockgate.cli.gate import warden  # noqa: PLC0415 - see cli
+    from knockgate.cli.trial import seconds_left  # noqa: PLC0415 - see cli
+    from knockgate.daemon.control import ask  # noqa: PLC0415 - see cli
+    from knockgate.firewall.nftables import Nftables  # noqa: PLC0415 - see cli
+
+    with Nftables(own=False) as firewall:
+        loaded, leases = firewall.is_loaded(), firewall.leases()
+    facts = told = None
+    with warden(found) as client, contextlib.suppress(Unavailable):  # it may end while we ask
+        if client:
+            facts = client.ping()
+            told = ask(found.gate.run_directory)
+    leases.sort(key=lambda lease: (lease.source, lease.port, lease.left))
+    return _State(
+        configuration=found,
+        loaded=loaded,
+        leases=leases,
+        warden=facts,
+        daemon=told,
+        trial=seconds_left(found.gate.run_directory),
+    )
