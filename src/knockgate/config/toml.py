@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from knockgate.config.lines import Keys, dotted, line_of
 from knockgate.errors import ConfigError
 
 __all__ = [
@@ -23,23 +24,28 @@ __all__ = [
     "Keys",
     "Reader",
     "Wrong",
+    "dotted",
     "duration",
     "fields_of",
     "flag",
     "key",
     "read",
+    "shown",
     "spell",
     "text",
     "values",
     "whole",
-    "words",
 ]
 
 T = TypeVar("T")
-Keys = tuple[str, ...]
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\s*")
+_TIME = re.compile(rf"\s*(?:{_PART.pattern})+")
+
+#: Bytes of a file, and tables within tables; far beyond what anybody writes by hand.
+_LARGEST, _DEEPEST = 16 << 20, 32
+_SHAPE = "each line is KEY = VALUE below a [HEADING], with texts in quotes and lists in [ ]"
 
 
 class Wrong(Exception):
@@ -67,27 +73,26 @@ def key(doc: str, reader: Reader, default: object = dataclasses.MISSING) -> Any:
 # --- readers ------------------------------------------------------------------------------------------
 
 
+def shown(value: object) -> str:
+    """A value for a message, on one line of a terminal."""
+    spelled = str(value).lower() if isinstance(value, bool) else repr(value)
+    return spelled if len(spelled) <= 60 else f"{spelled[:57]}..."
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise Wrong(f"must be a text in quotes, not {value!r}")
+        raise Wrong(f"must be a text in quotes, not {shown(value)}")
     return value
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise Wrong(f"must be true or false, not {value!r}")
+        raise Wrong(f"must be true or false, not {shown(value)}", "without quotes")
     return value
-
-
-def _words(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise Wrong("must be a list of texts", 'for example ["/usr/bin/logger", "opened for %IP%"]')
-    return tuple(value)
 
 
 text = Reader("text", _text)
 flag = Reader("true or false", _flag)
-words = Reader("list of texts", _words)
 
 
 def whole(low: int, high: int) -> Reader:
@@ -95,22 +100,22 @@ def whole(low: int, high: int) -> Reader:
 
     def reader(value: object) -> int:
         if type(value) is not int:
-            raise Wrong(f"must be a whole number, not {value!r}")
+            raise Wrong(f"must be a whole number, not {shown(value)}", f"from {low} to {high}")
         if not low <= value <= high:
-            raise Wrong(f"{value} is not between {low} and {high}")
+            raise Wrong(f"{shown(value)} is not between {low} and {high}")
         return value
 
     return Reader(f"{low} to {high}", reader)
 
 
 def duration(low: float, high: float) -> Reader:
-    """Seconds as a number, or a text such as ``"90s"``, ``"1h30m"``, ``"500ms"``."""
+    """Seconds, to the millisecond: a number, or a text such as ``"90s"``, ``"1h30m"``, ``"500ms"``."""
 
     def reader(value: object) -> float:
         seconds = _seconds(value)
-        if not low <= seconds <= high:
-            raise Wrong(f"{value} is not between {spell(low)} and {spell(high)}")
-        return seconds
+        if not low <= seconds <= high:  # also what is no number
+            raise Wrong(f"{shown(value)} is not between {spell(low)} and {spell(high)}")
+        return round(seconds, 3)
 
     return Reader(f"time, {spell(low)} to {spell(high)}", reader)
 
@@ -118,21 +123,18 @@ def duration(low: float, high: float) -> Reader:
 def _seconds(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    compact = value.replace(" ", "") if isinstance(value, str) else ""
-    parts = _PART.findall(compact)
-    if not parts or "".join(number + unit for number, unit in parts) != compact:
-        raise Wrong(f"{value!r} is no time", 'write "15s", "2m", "1h30m" or a number of seconds')
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        raise Wrong(f"{shown(value)} is no time", 'write "15s", "2m", "1h30m" or a number of seconds')
+    return sum(float(number) * _MILLISECONDS[unit] for number, unit in _PART.findall(value)) / 1000
 
 
 def spell(seconds: float) -> str:
-    """Seconds as one would write them in a configuration: 3600.0 -> ``1h``."""
-    if seconds == 0:
+    """Seconds as one would write them in a configuration, to the millisecond: 3600.0 -> ``1h``."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds == 0:
         return "0s"
-    for unit, size in reversed(_UNITS.items()):
-        if round(seconds * 1000) % round(size * 1000) == 0:
-            return f"{round(seconds / size)}{unit}"
-    return f"{seconds:g}s"
+    unit, size = next(each for each in reversed(_MILLISECONDS.items()) if milliseconds % each[1] == 0)
+    return f"{milliseconds // size}{unit}"
 
 
 # --- documents ----------------------------------------------------------------------------------------
@@ -144,52 +146,85 @@ class Document:
     def __init__(self, content: str, file: str) -> None:
         """``file`` is for the messages. Raises ConfigError where the text is no TOML."""
         self.file = file
+        self._content = content
         try:
             self.table: dict[str, Any] = tomllib.loads(content)
-        except (ValueError, RecursionError) as error:  # TOMLDecodeError; a number or nesting beyond Python
-            where = re.search(r"\(at line (\d+)", str(error))
-            message = re.sub(r" \(at (line|end).*\)", "", str(error))
-            raise ConfigError(
-                f"not TOML: {message[:1].lower()}{message[1:]}",
-                file=file,
-                line=int(where.group(1)) if where else content.count("\n") + 1,
-                hint="each line is KEY = VALUE below a [HEADING], with texts in quotes and lists in [ ]",
-            ) from None
-        self._lines = _lines_of(content)
+        except tomllib.TOMLDecodeError as error:
+            raise _no_toml(str(error), content, file) from None
+        except RecursionError:
+            raise ConfigError("not TOML: lists nested without end", file=file, hint=_SHAPE) from None
+        except ValueError:  # int() gives up on thousands of digits
+            raise ConfigError("not TOML: a number of thousands of digits", file=file, hint=_SHAPE) from None
+        self._check_bounds()
 
     @classmethod
     def load(cls, path: Path | str) -> Document:
         """Read a file; ConfigError where it cannot be read."""
+        file = str(path)
         try:
-            return cls(Path(path).read_text(encoding="utf-8"), str(path))
+            with Path(path).open("rb") as stream:
+                content = stream.read(_LARGEST + 1)
+            if len(content) > _LARGEST:
+                raise ConfigError(f"has more than {_LARGEST >> 20} MiB", file=file, hint="is it a gate.toml?")
+            return cls(content.decode("utf-8-sig"), file)
         except FileNotFoundError:
-            raise ConfigError("no such file", file=str(path), hint="name it with --config FILE") from None
+            raise ConfigError("no such file", file=file, hint="name it with --config FILE") from None
+        except PermissionError as error:
+            raise ConfigError(f"cannot be read: {error.strerror}", file=file, hint="run it as root") from None
         except UnicodeDecodeError as error:
-            raise ConfigError(f"is no text in UTF-8: {error}", file=str(path)) from None
+            line = error.object[: error.start].count(b"\n") + 1
+            message = f"byte 0x{error.object[error.start]:02x} is no text in UTF-8"
+            raise ConfigError(message, file=file, line=line, hint="save the file as UTF-8") from None
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise ConfigError(f"cannot be read: {reason}", file=str(path)) from None
+            hint = "name a file with --config FILE"
+            raise ConfigError(f"cannot be read: {reason}", file=file, hint=hint) from None
 
     def wrong(self, keys: Keys, message: str, hint: str | None = None) -> ConfigError:
         """The error about what stands under ``keys``."""
-        place: Keys = keys
-        while place and place not in self._lines:
-            place = place[:-1]
-        return ConfigError(
-            message, file=self.file, line=self._lines.get(place), key=".".join(keys) or None, hint=hint
-        )
+        line = line_of(self._content, keys)
+        return ConfigError(message, file=self.file, line=line, key=dotted(keys) or None, hint=hint)
 
-    def only(self, keys: Keys, table: object, known: Sequence[str]) -> dict[str, Any]:
-        """``table`` if it is one and has no key but ``known`` ones; else raises ConfigError."""
+    def only(self, keys: Keys, table: object, known: Sequence[str] | None = None) -> dict[str, Any]:
+        """``table`` if it is one and has no key but ``known`` ones (None: any); else raises ConfigError."""
         if not isinstance(table, dict):
-            hint = f"write it as a heading: [{'.'.join(keys)}]"
-            raise self.wrong(keys, "must be a table", hint)
+            raise self.wrong(keys, "must be a table", f"write it as a heading: [{dotted(keys)}]")
         for name in table:
-            if name not in known:
-                near = difflib.get_close_matches(name, list(known), n=1)
+            if known is not None and name not in known:
+                near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)
                 hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
                 raise self.wrong((*keys, name), "unknown key", hint)
         return table
+
+    def _check_bounds(self) -> None:
+        """Python takes numbers of any size, and dotted keys of any depth; whoever spells them may fail."""
+        waiting: list[tuple[Keys, int, object]] = [((), 0, self.table)]
+        while waiting:
+            keys, depth, value = waiting.pop()
+            if depth > _DEEPEST:
+                raise self.wrong(keys[:4], f"more than {_DEEPEST} tables within each other", _SHAPE)
+            if isinstance(value, dict):
+                waiting += [((*keys, name), depth + 1, each) for name, each in value.items()]
+            elif isinstance(value, list):
+                waiting += [(keys, depth + 1, each) for each in value]
+            elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+                raise self.wrong(keys, "a number of more than 64 bits", "TOML knows no larger ones")
+
+
+def _no_toml(said: str, content: str, file: str) -> ConfigError:
+    """What tomllib said, with the line taken out of it."""
+    where = re.search(r"\(at line (\d+)", said)
+    message = re.sub(r" \(at (line|end).*\)", "", said)
+    # It names a key as a tuple.
+    message = re.sub(r"\(('[\w-]+'(?:, '[\w-]+')*),?\)", lambda keys: re.sub("', '", ".", keys[1]), message)
+    return ConfigError(
+        f"not TOML: {message[:1].lower()}{message[1:]}",
+        file=file,
+        line=int(where[1]) if where else content.rstrip().count("\n") + 1,
+        hint="what is there twice must be made one"
+        if "twice" in message or "overwrite" in message
+        else _SHAPE,
+    )
 
 
 def values(
@@ -207,7 +242,8 @@ def values(
             try:
                 found[name] = field.metadata["reader"].read(given[name])
             except Wrong as wrong:
-                raise document.wrong((*keys, name), wrong.message, wrong.hint) from None
+                hint = wrong.hint or f"{name}: {field.metadata['doc'].split('. ')[0]}"
+                raise document.wrong((*keys, name), wrong.message, hint) from None
         elif field.default is dataclasses.MISSING:
             raise document.wrong(keys, f"{name} is missing", f"{name}: {field.metadata['doc']}")
     return found
@@ -221,36 +257,3 @@ def read(document: Document, keys: Keys, table: object, schema: type[T]) -> T:
 def fields_of(schema: type[object]) -> list[dataclasses.Field[Any]]:
     """The fields of a schema that stand in a file, in their order."""
     return [field for field in dataclasses.fields(schema) if "reader" in field.metadata]  # type: ignore[arg-type]
-
-
-_HEADING = re.compile(r"^\s*\[\[?\s*(.+?)\s*\]\]?\s*(?:#.*)?$")
-_ASSIGNMENT = re.compile(
-    r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
-)
-_NAME = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
-
-
-def _lines_of(content: str) -> dict[Keys, int]:
-    """Where each heading and each key at the start of a line stands; tomllib does not tell.
-
-    A line inside a text or a list of several lines may be taken for a key. It then only lends its
-    number to a key of that name, and the first line wins.
-    """
-    lines: dict[Keys, int] = {}
-    heading: Keys = ()
-
-    def note(keys: Keys, number: int) -> None:
-        for length in range(1, len(keys) + 1):
-            lines.setdefault(keys[:length], number)
-
-    for number, line in enumerate(content.splitlines(), 1):
-        if found := _HEADING.match(line):
-            heading = _names(found.group(1))
-            note(heading, number)
-        elif found := _ASSIGNMENT.match(line):
-            note(heading + _names(found.group(1)), number)
-    return lines
-
-
-def _names(dotted: str) -> Keys:
-    return tuple(name.strip("\"'") for name in _NAME.findall(dotted))

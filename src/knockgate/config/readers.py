@@ -1,0 +1,170 @@
+"""TOML values -> what gate.toml speaks of: ports, flags, addresses, paths, commands.
+
+Each reader takes any TOML value and gives the field's value or raises ``Wrong``, never anything else.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from knockgate.config.toml import Reader, Wrong, shown, text
+from knockgate.model import Port, Protocol, TcpFlag
+
+__all__ = [
+    "MAX_STEPS",
+    "Flags",
+    "RunsIn",
+    "address",
+    "command",
+    "file_path",
+    "flags",
+    "folder",
+    "interface",
+    "port",
+    "ports",
+    "runs_in",
+    "steps",
+]
+
+MAX_STEPS = 32
+
+
+class RunsIn(enum.Enum):
+    """Who follows a sequence."""
+
+    KERNEL = "kernel"
+    DAEMON = "daemon"
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """TCP flags that a packet must and must not have to count as a step."""
+
+    wanted: TcpFlag
+    unwanted: TcpFlag
+
+
+def port(value: object) -> Port:
+    """``"tcp/22"`` -> Port; raises Wrong."""
+    hint = 'write "tcp/22" or "udp/53"'
+    found = re.fullmatch(r"(tcp|udp)/([0-9]{1,5})", value.strip().lower()) if isinstance(value, str) else None
+    if not found:
+        turned = re.fullmatch(r"([0-9]{1,5})(?:[/:](tcp|udp))?", str(value).strip().lower())
+        if turned:  # as others write it: 22, 22/tcp, or knockd's 22:tcp
+            hint = f'did you mean "{turned[2] or "tcp"}/{turned[1]}"?'
+        raise Wrong(f"{shown(value)} is no port", hint)
+    number = int(found[2])
+    if not 1 <= number <= 65535:
+        raise Wrong(f"{shown(value)} is no port", "a port is a number from 1 to 65535")
+    return Port(Protocol[found[1].upper()], number)
+
+
+def _ports(value: object) -> tuple[Port, ...]:
+    if not isinstance(value, list):
+        raise Wrong("must be a list of ports", 'for example ["tcp/22"]')
+    found: dict[Port, None] = {}
+    for one in map(port, value):
+        if one in found:
+            raise Wrong(f"{one} stands there twice", "once is enough")
+        found[one] = None
+    return tuple(found)
+
+
+def _steps(value: object) -> tuple[Port, ...]:
+    if not isinstance(value, list):
+        raise Wrong("must be a list of ports", 'for example ["tcp/7000", "udp/8000", "tcp/9000"]')
+    if len(value) > MAX_STEPS:
+        raise Wrong(f"has {len(value)} steps", f"{MAX_STEPS} are possible")
+    return tuple(map(port, value))
+
+
+def _flags(value: object) -> Flags:
+    hint = f'a list such as ["syn", "!ack"] of {", ".join(str(bit.name).lower() for bit in TcpFlag)}'
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise Wrong("must be a list of TCP flags", hint)
+    wanted = unwanted = TcpFlag(0)
+    for item in value:
+        name = item.strip().lower()
+        try:
+            bit = TcpFlag[name.removeprefix("!").upper()]
+        except KeyError:
+            raise Wrong(f"{shown(item)} is no TCP flag", hint) from None
+        if name.startswith("!"):
+            unwanted |= bit
+        else:
+            wanted |= bit
+    if wanted & unwanted:
+        raise Wrong("a flag is wanted and unwanted at once", hint)
+    return Flags(wanted, unwanted)
+
+
+def _address(value: object) -> bytes | None:
+    name = text.read(value)
+    if not name:
+        return None
+    try:
+        found = ipaddress.ip_address(name)
+    except ValueError:
+        found = None
+    # An address with a scope names an interface too, and no packet carries that.
+    if found is None or getattr(found, "scope_id", None):
+        raise Wrong(f"{shown(name)} is no address", 'an IPv4 or IPv6 address such as "192.0.2.7"')
+    return found.packed
+
+
+def _runs_in(value: object) -> RunsIn:
+    try:
+        return RunsIn(text.read(value))
+    except ValueError:
+        raise Wrong(f"{shown(value)} is neither kernel nor daemon", 'write "kernel" or "daemon"') from None
+
+
+def _command(value: object) -> tuple[str, ...]:
+    """A list of words, or one text, which is right where ``shell`` is true; that is seen later."""
+    if isinstance(value, str):
+        found: tuple[str, ...] = (value,) if value.strip() else ()
+    elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+        found = tuple(value)
+    else:
+        raise Wrong("must be a list of words", 'for example ["/usr/bin/logger", "opened for %IP%"]')
+    if any("\0" in word for word in found):
+        raise Wrong("a zero byte cannot be part of a command", "take it out")
+    return found
+
+
+def _interface(value: object) -> str:
+    name: str = text.read(value)
+    # What the kernel takes for a name, less what would mean something else to nft: * is its wildcard.
+    plain = name.isascii() and name.isprintable() and name not in (".", "..")
+    if name and not (plain and re.fullmatch(r'[^ /:"*\\]{1,15}', name)):
+        raise Wrong(f"{shown(name)} is no name for an interface", "as `ip link` lists them")
+    return name
+
+
+def _path(value: object, hint: str) -> str:
+    name: str = text.read(value)
+    if not name.startswith("/") or "\0" in name:
+        raise Wrong(f"{shown(name)} is no absolute path", hint)
+    return name
+
+
+def _folder(value: object) -> str:
+    return _path(value, "a folder such as /var/lib/knockgate")
+
+
+def _file(value: object) -> str:
+    return _path(value, "a file such as /etc/knockgate/ssh.once") if value != "" else ""
+
+
+ports = Reader("list of ports", _ports)
+steps = Reader("list of ports", _steps)
+flags = Reader("list of flags", _flags)
+address = Reader("address", _address)
+runs_in = Reader("`kernel` or `daemon`", _runs_in)
+command = Reader("list of words", _command)
+interface = Reader("text", _interface)
+folder = Reader("absolute path", _folder)
+file_path = Reader("absolute path", _file)
