@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.gate_lab import DOOR, ENOUGH, FAMILY, PORT, Bench
-from bench.stage import FILES, _running, emit
+from bench.stage import FILES, UNANSWERED, emit, mac_of, running
 from knockdemo.lab.wait import until
 from knockgate.config.doors import parse
 from knockgate.errors import Unavailable
@@ -100,6 +100,8 @@ def flood(bench: Bench) -> None:
         _figure("flood", f"kernel sequence, IPv{family}", bench.args.knocks, opened, more)
     with bench.knockd():
         bench.expect_shut(4)
+        # knockd hears before netfilter. Without this the host would answer the flood, on the sender's core.
+        bench.load(UNANSWERED.format(mac=mac_of(bench.site.bystander, "br0")))
         with bench.spoofed(4, seconds + 3) as arrived:
             time.sleep(0.5)
             few = max(5, bench.args.knocks // 10)
@@ -379,7 +381,7 @@ def _exposure(bench: Bench, *, owned: bool) -> tuple[list[float], list[int]]:
     gaps, leaked = [], []
     environment = {"KNOCKGATE_NO_OWN": "1"} if not owned else {}
     argv = ["env", *(f"{key}={value}" for key, value in environment.items()), *argv]
-    with log.open("wb") as output, _running(bench.site.host, argv, output.fileno()) as process:
+    with log.open("wb") as output, running(bench.site.host, argv, output.fileno()) as process:
         with bench.site.host.inside():
             server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with server:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from bench import packets
-from bench.stage import FILES, _mac, _prefer, _running
+from bench.stage import FILES, mac_of, prefer, running
 from knockdemo.lab.hosts import Site
 from knockdemo.lab.wait import until
 from knockgate.errors import Unavailable
@@ -131,9 +131,9 @@ class Bench:
         config.write_text(KNOCKD)
         with log.open("wb") as output:
             argv = ["knockd", "-i", "eth0", "-c", str(config), "-v"]
-            with _running(self.site.host, argv, output.fileno()) as process:
+            with running(self.site.host, argv, output.fileno()) as process:
                 until(lambda: b"listening" in log.read_bytes() or process.poll() is not None, 10, "knockd")
-                _prefer(process.pid)
+                prefer(process.pid)
                 yield
         self.clear()
 
@@ -142,14 +142,14 @@ class Bench:
         """A flood on the first knock port; yields a way to ask what rate has arrived since."""
         site = self.site
         argv = [sys.executable, "-m", "bench.spoofer", "--device", "to-host"]
-        argv += ["--source-mac", _mac(site.bystander, "br0").replace(":", "")]
-        argv += ["--host-mac", _mac(site.host, "eth0").replace(":", "")]
+        argv += ["--source-mac", mac_of(site.bystander, "br0").replace(":", "")]
+        argv += ["--host-mac", mac_of(site.host, "eth0").replace(":", "")]
         argv += ["--host", self.host_address(family), "--port", str(KNOCKS[0])]
         argv += ["--rate", str(self.args.rate), "--seconds", str(seconds), "--core", str(self.args.cores[0])]
         said = FILES / "spoofer.log"
-        with said.open("wb") as output, _running(site.observer, argv, output.fileno()) as process:
+        with said.open("wb") as output, running(site.observer, argv, output.fileno()) as process:
             until(lambda: b"flowing" in said.read_bytes() or process.poll() is not None, 60, "a flood")
-            _prefer(process.pid)
+            prefer(process.pid)
             began, before = time.monotonic(), self.received()
             yield lambda: (self.received() - before) / (time.monotonic() - began)
 
@@ -172,7 +172,7 @@ class Bench:
     def syn(self, source: str, port: int) -> bytes:
         """A frame with a SYN to the host over IPv4."""
         client, host = (
-            bytes.fromhex(_mac(actor, device).replace(":", ""))
+            bytes.fromhex(mac_of(actor, device).replace(":", ""))
             for actor, device in ((self.site.bystander, "br0"), (self.site.host, "eth0"))
         )
         here, there = socket.inet_aton(source), socket.inet_aton(self.site.host.address4)

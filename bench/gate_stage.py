@@ -12,7 +12,7 @@ import sys
 
 from bench.gate_figures import FIGURES
 from bench.gate_lab import Bench
-from bench.stage import _prefer_us, _prepare, emit
+from bench.stage import emit, prefer_us, prepare
 from knockgate.errors import KnockgateError
 
 __all__ = ["main"]
@@ -31,8 +31,8 @@ def main() -> int:
     parser.add_argument("--cores", nargs=2, type=int, required=True)
     args = parser.parse_args()
     try:
-        _prefer_us()
-        bench = Bench(_prepare(), args)
+        prefer_us()
+        bench = Bench(prepare(), args)
         os.sched_setaffinity(0, {args.cores[1]})
         for name in args.figures:
             emit("progress", text=f"measuring: {name}")

@@ -26,7 +26,7 @@ from knockdemo.lab.hosts import PATH, Actor, Site, build
 from knockdemo.lab.wait import until
 from knockgate.errors import KnockgateError, Unavailable
 
-__all__ = ["main"]
+__all__ = ["FILES", "UNANSWERED", "emit", "mac_of", "main", "prefer", "prefer_us", "prepare", "running"]
 
 FILES = Path("/run/flood")
 CONFIG = Config()  # the tutorial's numbers
@@ -39,7 +39,7 @@ PATIENCE = 1.0
 #: No run takes longer, whatever happens. Seconds.
 LONGEST_RUN = 180
 
-_UNANSWERED = """\
+UNANSWERED = """\
 table inet flood {{
 	chain unanswered {{
 		type filter hook prerouting priority raw
@@ -115,11 +115,11 @@ class Stage:
         for address in self._clients:
             whole = [f"{address}/64", "nodad"] if ":" in address else [f"{address}/24"]
             site.client.do(["ip", "address", "add", whole[0], "dev", "eth0", *whole[1:]])
-        self._flood_mac, self._host_mac = _mac(site.bystander, "br0"), _mac(site.host, "eth0")
+        self._flood_mac, self._host_mac = mac_of(site.bystander, "br0"), mac_of(site.host, "eth0")
         # Netfilter comes after the packet sockets, so this changes nothing for the daemon. It keeps the
         # kernel from answering the flood, which would be paid for on the sender's core: on two cores the
         # rate could not be reached.
-        load = site.host.run(["nft", "-f", "-"], stdin=_UNANSWERED.format(mac=self._flood_mac))
+        load = site.host.run(["nft", "-f", "-"], stdin=UNANSWERED.format(mac=self._flood_mac))
         if load.returncode:
             raise Unavailable(f"measurement failed: {load.stderr}")
 
@@ -202,9 +202,9 @@ class Stage:
     @contextlib.contextmanager
     def _daemon(self, scenario: Scenario, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         argv = [sys.executable, "-m", DAEMONS[scenario.daemon]]
-        with log.open("wb") as output, _running(self._site.host, argv, output.fileno()) as process:
+        with log.open("wb") as output, running(self._site.host, argv, output.fileno()) as process:
             os.sched_setaffinity(process.pid, {self._daemon_core})
-            _prefer(process.pid)
+            prefer(process.pid)
             until(lambda: "listening" in log.read_text() or process.poll() is not None, 20, "a daemon")
             yield process
 
@@ -223,9 +223,9 @@ class Stage:
             own = {"one": [site.observer.address4], "clients": self._clients}
             argv += ["--sources", *own[scenario.sources]]
         said = FILES / "sender.log"
-        with said.open("wb") as output, _running(site.observer, argv, output.fileno()) as process:
+        with said.open("wb") as output, running(site.observer, argv, output.fileno()) as process:
             until(lambda: "flowing" in said.read_text() or process.poll() is not None, 20, "a sender")
-            _prefer(process.pid)
+            prefer(process.pid)
             time.sleep(0.5)  # the flood's own beginning is not measured
             yield
             if process.poll() is not None:
@@ -233,7 +233,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def _running(actor: Actor, argv: Sequence[str], output: int) -> Iterator[subprocess.Popen[bytes]]:
+def running(actor: Actor, argv: Sequence[str], output: int) -> Iterator[subprocess.Popen[bytes]]:
     """A process of an actor, ended with SIGTERM."""
     process = subprocess.Popen(
         actor.command(argv),
@@ -249,26 +249,28 @@ def _running(actor: Actor, argv: Sequence[str], output: int) -> Iterator[subproc
         process.wait(timeout=30)
 
 
-def _prefer(pid: int) -> None:
+def prefer(pid: int) -> None:
     """Before other people's processes on this machine; only root may."""
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, pid, -20)
 
 
-def _prefer_us() -> None:
+def prefer_us() -> None:
     """The same among sessions, which share out the time first where sched(7)'s autogroups are on."""
     os.setsid()
     with contextlib.suppress(OSError):
         Path("/proc/self/autogroup").write_text("-20")
 
 
-def _mac(actor: Actor, device: str) -> str:
+def mac_of(actor: Actor, device: str) -> str:
+    """The Ethernet address of an actor's device, as ``ip`` spells it."""
     shown = actor.run(["ip", "-j", "link", "show", "dev", device]).stdout
     (link,) = json.loads(shown)
     return str(link["address"])
 
 
-def _prepare() -> Site:
+def prepare() -> Site:
+    """The lab's hosts, with a ``/run`` of our own."""
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
     FILES.mkdir()
     nowhere = FILES / "no-such-file"  # the machine's own configuration, if any, is none of ours
@@ -294,13 +296,13 @@ def main() -> int:
     parser.add_argument("--cores", nargs=2, type=int, required=True)
     args = parser.parse_args()
     try:
-        _prefer_us()
-        site = _prepare()
+        prefer_us()
+        site = prepare()
         # Beside the sender: the daemon's core is the daemon's.
         os.sched_setaffinity(0, {args.cores[1]})
         stage = Stage(site, args)
         service = [sys.executable, "-m", "knockdemo.secret_service", str(CONFIG.service_port)]
-        with _running(site.host, service, subprocess.DEVNULL):
+        with running(site.host, service, subprocess.DEVNULL):
             with site.client.inside():
                 until(lambda: _serves(site), 20, "the service listens")
             # Round by round, not scenario by scenario: a busy minute of the machine then spoils no median.
