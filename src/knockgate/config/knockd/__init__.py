@@ -33,7 +33,8 @@ Seq_Timeout 0 or less, or no number  never opens             refused
 Cmd_Timeout below 0                  never closes            refused
 Cmd_Timeout that is no number        0                       refused
 Stop_Command without Start_Command   never run               left out, with a note
-Target that is no address            never matches           refused
+Target that is a name                never opens             refused
+Target that is nothing like it       refuses the file        refused
 One_Time_Sequences before Sequence   mixed up at first use   refused
 Sequence before One_Time_Sequences   the file counts         the file counts, with a note
 Interface = any                      deaf                    all interfaces, with a note

@@ -131,7 +131,7 @@ def _target(reading: Reading) -> bytes | None:
     try:
         address = ipaddress.ip_address(value.text)
     except ValueError:
-        hint = "one IPv4 or IPv6 address; with another text knockd never opens the door"
+        hint = "one IPv4 or IPv6 address; with a name knockd never opens the door"
         raise reading.wrong("Target", f"{value.text!r} is no address", hint) from None
     return address.packed
 
