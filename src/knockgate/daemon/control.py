@@ -1,11 +1,12 @@
 """Asking the running gate, from a command line: what happened (``ask``), and to do something by hand.
 
-The two sockets lie in the run directory and are root's: ``status.sock`` is the listener's and only tells,
-``warden.sock`` changes leases.
+The sockets lie in the run directory and are root's: ``status.sock`` is the listener's and only tells,
+``warden.sock`` changes leases. ``link.sock`` is between warden and listener.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from collections.abc import Sequence
@@ -17,9 +18,9 @@ from knockgate.config.doors import Configuration, Door
 from knockgate.daemon.link import EVERY_DOOR, REPLY_SIZE, Reply, Request, Status, Surprise, Verb
 from knockgate.errors import Unavailable
 
-__all__ = ["STATUS_SOCKET", "WARDEN_SOCKET", "Facts", "WardenClient", "ask"]
+__all__ = ["LINK_SOCKET", "STATUS_SOCKET", "WARDEN_SOCKET", "Facts", "WardenClient", "ask"]
 
-STATUS_SOCKET, WARDEN_SOCKET = "status.sock", "warden.sock"
+STATUS_SOCKET, WARDEN_SOCKET, LINK_SOCKET = "status.sock", "warden.sock", "link.sock"
 
 #: A reload compiles and loads thousands of doors in this time, many times over. Seconds.
 _PATIENCE = 30.0
@@ -127,14 +128,7 @@ class WardenClient:
 
     def _ask(self, request: Request) -> Reply:
         self._number += 1
-        message = Request(
-            request.verb,
-            self._number,
-            request.door,
-            request.source,
-            request.milliseconds,
-            request.checksum,
-        )
+        message = dataclasses.replace(request, number=self._number)
         try:
             self._connection.send(message.encode())
             reply = Reply.decode(self._connection.recv(REPLY_SIZE + 1))

@@ -22,6 +22,8 @@ import struct
 from dataclasses import dataclass
 
 __all__ = [
+    "BEGIN_ANEW",
+    "COULD_NOT_START",
     "EVERY_DOOR",
     "LONGEST_BY_HAND",
     "REPLY_SIZE",
@@ -41,6 +43,10 @@ _UCRED = struct.Struct("=iII")  # pid, uid, gid (unix(7))
 REQUEST_SIZE, REPLY_SIZE = _REQUEST.size, _REPLY.size
 _SAYS = 240
 
+#: Exit status of a half that cannot do its work here, and has said why.
+COULD_NOT_START = 2
+#: Exit status of a half that wants to be started again, to read the configuration that is in force.
+BEGIN_ANEW = 75
 #: In place of a door's number, for ``close``.
 EVERY_DOOR = 0xFFFF
 #: Seconds that a lease given by hand may last.
@@ -66,7 +72,9 @@ class Status(enum.IntEnum):
     """How it went; ``says`` has more for people."""
 
     DONE = 0
-    OTHER_CONFIGURATION = 1  #: the checksum differs; nothing was done. As a notice: read it again
+    OTHER_CONFIGURATION = (
+        1  #: the checksum differs; nothing was done. As a notice: begin anew and read it again
+    )
     NO_SUCH_DOOR = 2
     NOT_ALLOWED = 3  #: not over this socket, not this door, or not for so long
     KERNEL = 4  #: the kernel refused

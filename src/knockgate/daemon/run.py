@@ -1,18 +1,261 @@
-"""``knockgate run``: the halves of the gate as processes of their own, where no systemd starts them."""
+"""``knockgate run``: starts the halves of the gate and starts them again, where no systemd does.
+
+The warden comes first and stays. Listener and runner share a link, whose ends are of no use without each
+other, so they come and go together. A half that ends is started again, at first at once and then ever
+more slowly; where that does not help it is better to end with an error than to look like a gate that
+works. In all of this the table stays as it is.
+"""
 
 from __future__ import annotations
 
-from knockgate.daemon.origin import Origin
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
-__all__ = ["supervise"]
+from knockgate.config.doors import Configuration
+from knockgate.daemon import notify
+from knockgate.daemon.control import WardenClient
+from knockgate.daemon.halves import Half
+from knockgate.daemon.link import BEGIN_ANEW, COULD_NOT_START
+from knockgate.daemon.origin import Origin
+from knockgate.daemon.sockets import Readable, Signals, say, say_why
+from knockgate.errors import ConfigError, KnockgateError, Unavailable
+
+__all__ = ["PROGRAM", "supervise"]
+
+PROGRAM = "knockgate"
+
+#: So many failures in so many seconds are too many.
+_TOO_MANY, _IN_SECONDS = 5, 10.0
+#: Seconds before the second start in a row; it doubles from one to the next.
+_BACK_OFF = 0.1
+#: Seconds in which a half must be ready: thousands of doors are loaded in a fraction of it.
+_PATIENCE = 60.0
+#: Seconds until a configuration is looked at again that was wrong when it was needed.
+_LOOK_AGAIN = 1.0
 
 
 def supervise(origin: Origin, *, own: bool = True) -> int:
-    """Run the gate until SIGTERM or SIGINT; returns the exit status (0, or 1 where a half keeps dying).
+    """Run the gate until SIGTERM or SIGINT; returns the exit status (0, or 1 where a half keeps ending).
 
     SIGHUP reloads. With ``own`` the table is the warden's alone where the kernel can do that, else it
     watches it. Raises ConfigError for a configuration that is wrong, and Unavailable where the gate cannot
     start: another one runs, or a right is missing. What it has to say it says on stderr, a line each.
     The table stays when it ends.
     """
-    raise NotImplementedError
+    directory = origin.load().gate.run_directory
+    _make(directory)
+    with _for_us_alone(directory):
+        supervisor = _Supervisor(origin, directory, own=own)
+        try:
+            return supervisor.run()
+        finally:
+            supervisor.end()
+
+
+class _Stopped(Exception):
+    """SIGTERM or SIGINT came."""
+
+
+class _Ended(Exception):
+    """A half is not there any more."""
+
+    def __init__(self, half: Half) -> None:
+        super().__init__(half.name)
+        self.half = half
+
+
+class _Supervisor:
+    def __init__(self, origin: Origin, directory: str, *, own: bool) -> None:
+        self._origin = origin
+        self._directory = directory
+        self._own = own
+        self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+        self._reload_wanted = False
+        self._was_ready = False
+        self._failures: list[float] = []
+        self._warden: Half | None = None
+        self._hearing: list[Half] = []  # listener, and runner where there are commands
+
+    def run(self) -> int:
+        """Until a signal, or until it is of no use."""
+        try:
+            while True:
+                try:
+                    self._start_what_is_missing()
+                    self._watch()
+                except _Ended as ended:
+                    if not self._may_go_on_without(ended.half):
+                        return 1
+        except _Stopped:
+            return 0
+
+    def end(self) -> None:
+        """All halves, in the order in which they need each other."""
+        self._end_hearing()
+        if self._warden:
+            self._warden.end()
+            self._warden = None
+
+    def _end_hearing(self) -> None:
+        for half in self._hearing:
+            half.ask_to_end()
+        for half in self._hearing:
+            half.end()
+        self._hearing = []
+
+    # --- starting -------------------------------------------------------------------------------------
+
+    def _start_what_is_missing(self) -> None:
+        if self._warden and self._warden.ended():
+            raise _Ended(self._warden)
+        if self._warden is None:
+            watching = [] if self._own else ["--watch"]
+            self._warden = Half("warden", [*self._origin.arguments(), *watching], self._directory)
+            self._await(self._warden)
+        if not self._hearing:
+            self._start_hearing()
+        if not self._was_ready:
+            self._was_ready = True
+            notify.ready("all halves are running")
+
+    def _start_hearing(self) -> None:
+        arguments = self._origin.arguments()
+        if not any(door.commands for door in self._configuration().doors):
+            self._hearing = [Half("listener", arguments, self._directory)]
+        else:
+            here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with here, there:
+                link = ["--link", str(there.fileno())]
+                runner = Half(
+                    "runner",
+                    [*arguments, *link],
+                    self._directory,
+                    inherits=[there.fileno()],
+                    dies_by=signal.SIGTERM,  # it has commands to end
+                )
+                self._hearing = [runner]
+                link = ["--runner", str(here.fileno())]
+                listener = Half("listener", [*arguments, *link], self._directory, inherits=[here.fileno()])
+                self._hearing = [listener, runner]
+        for half in self._hearing:
+            self._await(half)
+
+    def _configuration(self) -> Configuration:
+        """As it is in the file now; a wrong one is waited out, since the warden goes on with what it has."""
+        said = False
+        while True:
+            try:
+                return self._origin.load()
+            except ConfigError as error:
+                if not said:
+                    say_why(PROGRAM, error)
+                    say(PROGRAM, "nothing is listened for until the configuration is put right")
+                said = True
+            self._pause(_LOOK_AGAIN)
+
+    def _await(self, half: Half) -> None:
+        """Wait until it is ready; raises Ended where it ends or takes too long, and Stopped."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            both: list[Readable] = [self._signals, half.ready]
+            readable, _, _ = select.select(both, [], [], max(0.0, until - time.monotonic()))
+            self._obey()
+            if half.ready in readable:
+                half.is_ready()
+                return
+            if not readable:
+                say(PROGRAM, f"the {half.name} is not ready after {_PATIENCE:g} s")
+                half.end()
+            if half.ended():
+                raise _Ended(half)
+
+    # --- running --------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Until a half ends (raises Ended) or a signal ends us (raises Stopped)."""
+        while True:
+            for half in (self._warden, *self._hearing):
+                if half and half.ended():
+                    raise _Ended(half)
+            if self._reload_wanted:
+                self._reload()
+            self._pause(None)
+
+    def _pause(self, seconds: float | None) -> None:
+        select.select([self._signals], [], [], seconds)
+        self._obey()
+
+    def _obey(self) -> None:
+        signals = self._signals.take()
+        if signals & {signal.SIGTERM, signal.SIGINT}:
+            raise _Stopped
+        self._reload_wanted = self._reload_wanted or signal.SIGHUP in signals
+
+    def _reload(self) -> None:
+        """The warden reads the file anew, if it is right; its listener then begins anew by itself."""
+        self._reload_wanted = False
+        try:
+            self._origin.load()
+            with WardenClient(self._directory) as warden:
+                warden.reload()
+        except KnockgateError as error:
+            say(PROGRAM, "not reloaded, all stays as it is")
+            say_why(PROGRAM, error)
+
+    def _may_go_on_without(self, half: Half) -> bool:
+        """Clear away what ended and what needs it; False where starting it again has been no use."""
+        status = half.status()
+        if half is self._warden:
+            self.end()
+        else:
+            self._end_hearing()
+        if status == BEGIN_ANEW and half.was_ready:
+            return True  # it was asked to, after a reload
+        if status == BEGIN_ANEW:
+            self._reload()  # the file is not the one any more that the warden has in force
+        elif status == COULD_NOT_START and not self._was_ready:
+            raise Unavailable(f"the {half.name} cannot start", hint="the lines above say why")
+        now = time.monotonic()
+        self._failures = [at for at in self._failures if at > now - _IN_SECONDS] + [now]
+        if len(self._failures) >= _TOO_MANY:
+            say(PROGRAM, f"the {half.name} {half.ended()}, again and again; giving up, the table stays")
+            return False
+        say(PROGRAM, f"the {half.name} {half.ended()}; starting it again")
+        if len(self._failures) > 1:
+            self._pause(_BACK_OFF * 2 ** (len(self._failures) - 2))
+        return True
+
+
+def _make(directory: str) -> None:
+    """The run directory, of mode 0700; what is there must be ours. Raises Unavailable."""
+    hint = "gate.run_directory names it"
+    try:
+        Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = Path(directory).lstat()
+    except OSError as error:
+        raise Unavailable(f"cannot make {directory}: {error.strerror}", hint=hint) from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise Unavailable(f"{directory} is not a folder that we alone may write to", hint=hint)
+
+
+@contextlib.contextmanager
+def _for_us_alone(directory: str) -> Iterator[None]:
+    """Keep a second gate out; the kernel lets go of it however we end."""
+    path = Path(directory, "lock")
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(
+                f"knockgate is running already, with {directory}",
+                hint="stop it first, or give this one another gate.run_directory",
+            ) from None
+        yield

@@ -1,0 +1,200 @@
+"""The configuration in force and its table; a copy of the leases, should both have to be put back.
+
+Where the kernel lets us own the table nobody else can remove it, and there is nothing to copy. Elsewhere
+the leases are read about once a second, because the kernel opens doors by itself and tells no one who
+could be asked afterwards; with very many of them less often, so that copying never takes more than a
+twentieth of a core.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import NamedTuple
+
+from knockgate.config.doors import Configuration, Door, RunsIn
+from knockgate.daemon.link import EVERY_DOOR, LONGEST_BY_HAND, Reply, Request, Status, Verb
+from knockgate.daemon.origin import Origin
+from knockgate.errors import ConfigError, Unavailable
+from knockgate.firewall.nftables import Nftables
+from knockgate.firewall.ruleset import compile_ruleset
+from knockgate.model import Lease, Port, Source
+
+__all__ = ["BY_DAEMON", "BY_HAND", "Guard"]
+
+BY_DAEMON, BY_HAND = "daemon sequence", "hand"
+
+#: Seconds between two copies of the leases, at least; and how many times longer than copying takes.
+_COPY_EVERY, _COPY_SHARE = 1.0, 20.0
+
+
+class _Refusal(Exception):
+    """A request that is understood and not granted."""
+
+    def __init__(self, status: Status, says: str) -> None:
+        super().__init__(says)
+        self.status, self.says = status, says
+
+
+class _Copied(NamedTuple):
+    ends: float  # monotonic time
+    by: str
+
+
+class Guard:
+    """Puts a configuration in force and answers for it. ``restored`` counts how often it was put back."""
+
+    def __init__(self, origin: Origin, firewall: Nftables) -> None:
+        """Reads the configuration; raises ConfigError."""
+        self.configuration = origin.load()
+        self.restored = 0
+        self._origin = origin
+        self._firewall = firewall
+        self._copy: dict[tuple[Port, Source, bool], _Copied] = {}
+        self._copy_at = math.inf
+        self._ruleset = ""
+
+    @property
+    def owned(self) -> bool:
+        """Whether nobody else can change the table."""
+        return self._firewall.owned
+
+    def load(self) -> None:
+        """Put the configuration in force, taking over a table that is there, with its leases."""
+        self._put_in_force(self.configuration)
+
+    def reload(self) -> None:
+        """Read the configuration again and put it in force.
+
+        Raises ConfigError or Unavailable, and then nothing has changed.
+        """
+        new = self._origin.load()
+        if new.gate.run_directory != self.configuration.gate.run_directory:
+            raise ConfigError(
+                "cannot change while the daemon runs",
+                file=new.file or None,
+                key="gate.run_directory",
+                hint="stop it and start it again",
+            )
+        self._put_in_force(new)
+        self.configuration = new
+
+    def _put_in_force(self, configuration: Configuration) -> None:
+        self._firewall.load(compile_ruleset(configuration, stale_chains=self._firewall.chains()))
+        self._ruleset = compile_ruleset(configuration)
+        self._read_leases()
+
+    # --- the copy -------------------------------------------------------------------------------------
+
+    def next_copy(self) -> float | None:
+        """When ``copy_if_due`` wants to be called; None for never."""
+        return None if math.isinf(self._copy_at) else self._copy_at
+
+    def copy_if_due(self, now: float) -> None:
+        """Read the leases where it is time for it."""
+        if now >= self._copy_at:
+            self._read_leases()
+
+    def _read_leases(self) -> None:
+        if self.owned:
+            self._copy, self._copy_at = {}, math.inf
+            return
+        began = time.monotonic()
+        leases = self._firewall.leases()
+        if self._firewall.is_loaded():  # else it was removed just now, and what was copied before counts
+            self._copy = {_key(each.port, each.source, each.by): _copied(each, began) for each in leases}
+        done = time.monotonic()
+        self._copy_at = done + max(_COPY_EVERY, _COPY_SHARE * (done - began))
+
+    def put_back(self) -> int:
+        """Load the table again after it was removed, with the leases copied last; how many.
+
+        Raises Unavailable where the kernel refuses.
+        """
+        self._firewall.load(self._ruleset)
+        alive = [(key, each) for key, each in self._copy.items() if each.ends > time.monotonic()]
+        for (port, source, _), (ends, by) in alive:
+            left = min(max(0.001, ends - time.monotonic()), LONGEST_BY_HAND)
+            self._firewall.open([port], source, left, by)
+        self.restored += 1
+        return len(alive)
+
+    # --- requests -------------------------------------------------------------------------------------
+
+    def answer(self, request: Request, *, by_hand: bool) -> Reply:
+        """Do what is asked, within the limits; ``by_hand`` it is root's request, else the listener's.
+
+        ``reload`` and ``hear`` are not for here.
+        """
+        try:
+            value = self._done(request, by_hand=by_hand)
+        except _Refusal as refusal:
+            return Reply(refusal.status, request.number, owned=self.owned, says=refusal.says)
+        except Unavailable as error:
+            return Reply(Status.KERNEL, request.number, owned=self.owned, says=str(error))
+        return Reply(Status.DONE, request.number, value, owned=self.owned)
+
+    def _done(self, request: Request, *, by_hand: bool) -> int:
+        if request.verb is Verb.PING:
+            return self.restored
+        if request.verb is Verb.LEASES:
+            return len(self._firewall.leases())
+        if request.checksum != self.configuration.checksum:
+            raise _Refusal(Status.OTHER_CONFIGURATION, "another configuration is in force")
+        if request.verb is Verb.OPEN:
+            self._open(request, by_hand=by_hand)
+            return 0
+        if request.verb is Verb.CLOSE and by_hand:
+            return self._close(request)
+        raise _Refusal(Status.NOT_ALLOWED, f"{request.verb.name.lower()} is not for this socket")
+
+    def _open(self, request: Request, *, by_hand: bool) -> None:
+        doors = self.configuration.doors
+        if request.door >= len(doors):
+            raise _Refusal(Status.NO_SUCH_DOOR, f"there is no door {request.door}")
+        door = doors[request.door]
+        if not door.ports:
+            raise _Refusal(Status.NOT_ALLOWED, f"door {door.name} guards no port")
+        if not request.source:
+            raise _Refusal(Status.NOT_ALLOWED, "a door is opened for one address")
+        if by_hand:
+            seconds = request.milliseconds / 1000
+            if not 1 <= seconds <= LONGEST_BY_HAND:
+                raise _Refusal(Status.NOT_ALLOWED, "a lease lasts from 1 second to 30 days")
+            self._begin(door, request.source, seconds, BY_HAND)
+        else:
+            # The kernel's doors are none of the listener's business: their knocks never come to it.
+            if not door.sequence or door.sequence.runs_in is not RunsIn.DAEMON:
+                raise _Refusal(Status.NOT_ALLOWED, f"door {door.name} is not the daemon's to open")
+            self._begin(door, request.source, door.lease, BY_DAEMON)
+
+    def _begin(self, door: Door, source: Source, seconds: float, by: str) -> None:
+        self._firewall.open(door.ports, source, seconds, by)
+        if not self.owned:
+            ends = time.monotonic() + seconds
+            self._copy |= {_key(port, source, by): _Copied(ends, by) for port in door.ports}
+
+    def _close(self, request: Request) -> int:
+        doors = self.configuration.doors
+        if request.door != EVERY_DOOR and request.door >= len(doors):
+            raise _Refusal(Status.NO_SUCH_DOOR, f"there is no door {request.door}")
+        chosen = doors if request.door == EVERY_DOOR else (doors[request.door],)
+        ports = [port for door in chosen for port in door.ports]
+        if request.source:
+            sources = {request.source}
+        else:
+            sources = {lease.source for lease in self._firewall.leases() if lease.port in ports}
+        closed = self._firewall.close(ports, sources)
+        for port in ports:
+            for source in sources:
+                for given in (False, True):
+                    self._copy.pop((port, source, given), None)
+        return closed
+
+
+def _key(port: Port, source: Source, by: str) -> tuple[Port, Source, bool]:
+    return port, source, by == BY_HAND  # a knock and a hand may have given one each
+
+
+def _copied(lease: Lease, now: float) -> _Copied:
+    return _Copied(now + lease.left, lease.by)

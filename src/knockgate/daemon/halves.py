@@ -1,0 +1,115 @@
+"""A half of the gate as a process of its own, started so that nothing but its command line leads it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import knockgate
+from knockgate.errors import Unavailable
+
+__all__ = ["Half"]
+
+_FOLDER = str(Path(knockgate.__file__).resolve().parents[1])
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PR_SET_PDEATHSIG = 1
+#: Seconds until a half that was asked to end is killed.
+_PATIENCE = 5.0
+
+
+class Half:
+    """A process that runs ``knockgate.daemon.NAME``.
+
+    ``ready`` is readable once it has said that it is ready. It ends with the thread that made it, which
+    must therefore be the main one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        run_directory: str,
+        *,
+        inherits: Sequence[int] = (),
+        dies_by: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        """``inherits``: open descriptors that it is given. ``dies_by``: what it gets when we are gone."""
+        self.name = name
+        self.was_ready = False
+        self.ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._address = Path(run_directory, f"{name}.notify")
+        try:
+            self._address.unlink(missing_ok=True)
+            self.ready.bind(str(self._address))
+            self._process = _start(name, arguments, self._address, inherits, dies_by)
+        except OSError as error:
+            self.ready.close()
+            raise Unavailable(f"cannot start the {name}: {error.strerror or error}") from None
+
+    def is_ready(self) -> None:
+        """It has said so, and will say nothing more."""
+        self.was_ready = True
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.ready.close()
+        with contextlib.suppress(OSError):
+            self._address.unlink()
+
+    def ended(self) -> str | None:
+        """How it ended, for people; None while it runs."""
+        status = self._process.poll()
+        if status is None:
+            return None
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
+        return f"ended with status {status}"
+
+    def status(self) -> int | None:
+        """Its exit status; None while it runs, negative where a signal killed it."""
+        return self._process.poll()
+
+    def ask_to_end(self) -> None:
+        """SIGTERM; ``end`` waits for it."""
+        self._process.terminate()
+
+    def end(self) -> None:
+        """Have it end, whatever it takes."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE)
+        self._process.kill()
+        self._process.wait()
+        self._hang_up()
+
+
+def _start(
+    name: str, arguments: Sequence[str], address: Path, inherits: Sequence[int], dies_by: signal.Signals
+) -> subprocess.Popen[bytes]:
+    us = os.getpid()
+    libc = ctypes.CDLL(None)
+
+    def die_with_us() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(dies_by))
+        if os.getppid() != us:  # we died before the line above
+            os._exit(1)
+
+    # -I: neither the working directory nor the environment has a say in what is imported.
+    code = f"import sys; sys.path.insert(0, {_FOLDER!r}); from knockgate.daemon.{name} import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-I", "-c", code, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=2,  # what it has to say it says on stderr
+        cwd="/",
+        env={"PATH": _PATH, "NOTIFY_SOCKET": str(address)},
+        pass_fds=inherits,
+        start_new_session=True,  # a Ctrl-C is for us, who end it in order
+        preexec_fn=die_with_us,  # noqa: PLW1509 - there are no threads
+    )

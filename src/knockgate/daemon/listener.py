@@ -1,0 +1,274 @@
+"""The half that hears: what the kernel reports of its doors, and the knocks that the daemon follows.
+
+All that strangers wrote is parsed here, in a process that cannot change the firewall. It asks the warden
+to open a door, and the runner to run its commands. Each opening is a line in the log; what a stranger can
+cause without knowing a sequence is counted, and told in one line now and then.
+
+It ends when the warden or the runner is gone, and is started again; leases do not notice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import NoReturn
+
+from knockgate.capture.afpacket import PacketCapture
+from knockgate.config.doors import Configuration, Door
+from knockgate.daemon import nflog, notify
+from knockgate.daemon.errands import Errand
+from knockgate.daemon.grants import Grants
+from knockgate.daemon.link import BEGIN_ANEW, COULD_NOT_START, Surprise
+from knockgate.daemon.origin import Origin
+from knockgate.daemon.sockets import Readable, Seldom, Signals, say, say_why
+from knockgate.daemon.status import Account, StatusSocket
+from knockgate.daemon.ward import BeginAnew, Gone, Ward
+from knockgate.errors import KnockgateError, Refused, Unavailable
+from knockgate.firewall.ruleset import BOUNDS, OPENED
+from knockgate.model import Port, Source, address_text
+from knockgate.wire import bpf
+
+__all__ = ["PROGRAM", "Listener", "main"]
+
+PROGRAM = "knockgate-listener"
+
+#: Packets or reports in a row, before the other things that wait have a turn.
+_BATCH = 256
+#: While the one interface is gone, it is looked for this often. Seconds.
+_LOOK_AGAIN = 0.25
+_BY_KERNEL, _BY_DAEMON = "kernel sequence", "daemon sequence"
+
+
+class Listener:
+    """Waits for all of it at once. ``Hands`` of ``Grants``."""
+
+    def __init__(self, configuration: Configuration, ward: Ward, runner: socket.socket | None) -> None:
+        """Raises Unavailable where the kernel or the run directory has not what is needed."""
+        self._configuration = configuration
+        self._ward = ward
+        self._runner = runner
+        self._ending = False
+        self._lost_reports = 0
+        self._seldom = Seldom(PROGRAM)
+        self._account = Account([door.name for door in configuration.doors])
+        self._owners = {
+            port: (door, index == 0) for door in configuration.doors for index, port in enumerate(door.ports)
+        }
+        self._selector = selectors.DefaultSelector()
+        self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        self._when_readable(self._signals, self._obey)
+        self._when_readable(ward, ward.take_notices)
+        if runner:
+            self._when_readable(runner, self._runner_is_gone)
+        self._reports = self._begin_to_hear_reports()
+        self._grants = Grants(configuration, self) if configuration.daemon_doors() else None
+        self._capture = self._begin_to_capture(self._grants) if self._grants else None
+        StatusSocket(configuration.gate.run_directory, self._selector, self._status)
+
+    def serve(self) -> None:
+        """Until SIGTERM or SIGINT. Raises Gone, BeginAnew, and Surprise for what nobody ever says."""
+        try:
+            while not self._ending:
+                for key, _ in self._selector.select(self._timeout()):
+                    key.data()
+                if self._grants:
+                    self._look_after(self._grants)
+        finally:
+            self._summarize()
+
+    def _when_readable(self, what: Readable, then: Callable[[], None]) -> None:
+        self._selector.register(what, selectors.EVENT_READ, then)
+
+    def _timeout(self) -> float | None:
+        wakeup = self._grants.next_wakeup() if self._grants else None
+        wait = None if wakeup is None else max(0.0, wakeup - time.monotonic())
+        if self._capture and not self._capture.listening:
+            return _LOOK_AGAIN if wait is None else min(wait, _LOOK_AGAIN)
+        return wait
+
+    def _look_after(self, grants: Grants) -> None:
+        wakeup = grants.next_wakeup()
+        if wakeup is not None and time.monotonic() >= wakeup:
+            grants.tick()
+        if self._capture and not self._capture.listening:
+            self._hear_packets()
+
+    def _obey(self) -> None:
+        self._ending = bool(self._signals.take() & {signal.SIGTERM, signal.SIGINT})
+
+    # --- what the kernel opened -----------------------------------------------------------------------
+
+    def _begin_to_hear_reports(self) -> socket.socket | None:
+        try:
+            reports = self._ward.hear()
+        except Unavailable as error:
+            say(PROGRAM, str(error))
+            return None
+        self._when_readable(reports, self._hear_reports)
+        return reports
+
+    def _hear_reports(self) -> None:
+        if not self._reports:
+            return
+        for _ in range(_BATCH):
+            try:
+                datagram = self._reports.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._lost_reports += 1
+                self._seldom.say("reports", "reports of the kernel were lost; its doors open all the same")
+                continue
+            for report in nflog.reports(datagram):
+                self._note(report)
+
+    def _note(self, report: nflog.Report) -> None:
+        if report.prefix in OPENED:
+            source, number = None, None
+            with contextlib.suppress(Refused):
+                source, number = nflog.ends(report.packet)
+            port = Port(OPENED[report.prefix], number) if number else None
+            door, is_first = self._owners.get(port, (None, True)) if port else (None, True)
+            if is_first:  # a door's other ports were opened by the same knock
+                self._opened(door, source, _BY_KERNEL)
+        elif bound := BOUNDS.get(report.prefix):
+            self._account.bounds[bound] += 1
+            self._seldom.say(bound, _EXHAUSTED[bound])
+
+    def _opened(self, door: Door | None, source: Source | None, by: str) -> None:
+        self._account.opened(door.name if door else None, source, by)
+        who = address_text(source) if source else "somebody"
+        say(PROGRAM, f"open {door.name if door else 'a door'} for {who} ({by})")
+
+    # --- what the daemon opens ------------------------------------------------------------------------
+
+    def _begin_to_capture(self, grants: Grants) -> PacketCapture:
+        interface = self._configuration.gate.interface
+        engine = grants.engine
+        program = bpf.openings(udp=engine.datagrams, loopback=interface == "lo", flags=engine.flags)
+        capture = PacketCapture(program, interface)
+        self._when_readable(capture, self._hear_packets)
+        return capture
+
+    def _hear_packets(self) -> None:
+        if not self._grants or not self._capture:
+            return
+        was_listening = self._capture.listening
+        for _ in range(_BATCH):
+            packet = self._capture.receive(0)
+            if packet is None:
+                break
+            self._grants.hear(packet)
+        if self._capture.listening != was_listening:
+            interface = self._configuration.gate.interface
+            say(PROGRAM, f"{interface} is {'up again' if self._capture.listening else 'down'}")
+
+    def open(self, door: Door, source: Source) -> bool:
+        """Let the source in; whether it is in."""
+        refusal = self._ward.open(door, source) if door.ports else None
+        if refusal is None:
+            self._opened(door, source, _BY_DAEMON)
+        else:
+            self._seldom.say("refused", f"{door.name} is not opened for {address_text(source)}: {refusal}")
+        return refusal is None
+
+    def run_commands(self, door: Door, source: Source) -> None:
+        """Have the runner run what the door runs."""
+        if not self._runner:
+            raise AssertionError("a door with commands has a runner")
+        try:
+            self._runner.send(Errand(door.name, source).encode())
+        except BlockingIOError:
+            self._seldom.say(
+                "commands", f"the runner has too much to do; commands of {door.name} are not run"
+            )
+        except OSError as error:
+            raise Gone(f"the runner is gone: {error.strerror}") from None
+
+    def complain(self, line: str) -> None:
+        """Tell the administrator."""
+        say(PROGRAM, line)
+
+    def _runner_is_gone(self) -> None:
+        raise Gone("the runner is gone")  # it never says anything
+
+    # --- what is told ---------------------------------------------------------------------------------
+
+    def _heard(self) -> dict[str, int]:
+        heard = asdict(self._grants.engine.tally) if self._grants else {}
+        packets, lost = self._capture.drops() if self._capture else (0, 0)
+        return {**heard, "packets": packets - lost, "lost": lost, "lost_reports": self._lost_reports}
+
+    def _status(self) -> dict[str, object]:
+        return self._account.document(self._heard(), owned=self._ward.owned, restored=self._ward.restored)
+
+    def _summarize(self) -> None:
+        """One line for all that strangers did: they could fill a log with lines of their own."""
+        if self._grants:
+            tally, heard = self._grants.engine.tally, self._heard()
+            say(
+                PROGRAM,
+                f"{heard['packets']} openings heard ({heard['lost']} more lost for want of room), "
+                f"{tally.begun} sequences begun, {tally.opened} completed, {tally.reset} reset, "
+                f"{tally.forgotten} forgotten",
+            )
+
+
+#: What the log says of a bound that was met.
+_EXHAUSTED = {
+    "crowded": "no room for more half-made sequences; some knocks were lost (gate.sources, gate.hurried)",
+    "paced": "sources knock faster than they may; some knocks were lost",
+    "leases_full": "no room for more leases; somebody who knocked was not let in (gate.leases)",
+}
+
+
+def serve(origin: Origin, runner: socket.socket | None) -> None:
+    """Listen until a signal."""
+    configuration = origin.load()
+    if runner is None and any(door.commands for door in configuration.doors):
+        # The file has changed since the runner was decided on.
+        raise BeginAnew
+    listener = Listener(configuration, Ward(configuration), runner)
+    doors = len(configuration.daemon_doors())
+    listening = f"listening for the knocks of {doors} {'door' if doors == 1 else 'doors'}"
+    line = listening if doors else "no door needs the daemon to listen"
+    say(PROGRAM, line)
+    notify.ready(line)
+    listener.serve()
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Exits 0 after SIGTERM or SIGINT, 1 without the other halves, 2 if it cannot start, 75 to begin anew."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="Hear knocks, and tell what the kernel opened. Needs the warden."
+    )
+    Origin.add_arguments(parser)
+    parser.add_argument("--runner", metavar="FD", type=int, help="descriptor of the link to the runner")
+    arguments = parser.parse_args(argv)
+    os.umask(0o077)
+    runner = None
+    if arguments.runner is not None:
+        runner = socket.socket(fileno=arguments.runner)
+        runner.settimeout(0)
+    try:
+        serve(Origin.of(arguments), runner)
+    except BeginAnew:
+        sys.exit(BEGIN_ANEW)
+    except (Gone, Surprise) as error:
+        say(PROGRAM, str(error))
+        sys.exit(1)
+    except KnockgateError as error:
+        say_why(PROGRAM, error)
+        sys.exit(COULD_NOT_START)
+    sys.exit(0)

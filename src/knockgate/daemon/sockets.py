@@ -1,0 +1,105 @@
+"""Sockets of the run directory, and signals as something to wait for beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+
+from knockgate.errors import KnockgateError, Unavailable
+
+__all__ = ["Readable", "Seldom", "Signals", "listen", "say", "say_why"]
+
+
+class Readable(Protocol):
+    """Something that can be waited for."""
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable."""
+
+
+def listen(directory: str, name: str, kind: socket.SocketKind) -> socket.socket:
+    """A socket to be connected to, of mode 0600, in place of one that is left over. It does not block.
+
+    Raises Unavailable where the directory is missing, forbidden, or its name too long for a socket.
+    """
+    path = Path(directory, name)
+    sock = socket.socket(socket.AF_UNIX, kind)
+    try:
+        path.unlink(missing_ok=True)
+        before = os.umask(0o177)  # so that it never has another mode, not for a moment either
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(before)
+        sock.settimeout(0)
+        sock.listen(16)
+    except OSError as error:
+        sock.close()
+        message = f"cannot make the socket {path}: {error.strerror or error}"
+        raise Unavailable(message, hint="gate.run_directory names the folder") from None
+    return sock
+
+
+class Signals:
+    """The signals that arrived, for a loop that waits on descriptors; their usual effects are off.
+
+    A handler would break into whatever is being done; here the loop comes to them when it has time.
+    """
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.settimeout(0)
+        self._writer.settimeout(0)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, lambda *_: None)
+
+    def fileno(self) -> int:
+        """Readable when there are some."""
+        return self._reader.fileno()
+
+    def take(self) -> set[signal.Signals]:
+        """Those that came since the last time."""
+        with contextlib.suppress(BlockingIOError):
+            return {signal.Signals(number) for number in self._reader.recv(4096)}
+        return set()
+
+
+def say(program: str, text: str) -> None:
+    """One line on stderr; systemd and syslog stamp it with the time."""
+    with contextlib.suppress(OSError):  # whoever read it is gone; that is no reason to stop guarding
+        sys.stderr.write(f"{program}: {text}\n")
+        sys.stderr.flush()
+
+
+def say_why(program: str, error: KnockgateError) -> None:
+    """An error in one line, and its hint in another."""
+    say(program, str(error))
+    if error.hint:
+        say(program, f"hint: {error.hint}")
+
+
+class Seldom:
+    """Says things that may happen often: at once, and then not for a minute, but how often in between."""
+
+    def __init__(self, program: str, *, every: float = 60.0) -> None:
+        """``every``: seconds between two lines of one kind."""
+        self._program, self._every = program, every
+        self._said: dict[str, tuple[float, int]] = {}  # kind -> when, and how often it was not said since
+
+    def say(self, kind: str, text: str) -> None:
+        """``kind`` is out of a closed list; ``text`` may differ."""
+        now = time.monotonic()
+        when, unsaid = self._said.get(kind, (-math.inf, 0))
+        if now < when + self._every:
+            self._said[kind] = when, unsaid + 1
+            return
+        self._said[kind] = now, 0
+        say(self._program, f"{text} ({unsaid} more of the kind since the last line)" if unsaid else text)

@@ -1,0 +1,126 @@
+"""What the listener remembers of what happened, and the socket that tells it.
+
+A stranger decides neither how long a line is nor how many there are: openings are kept to the last
+hundred, all else is a number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from knockgate.daemon.control import STATUS_SOCKET
+from knockgate.daemon.sockets import listen
+from knockgate.firewall.ruleset import BOUNDS
+from knockgate.model import Source, address_text
+
+__all__ = ["Account", "StatusSocket"]
+
+_REMEMBERED = 100
+#: How many are told at the same time; for one more the first of them is dropped, read or unread.
+_ASKING = 8
+
+
+class _Opened(NamedTuple):
+    door: str | None
+    source: Source | None
+    by: str
+    at: float
+
+
+class Account:
+    """Openings and exhausted bounds since the start."""
+
+    def __init__(self, doors: list[str]) -> None:
+        self._since = time.monotonic()
+        self._counts = dict.fromkeys(doors, 0)
+        self._last: dict[str, _Opened] = {}
+        self._recent: deque[_Opened] = deque(maxlen=_REMEMBERED)
+        self.bounds = dict.fromkeys(BOUNDS.values(), 0)
+
+    def opened(self, door: str | None, source: Source | None, by: str) -> None:
+        """A door was opened; None for what the kernel's report does not tell."""
+        opened = _Opened(door, source, by, time.monotonic())
+        self._recent.appendleft(opened)
+        if door in self._counts:
+            self._counts[door] += 1
+            self._last[door] = opened
+
+    def document(self, heard: Mapping[str, int], *, owned: bool, restored: int) -> dict[str, object]:
+        """What ``control.ask`` returns."""
+        now = time.monotonic()
+        return {
+            "format": 1,
+            "pid": os.getpid(),
+            "since": round(now - self._since, 1),
+            "doors": {
+                name: {
+                    "opened": count,
+                    "last": _told(self._last[name], now) if name in self._last else None,
+                }
+                for name, count in self._counts.items()
+            },
+            "recent": [{"door": opened.door, **_told(opened, now)} for opened in self._recent],
+            "bounds": self.bounds,
+            "heard": dict(heard),
+            "warden": {"owned": owned, "restored": restored},
+        }
+
+
+def _told(opened: _Opened, now: float) -> dict[str, object]:
+    source = None if opened.source is None else address_text(opened.source)
+    return {"source": source, "by": opened.by, "seconds_ago": round(now - opened.at, 1)}
+
+
+class StatusSocket:
+    """Gives one document to everybody who connects, and never waits for anybody to read it."""
+
+    def __init__(
+        self, directory: str, selector: selectors.BaseSelector, document: Callable[[], Mapping[str, object]]
+    ) -> None:
+        """Registers what it waits for with ``selector``, whose data are functions to be called."""
+        self._document = document
+        self._selector = selector
+        self._unread: dict[socket.socket, memoryview] = {}  # in the order in which they came
+        self._doorbell = listen(directory, STATUS_SOCKET, socket.SOCK_STREAM)
+        selector.register(self._doorbell, selectors.EVENT_READ, self._answer)
+
+    def _answer(self) -> None:
+        try:
+            connection, _ = self._doorbell.accept()
+        except OSError:
+            return  # gone again
+        connection.settimeout(0)
+        if len(self._unread) == _ASKING:
+            self._drop(next(iter(self._unread)))
+        answer = json.dumps(self._document()).encode() + b"\n"
+        self._unread[connection] = memoryview(answer)
+        self._selector.register(connection, selectors.EVENT_WRITE, partial(self._go_on, connection))
+        self._go_on(connection)
+
+    def _go_on(self, connection: socket.socket) -> None:
+        """Send what the kernel has room for."""
+        if connection not in self._unread:
+            return  # dropped in this very round
+        try:
+            sent = connection.send(self._unread[connection])
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(connection)
+            return
+        self._unread[connection] = self._unread[connection][sent:]
+        if not self._unread[connection]:
+            self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
+        del self._unread[connection]
+        self._selector.unregister(connection)
+        connection.close()

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.knockgate.daemon import running
+from tests.knockgate.daemon.running import (
+    CLIENT,
+    CLIENT6,
+    DAEMON,
+    HOST6,
+    KERNEL,
+    OTHER,
+    SSH_KNOCKS,
+    WEB_KNOCKS,
+    Gate,
+    all_leases,
+    connects,
+    knock,
+    leases,
+    network,
+    own_mounts,
+)
+from tests.netns import isolated, run, until, without_rights
+
+from knockgate.daemon.control import Facts
+
+SSH = ("tcp/22", CLIENT, "kernel sequence")
+WEB = ("tcp/80", CLIENT, "daemon sequence")
+WEB_UDP = ("udp/80", CLIENT, "daemon sequence")
+BY_HAND = ("tcp/22", OTHER, "hand")
+
+
+@isolated
+def test_doors_of_kernel_and_daemon_open_and_are_told(tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    with network(), socket.create_server(("", 22)), socket.create_server(("", 80)):
+        assert connects(22) and connects(80)  # control: nothing guards them yet
+        gate.start()
+        assert not connects(22) and not connects(80)
+        knock(*SSH_KNOCKS)
+        assert connects(22)  # the kernel's own doing
+        gate.until_said(f"open ssh for {CLIENT} (kernel sequence)")
+        knock(*WEB_KNOCKS)
+        gate.until_said(f"open web for {CLIENT} (daemon sequence)")
+        assert connects(80) and not connects(80, OTHER)
+        knock(*SSH_KNOCKS, source=CLIENT6, host=HOST6)
+        gate.until_said(f"open ssh for {CLIENT6} (kernel sequence)")
+        assert leases() == {SSH, WEB, WEB_UDP, ("tcp/22", CLIENT6, "kernel sequence")}
+        status = gate.status()
+        assert {name: door["opened"] for name, door in status["doors"].items()} == {"ssh": 2, "web": 1}
+        assert status["doors"]["web"]["last"]["source"] == CLIENT
+        assert [(each["door"], each["source"], each["by"]) for each in status["recent"]] == [
+            ("ssh", CLIENT6, "kernel sequence"),
+            ("web", CLIENT, "daemon sequence"),
+            ("ssh", CLIENT, "kernel sequence"),
+        ]
+        assert status["bounds"] == {"crowded": 0, "paced": 0, "leases_full": 0}
+        assert status["heard"]["opened"] == 1 and status["warden"] == {"owned": True, "restored": 0}
+        assert gate.end() == 0
+        assert gate.log().count("open ssh for") == 2 and gate.log().count("open web for") == 1
+        assert connects(22) and not connects(22, OTHER)  # the table stays, and so do the leases
+
+
+@pytest.mark.parametrize("own", [True, False])
+@isolated
+def test_whatever_removes_the_table_is_undone(tmp_path: Path, *, own: bool) -> None:
+    gate = Gate(tmp_path, own=own)
+    with network(), socket.create_server(("", 22)):
+        gate.start()
+        knock(*SSH_KNOCKS)
+        knock(*WEB_KNOCKS)
+        gate.until_said(f"open web for {CLIENT}")
+        opened = time.monotonic()
+        with gate.warden() as warden:
+            configuration = gate.configuration()
+            warden.open(configuration, configuration.doors[0], socket.inet_aton(OTHER), 1000)
+            assert warden.ping() == Facts(owned=own, restored=0)
+        assert leases() == {SSH, WEB, WEB_UDP, BY_HAND}
+        # A door that the kernel opens is known to the warden when it looks, once a second.
+        until(lambda: own or time.monotonic() > opened + 1.5, "the leases are copied")
+        for times, removal in enumerate([["flush", "ruleset"], ["delete", "table", "inet", "knockgate"]], 1):
+            run("nft", *removal, check=False)
+            if not own:
+                gate.until_said("the table was removed (nft, process", times)
+                gate.until_said("it is back, with 4 leases", times)
+                until(partial(restored, gate, times), "the status tells it")
+            assert leases() == {SSH, WEB, WEB_UDP, BY_HAND}
+            assert connects(22) and not connects(22, CLIENT6, HOST6)
+        assert all(3500 < lease.left <= 3600 or 900 < lease.left <= 1000 for lease in all_leases())
+        assert ("removed" in gate.log()) != own
+        knock(*WEB_KNOCKS, source=OTHER)
+        gate.until_said(f"open web for {OTHER}")
+
+
+@isolated
+def test_a_half_that_is_killed_comes_back_and_leases_do_not_notice(tmp_path: Path) -> None:
+    own_mounts()
+    ran = tmp_path / "ran"
+    commands = f'[doors.web.commands]\nopen = ["/bin/sh", "-c", "echo %IP% >>{ran}"]\n'
+    gate = Gate(tmp_path, KERNEL + DAEMON + commands)
+    with network(), socket.create_server(("", 22)):
+        gate.start()
+        knock(*SSH_KNOCKS)
+        knock(*WEB_KNOCKS)
+        gate.until_said(f"open web for {CLIENT}")
+        before = leases()
+        assert before == {SSH, WEB, WEB_UDP}
+        sources = ["10.0.0.11", "10.0.0.12", "10.0.0.13"]
+        for source, (name, others) in zip(
+            sources,
+            {"listener": ["runner"], "runner": ["listener"], "warden": ["listener", "runner"]}.items(),
+            strict=True,
+        ):
+            halves = gate.halves()
+            assert halves.keys() == {"warden", "listener", "runner"}
+            os.kill(halves[name], signal.SIGKILL)
+            assert leases() >= before and connects(22)
+            gate.until_replaced(halves, name, *others)
+            assert (gate.halves()["warden"] == halves["warden"]) == (name != "warden")
+            assert f"the {name} was killed by SIGKILL; starting it again" in gate.log()
+            knock_anew(gate, source)
+            assert leases() >= before and ("tcp/80", source, "daemon sequence") in leases()
+            until(partial(is_line, source, ran), "the commands are run")
+        assert gate.end() == 0
+
+
+def restored(gate: Gate, times: int) -> bool:
+    return bool(gate.status()["warden"]["restored"] == times)
+
+
+def is_line(text: str, file: Path) -> bool:
+    return text in file.read_text().splitlines()
+
+
+def knock_anew(gate: Gate, source: str) -> None:
+    """At the daemon's door and at the kernel's, with an address that nobody had before."""
+    with running.client:
+        run("ip", "address", "add", f"{source}/24", "dev", "far")
+    knock(*WEB_KNOCKS, source=source)
+    gate.until_said(f"open web for {source} (daemon sequence)")
+    knock(*SSH_KNOCKS, source=source)
+    gate.until_said(f"open ssh for {source} (kernel sequence)")
+
+
+@isolated
+def test_without_its_supervisor_nothing_runs_and_everything_is_guarded(tmp_path: Path) -> None:
+    own_mounts()
+    commands = '[doors.web.commands]\nopen = ["/bin/true"]\n'
+    gate = Gate(tmp_path, KERNEL + DAEMON + commands)
+    with network(), socket.create_server(("", 22)):
+        gate.start()
+        knock(*SSH_KNOCKS)
+        halves = gate.halves()
+        assert len(halves) == 3
+        gate.end(signal.SIGKILL)
+        for process in halves.values():
+            os.waitpid(process, 0)  # they are ours now, since we are process 1 here
+        assert connects(22) and not connects(22, OTHER)
+        knock(*SSH_KNOCKS, source=OTHER)
+        assert connects(22, OTHER)
+        gate.start()  # takes the table over, with its leases
+        gate.until_said("nobody else can change the table", 2)
+        assert leases() == {SSH, ("tcp/22", OTHER, "kernel sequence")}
+
+
+@isolated
+def test_reload(tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    with network(), socket.create_server(("", 22)), socket.create_server(("", 2200)):
+        gate.start()
+        knock(*SSH_KNOCKS)
+        assert connects(22) and connects(2200)
+        good = gate.file.read_text()
+        gate.file.write_text(good.replace("runs_in", "runs"))
+        gate.send(signal.SIGHUP)
+        gate.until_said("not reloaded, all stays as it is")
+        gate.until_said("doors.web.sequence.runs: unknown key")
+        assert leases() == {SSH} and not connects(22, OTHER)
+        # A port more, other knocks in the kernel, a longer sequence in the daemon.
+        gate.file.write_text(
+            good.replace('["tcp/22"]', '["tcp/22", "tcp/2200"]')
+            .replace("tcp/7000", "tcp/7100")
+            .replace('"udp/8001"]', '"udp/8001", "tcp/8002"]')
+        )
+        gate.send(signal.SIGHUP)
+        gate.until_said("reloaded: guarding 2 doors")
+        gate.until_said("listening for the knocks of 1 door", 2)
+        assert leases() == {SSH} and connects(22) and not connects(2200)
+        knock("tcp/7100", "udp/7001")
+        assert connects(2200)
+        knock(*WEB_KNOCKS, "tcp/8002")
+        gate.until_said(f"open web for {CLIENT}")
+        assert "starting it again" not in gate.log()
+        # Changed but not reloaded when a half has to be started: then there is no other way than to reload.
+        gate.file.write_text(good)
+        os.kill(gate.status()["pid"], signal.SIGKILL)
+        gate.until_said("reloaded: guarding 2 doors", 2)
+        gate.until_said("listening for the knocks of 1 door", 3)
+        knock(*WEB_KNOCKS, source=OTHER)
+        gate.until_said(f"open web for {OTHER}")
+        # Wrong when a half has to be started: the warden guards, and waits for somebody to put it right.
+        gate.file.write_text("")
+        os.kill(gate.status()["pid"], signal.SIGKILL)
+        gate.until_said("nothing is listened for until the configuration is put right")
+        with gate.warden() as warden:
+            assert warden.ping().owned
+        gate.file.write_text(good)
+        gate.until_said("listening for the knocks of 1 door", 4)
+        assert gate.end() == 0
+
+
+@isolated
+def test_one_gate_for_a_run_directory(tmp_path: Path) -> None:
+    gate = Gate(tmp_path, KERNEL)
+    gate.start()
+    second = Gate(tmp_path, KERNEL)
+    status, said = second.cannot_start()
+    assert (status, said) == (1, f"refused: knockgate is running already, with {gate.run_directory}")
+    assert gate.status()["format"] == 1  # control: it did the first no harm
+    gate.end()
+    second.start()
+    assert second.end() == 0
+
+
+@isolated
+def test_reasons_not_to_start(tmp_path: Path) -> None:
+    gate = Gate(tmp_path, KERNEL)
+    without_rights(lambda: cannot_start(gate, "the warden cannot start", "no right to change the firewall"))
+    folder = Path(gate.run_directory)
+    folder.chmod(0o777)
+    cannot_start(gate, f"{folder} is not a folder that we alone may write to")
+    folder.chmod(0o700)
+    gate.write('[doors.ssh]\nport = ["tcp/22"]\n')
+    cannot_start(gate, "unknown key")
+    gate.write(KERNEL)
+    gate.start()  # control
+    assert gate.end() == 0
+
+
+def cannot_start(gate: Gate, why: str, first: str = "") -> None:
+    status, said = gate.cannot_start()
+    assert status == 1 and why in said and first in gate.log()
+
+
+@isolated
+def test_gives_up_where_a_half_keeps_ending(tmp_path: Path) -> None:
+    gate = Gate(tmp_path, KERNEL)
+    gate.start()
+    killed: list[int] = []
+    for _ in range(5):
+        with contextlib.suppress(KeyError):
+            until(lambda: gate.answers() and gate.status()["pid"] not in killed, "another listener")
+        killed.append(gate.status()["pid"])
+        os.kill(killed[-1], signal.SIGKILL)
+    assert gate.wait() == 1
+    assert gate.log().splitlines()[-1] == (
+        "knockgate: the listener was killed by SIGKILL, again and again; giving up, the table stays"
+    )
+    run("nft", "list", "table", "inet", "knockgate")
+
+
+KNOCKD = """
+[options]
+    Interface = near
+[shell]
+    sequence = 7000,8001:udp,9000
+    seq_timeout = 5
+    tcpflags = syn
+    start_command = /bin/echo %IP% >>{ran}
+"""
+
+
+@isolated
+def test_a_knockd_conf_runs_as_it_is(tmp_path: Path) -> None:
+    own_mounts()
+    ran = tmp_path / "ran"
+    gate = Gate(tmp_path)
+    gate.write_knockd(KNOCKD.format(ran=ran))
+    with network():
+        gate.start()
+        knock("tcp/7000", "udp/8001", "tcp/9000")
+        until(lambda: ran.exists() and ran.read_text() == f"{CLIENT}\n", "the command is run")
+        gate.until_said(f"open shell for {CLIENT} (daemon sequence)")
+        assert gate.end() == 0
