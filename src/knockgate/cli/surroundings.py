@@ -23,8 +23,9 @@ __all__ = ["listeners", "look_around", "on_redirects"]
 
 #: In /proc/net, proc_pid_net(5): a listening TCP socket, and a UDP socket that is not connected.
 _LISTENS = {Protocol.TCP: "0A", Protocol.UDP: "07"}
-#: What the rules of a sequence look like where nft prints protocols by name; it cannot read that again.
-_PLAIN_LISTING = re.compile(r"update @leases[46] \{ ip6? saddr \. (tcp|udp) ")
+#: In what nft lists of our table: a protocol by its name where a sequence opens, and a flag of the table that
+#: has no name. It cannot read either again (1.0.6).
+_LISTING = re.compile(r"update @leases[46] \{ ip6? saddr \. (tcp|udp) |table inet knockgate \{\s+flags *\n")
 _BOOT_FILES = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf")
 
 
@@ -109,8 +110,6 @@ def _range_of(ports: list[Port]) -> str:
 def _on_saved_copies(files: Iterable[str]) -> Iterator[Advice]:
     for file in files:
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            if _PLAIN_LISTING.search(Path(file).read_text(encoding="utf-8")):
+            if _LISTING.search(Path(file).read_text(encoding="utf-8")):
                 message = f"{file} has a copy of the table made with `nft list`, which does not load at boot"
-                yield Advice(
-                    "", message, "take the table out of it; only `nft -p -s list ruleset` loads again"
-                )
+                yield Advice("", message, "put what `knockgate rules` prints in its place")

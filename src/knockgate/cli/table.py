@@ -227,11 +227,11 @@ def _ask(under_way: Trial, deadline: float, whole: float) -> None:
 
 
 def _says_yes(waiting: list[Trial | TextIO]) -> bool:
-    line = os.read(sys.stdin.fileno(), 4096).decode(errors="replace")
-    if not line:  # nobody types here
+    typed = os.read(sys.stdin.fileno(), 4096).decode(errors="replace")
+    if not typed:  # nobody types here
         waiting.remove(sys.stdin)
         return False
-    if line.strip().lower() in ("yes", "y"):
+    if any(line.strip().lower() in ("yes", "y") for line in typed.splitlines()):
         return True
     if sys.stdin.isatty():
         print(_QUESTION, end="", file=sys.stderr, flush=True)
