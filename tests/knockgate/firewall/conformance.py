@@ -1,0 +1,214 @@
+"""What every ``world.Firewall`` promises, as cases that any implementation can be put through.
+
+A case is given a ``Stage``: a firewall without a table, a rule set that it loads, and a way for time to
+pass. The kernel and the fake in memory both run all of them, so the fake cannot promise more or less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from tests.packets import raw
+
+from knockgate.errors import Unavailable
+from knockgate.model import Lease, Port, Protocol, Source
+from knockgate.world import Firewall
+
+__all__ = ["CASES", "LIMIT", "Stage"]
+
+#: Leases that each set has room for: of IPv4 and of IPv6, by knocks and by hand.
+LIMIT = 64
+
+SSH, WEB, WEB3 = Port(Protocol.TCP, 22), Port(Protocol.TCP, 443), Port(Protocol.UDP, 443)
+ALICE, BOB, ALICE6 = raw("192.0.2.7"), raw("192.0.2.8"), raw("2001:db8::7")
+KERNEL, DAEMON, HAND = "kernel sequence", "daemon sequence", "hand"
+
+
+@dataclass
+class Stage:
+    """A firewall without a table, and its time."""
+
+    firewall: Firewall
+    ruleset: str
+    wait: Callable[[float], None]  #: seconds
+
+    def loaded(self) -> Firewall:
+        """The firewall, with its table."""
+        self.firewall.load(self.ruleset)
+        return self.firewall
+
+
+def _found(firewall: Firewall) -> dict[tuple[Port, Source, str], Lease]:
+    leases = firewall.leases()
+    found = {(lease.port, lease.source, lease.by): lease for lease in leases}
+    assert len(found) == len(leases), leases
+    return found
+
+
+def without_a_table_there_is_nothing(stage: Stage) -> None:
+    """Looking, closing and unloading are no errors; opening is one, with a hint. With a table it is not."""
+    firewall = stage.firewall
+    for _ in range(2):
+        assert not firewall.is_loaded()
+        assert firewall.leases() == []
+        assert firewall.close([SSH], [ALICE, ALICE6]) == 0
+        with pytest.raises(Unavailable, match="not loaded") as caught:
+            firewall.open([SSH], ALICE, 60, DAEMON)
+        assert caught.value.hint
+        firewall.unload()
+    firewall.load(stage.ruleset)
+    assert firewall.is_loaded()
+    firewall.open([SSH], ALICE, 60, DAEMON)
+    assert _found(firewall).keys() == {(SSH, ALICE, DAEMON)}
+
+
+def unloading_ends_all_leases(stage: Stage) -> None:
+    """The table is gone with all that was in it: loading again does not bring a lease back."""
+    firewall = stage.loaded()
+    for by in (DAEMON, HAND):
+        firewall.open([SSH], ALICE, 60, by)
+    assert len(firewall.leases()) == 2
+    firewall.unload()
+    assert not firewall.is_loaded()
+    assert firewall.leases() == []
+    firewall.load(stage.ruleset)
+    assert firewall.leases() == []
+
+
+def loading_again_keeps_leases(stage: Stage) -> None:
+    """A lease goes on, with the time that it has left, not with its full time again."""
+    firewall = stage.loaded()
+    firewall.open([SSH], ALICE, 60, DAEMON)
+    firewall.open([SSH], ALICE6, 60, HAND)
+    stage.wait(0.3)
+    firewall.load(stage.ruleset)
+    found = _found(firewall)
+    assert found.keys() == {(SSH, ALICE, DAEMON), (SSH, ALICE6, HAND)}
+    assert all(50 < lease.left < 59.71 for lease in found.values())
+
+
+def a_lease_tells_all_about_itself(stage: Stage) -> None:
+    """Of both families, for all ports at once, whoever gave it."""
+    firewall = stage.loaded()
+    for source in (ALICE, ALICE6):
+        for by, seconds in ((KERNEL, 30.0), (HAND, 7200.5)):
+            firewall.open([SSH, WEB, WEB3], source, seconds, by)
+    firewall.open([WEB], BOB, 2.25, DAEMON)
+    found = _found(firewall)
+    both = [(port, source) for port in (SSH, WEB, WEB3) for source in (ALICE, ALICE6)]
+    by_whom = {(*key, by): seconds for key in both for by, seconds in ((KERNEL, 30.0), (HAND, 7200.5))}
+    expected = {**by_whom, (WEB, BOB, DAEMON): 2.25}
+    lasts = {key: lease.lasts for key, lease in found.items()}
+    assert lasts == pytest.approx(expected, abs=0.01)  # the kernel counts in ticks of up to 10 ms
+    assert all(lease.lasts - 2 < lease.left <= lease.lasts for lease in found.values())
+
+
+def opening_again_gives_the_full_time_again(stage: Stage) -> None:
+    """Also where the time is the same as before, which the kernel would take for nothing to do."""
+    firewall = stage.loaded()
+    firewall.open([SSH], ALICE, 60, DAEMON)
+    firewall.open([SSH], BOB, 60, DAEMON)
+    stage.wait(0.5)
+    firewall.open([SSH], ALICE, 60, DAEMON)
+    found = _found(firewall)
+    assert found[SSH, BOB, DAEMON].left < 59.51  # the control
+    assert 59.6 < found[SSH, ALICE, DAEMON].left <= 60
+
+
+def opening_again_may_change_everything(stage: Stage) -> None:
+    """A shorter time, a longer one, another giver: what was said last holds."""
+    firewall = stage.loaded()
+    firewall.open([SSH, WEB], ALICE, 60, DAEMON)
+    firewall.open([SSH], ALICE, 5, KERNEL)
+    firewall.open([WEB], ALICE, 600, KERNEL)
+    assert {key: lease.lasts for key, lease in _found(firewall).items()} == {
+        (SSH, ALICE, KERNEL): 5,
+        (WEB, ALICE, KERNEL): 600,
+    }
+
+
+def a_knock_leaves_what_was_given_by_hand(stage: Stage) -> None:
+    """The knock's own lease ends, and the longer one that was given by hand goes on."""
+    firewall = stage.loaded()
+    firewall.open([SSH], ALICE, 60, HAND)
+    firewall.open([SSH], ALICE, 1, DAEMON)
+    assert _found(firewall).keys() == {(SSH, ALICE, HAND), (SSH, ALICE, DAEMON)}
+    stage.wait(1.05)
+    found = _found(firewall)
+    assert found.keys() == {(SSH, ALICE, HAND)}
+    assert found[SSH, ALICE, HAND].lasts == 60
+    firewall.open([SSH], ALICE, 60, DAEMON)
+    firewall.open([SSH], ALICE, 30, HAND)  # nor does the hand shorten what a knock has earned
+    assert {lease.by: lease.lasts for lease in firewall.leases()} == {DAEMON: 60, HAND: 30}
+
+
+def a_lease_ends_by_itself(stage: Stage) -> None:
+    """Those that are over are gone, of both families, and cannot be closed; another goes on."""
+    firewall = stage.loaded()
+    for source in (ALICE, ALICE6):
+        firewall.open([SSH, WEB], source, 1, DAEMON)
+    firewall.open([SSH], BOB, 60, DAEMON)
+    stage.wait(1.05)
+    assert _found(firewall).keys() == {(SSH, BOB, DAEMON)}
+    assert firewall.close([SSH, WEB], [ALICE, ALICE6, BOB]) == 1
+
+
+def closing_ends_just_these(stage: Stage) -> None:
+    """Whoever gave them; other ports and other sources keep theirs, and what is not there is no error."""
+    firewall = stage.loaded()
+    for source in (ALICE, ALICE6, BOB):
+        for by in (DAEMON, HAND):
+            firewall.open([SSH, WEB], source, 60, by)
+    assert firewall.close([SSH, WEB3], iter([ALICE, ALICE6, raw("192.0.2.99")])) == 4
+    left = {(WEB, ALICE), (WEB, ALICE6), (SSH, BOB), (WEB, BOB)}
+    assert _found(firewall).keys() == {(*key, by) for key in left for by in (DAEMON, HAND)}
+    assert firewall.close([SSH], [ALICE, ALICE6]) == 0
+    assert firewall.close([], [BOB]) == firewall.close([SSH], []) == 0
+    assert firewall.close([WEB, SSH], [ALICE, ALICE6, BOB]) == 8
+    assert firewall.leases() == []
+
+
+def full_is_said_and_nothing_is_half_open(stage: Stage) -> None:
+    """Two ports that find room for one get no lease. Renewing needs no room, and closing makes some."""
+    firewall = stage.loaded()
+    crowd = [raw(f"198.51.100.{number}") for number in range(1, LIMIT)]
+    for source in crowd:
+        firewall.open([SSH], source, 60, DAEMON)
+    with pytest.raises(Unavailable, match="no room") as caught:
+        firewall.open([SSH, WEB], ALICE, 60, DAEMON)
+    assert "gate" in str(caught.value.hint)
+    assert len(firewall.leases()) == LIMIT - 1
+    firewall.open([SSH], ALICE, 60, DAEMON)
+    with pytest.raises(Unavailable, match="no room"):
+        firewall.open([SSH], BOB, 60, DAEMON)
+    firewall.open([SSH], ALICE, 50, DAEMON)
+    firewall.open([SSH], BOB, 60, HAND)  # the other sets are not full
+    firewall.open([SSH], ALICE6, 60, DAEMON)
+    assert len(firewall.leases()) == LIMIT + 2
+    assert firewall.close([SSH], [crowd[0]]) == 1
+    firewall.open([SSH], BOB, 60, DAEMON)
+    assert (SSH, BOB, DAEMON) in _found(firewall)
+
+
+def no_ports_are_no_lease(stage: Stage) -> None:
+    """A door without ports opens nothing, and that is fine."""
+    firewall = stage.loaded()
+    firewall.open([], ALICE, 60, DAEMON)
+    assert firewall.leases() == []
+
+
+CASES: tuple[Callable[[Stage], None], ...] = (
+    without_a_table_there_is_nothing,
+    unloading_ends_all_leases,
+    loading_again_keeps_leases,
+    a_lease_tells_all_about_itself,
+    opening_again_gives_the_full_time_again,
+    opening_again_may_change_everything,
+    a_knock_leaves_what_was_given_by_hand,
+    a_lease_ends_by_itself,
+    closing_ends_just_these,
+    full_is_said_and_nothing_is_half_open,
+    no_ports_are_no_lease,
+)
