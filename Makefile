@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help demo test test-all bench check fmt clean requirements
+.PHONY: help demo test test-all bench check fmt clean reference requirements
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -35,6 +35,10 @@ fmt: ## format, and fix what ruff can fix
 	@tools/setup.sh test
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+reference: ## docs/reference/gate-toml.md anew, out of the schema
+	@tools/setup.sh test
+	@$(PY) -m tools.reference
 
 clean: ## remove everything that the commands above made here
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -103,8 +103,8 @@ class Sequence:
         'The knocks, such as `["tcp/7000", "udp/8000"]`; 1 to 32.', readers.steps, ()
     )
     within: float = key(
-        "In the kernel: the longest pause from one knock to the next. In the daemon: the time for the whole "
-        "sequence, from the first knock to the last.",
+        "In the kernel: the longest pause from one knock to the next, at most 1h. In the daemon: the time "
+        "for the whole sequence, from the first knock to the last.",
         duration(0.1, 86400),
         5.0,
     )
@@ -115,8 +115,9 @@ class Sequence:
         RunsIn.KERNEL,
     )
     flags: Flags | None = key(
-        "TCP flags that a knock must have and, behind `!`, must not have; TCP packets that differ are no "
-        "knocks. Without it a knock is a SYN alone. Daemon only.",
+        'TCP flags that a knock must have and, behind `!`, must not have, such as `["syn", "!ack"]`, of fin, '
+        "syn, rst, psh, ack and urg. TCP packets that differ are as if they had not come. Without it a knock "
+        "is a SYN alone. Daemon only.",
         readers.flags,
         None,
     )
@@ -190,7 +191,7 @@ class Door:
     )
     lease: float = key(
         "How long the door stays open for who knocked; connections made in that time live on. A new knock "
-        "begins the time anew. 0 is possible for a door that only runs commands.",
+        "begins the time anew. At least 1s, but for a door that only runs commands.",
         duration(0, 30 * 86400),
         15.0,
     )
