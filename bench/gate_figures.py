@@ -328,8 +328,10 @@ def _under_load(
     return sent, arrived, took
 
 
-def _stream(bench: Bench, source: str, sent: dict[str, int], over: threading.Event) -> None:
-    """Datagrams from one source, each of a flow of its own, as fast as it goes."""
+def _stream(
+    bench: Bench, source: str, sent: dict[str, int], over: threading.Event, pause: float = 0.0
+) -> None:
+    """Datagrams from one source in 16 flows, as fast as it goes or with a pause after each round."""
     with bench.site.client.inside():
         socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(16)]
     for sock in socks:
@@ -337,6 +339,8 @@ def _stream(bench: Bench, source: str, sent: dict[str, int], over: threading.Eve
     for sock in itertools.cycle(socks):
         if over.is_set():
             break
+        if pause and sock is socks[0]:
+            time.sleep(pause)
         sock.sendto(source.encode(), (bench.host_address(4), PORT))
         sent[source] += 1
     for sock in socks:
@@ -371,16 +375,22 @@ def exposure(bench: Bench) -> None:
         )
 
 
+_RUN = """\
+from knockgate.daemon.origin import Origin
+from knockgate.daemon.run import supervise
+supervise(Origin({config!r}), own={own})
+"""
+
+
 def _exposure(bench: Bench, *, owned: bool) -> tuple[list[float], list[int]]:
     """Seconds from the first datagram that came through to the last, and how many, for each flush."""
     bench.clear()
     config = FILES / "gate.toml"
     config.write_text(f'[gate]\nrun_directory = "{FILES}/run"\nstate_directory = "{FILES}/state"\n' + DOOR)
     log = FILES / "gate.log"
-    argv = [sys.executable, "-m", "knockgate", "run", str(config)]
     gaps, leaked = [], []
-    environment = {"KNOCKGATE_NO_OWN": "1"} if not owned else {}
-    argv = ["env", *(f"{key}={value}" for key, value in environment.items()), *argv]
+    # `knockgate run`, but where the kernel could own the table it must not always.
+    argv = [sys.executable, "-c", _RUN.format(config=str(config), own=owned)]
     with log.open("wb") as output, running(bench.site.host, argv, output.fileno()) as process:
         with bench.site.host.inside():
             server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -391,7 +401,7 @@ def _exposure(bench: Bench, *, owned: bool) -> tuple[list[float], list[int]]:
             server.settimeout(0)
             until(lambda: "guarding" in log.read_text() or process.poll() is not None, 20, "the daemon")
             over, sent = threading.Event(), {bench.source(4): 0}
-            sender = threading.Thread(target=_stream, args=(bench, next(iter(sent)), sent, over))
+            sender = threading.Thread(target=_stream, args=(bench, next(iter(sent)), sent, over, 0.0005))
             sender.start()
             for _ in range(bench.args.flushes):
                 bench.site.host.run(["nft", "flush", "ruleset"])
