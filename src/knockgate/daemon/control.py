@@ -137,7 +137,7 @@ class WardenClient:
         if reply.status is Status.DONE and reply.number == self._number:
             return reply
         if reply.status is Status.OTHER_CONFIGURATION:
-            hint = "`knockgate reload` puts the file in force"
+            hint = "`knockgate up` puts the daemon's own file in force"
             raise Unavailable("the daemon runs another configuration than this file", hint=hint)
         if reply.status is Status.BAD_CONFIGURATION:
             hint = "the daemon goes on with what it had; `knockgate check` shows all that is wrong"

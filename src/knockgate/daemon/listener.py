@@ -72,7 +72,7 @@ class Listener:
         self._reports = self._begin_to_hear_reports()
         self._grants = Grants(configuration, self) if configuration.daemon_doors() else None
         self._capture = self._begin_to_capture(self._grants) if self._grants else None
-        StatusSocket(configuration.gate.run_directory, self._selector, self._status)
+        self._status_socket = StatusSocket(configuration.gate.run_directory, self._selector, self._status)
 
     def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises Gone, BeginAnew, and Surprise for what nobody ever says."""
@@ -83,6 +83,7 @@ class Listener:
                 if self._grants:
                     self._look_after(self._grants)
         finally:
+            self._status_socket.close()
             self._summarize()
 
     def _when_readable(self, what: Readable, then: Callable[[], None]) -> None:

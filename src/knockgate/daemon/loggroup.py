@@ -37,7 +37,7 @@ _BUFFER = 1 << 20
 def bound_to(group: int) -> socket.socket:
     """A socket that gets each report of the group at once. It does not block.
 
-    Raises Unavailable where another program has the group, or where the right is missing.
+    Raises Unavailable where another program has the group.
     """
     reader = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
     try:
@@ -80,11 +80,7 @@ def _answer(reader: socket.socket) -> None:
 
 
 def _unavailable(error: OSError, group: int) -> Unavailable:
-    if error.errno == errno.EBUSY:
-        return Unavailable(
-            f"netlink log group {group} belongs to another program, so openings in the kernel are not told",
-            hint="give gate.log_group another number",
-        )
-    if error.errno == errno.EPERM:
-        return Unavailable("no right to hear the kernel's reports", hint="CAP_NET_ADMIN is needed")
-    return Unavailable(f"the kernel reports through no log group: {error.strerror}")
+    message = f"what the kernel opens is not told: log group {group}: {error.strerror}"
+    if error.errno in (errno.EPERM, errno.EBUSY):  # the kernel says the same to who has no right at all
+        message = f"what the kernel opens is not told: another program has log group {group}"
+    return Unavailable(message, hint="gate.log_group is the number; CAP_NET_ADMIN is needed")

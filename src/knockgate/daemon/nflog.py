@@ -21,7 +21,7 @@ _MESSAGE = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, p
 _GENERIC = 4  # nfgenmsg: family, version, group
 _ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
 _PACKET = 4 << 8  # NFNL_SUBSYS_ULOG, NFULNL_MSG_PACKET
-_MARK, _PAYLOAD, _PREFIX, _UID = 2, 9, 10, 11
+_PAYLOAD, _PREFIX = 9, 10
 _TYPE_MASK = 0x3FFF  # without the bits for nesting and byte order
 
 _WALKED = 8  # IPv6 extension headers, as in wire.frames
@@ -33,8 +33,6 @@ class Report(NamedTuple):
 
     prefix: str  #: what the rule says
     packet: bytes  #: from the network header on, as changed by the rules; its first bytes
-    mark: int = 0
-    uid: int | None = None  #: of the local program that sent it, if one did
 
 
 def reports(datagram: bytes) -> list[Report]:
@@ -61,13 +59,7 @@ def _report(attributes: bytes) -> Report:
         values[kind & _TYPE_MASK] = attributes[at + _ATTRIBUTE.size : at + length]
         at += (length + 3) & ~3
     prefix = values.get(_PREFIX, b"").split(b"\0", 1)[0].decode("ascii", errors="replace")
-    uid = values.get(_UID)
-    return Report(
-        prefix,
-        values.get(_PAYLOAD, b""),
-        int.from_bytes(values.get(_MARK, b"")[:4], "big"),
-        None if uid is None else int.from_bytes(uid[:4], "big"),
-    )
+    return Report(prefix, values.get(_PAYLOAD, b""))
 
 
 def ends(packet: bytes) -> tuple[Source, int | None]:

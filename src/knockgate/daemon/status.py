@@ -92,6 +92,13 @@ class StatusSocket:
         self._doorbell = listen(directory, STATUS_SOCKET, socket.SOCK_STREAM)
         selector.register(self._doorbell, selectors.EVENT_READ, self._answer)
 
+    def close(self) -> None:
+        """Hang up on everybody."""
+        for connection in list(self._unread):
+            self._drop(connection)
+        self._selector.unregister(self._doorbell)
+        self._doorbell.close()
+
     def _answer(self) -> None:
         try:
             connection, _ = self._doorbell.accept()

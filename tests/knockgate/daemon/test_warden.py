@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.knockgate.daemon.running import DAEMON, KERNEL, all_leases, leases
+from tests.netns import DEADLINE, isolated, run, until
+
+from knockgate.config import doors
+from knockgate.config.doors import Configuration
+from knockgate.daemon.control import LINK_SOCKET, WARDEN_SOCKET, WardenClient
+from knockgate.daemon.link import EVERY_DOOR, Reply, Request, Status, Verb
+from knockgate.daemon.loggroup import bound_to
+from knockgate.daemon.nflog import reports
+from knockgate.daemon.ward import BeginAnew, Gone, Ward
+from knockgate.errors import Unavailable
+
+SRC = Path(__file__).resolve().parents[3] / "src"
+SOURCE, ANOTHER = bytes([192, 0, 2, 7]), bytes([192, 0, 2, 8])
+SSH, WEB = 0, 1
+LONGEST = 30 * 86400 * 1000
+
+
+class Warden:
+    """A warden as a process of its own, ready; with a configuration of a kernel's door and a daemon's."""
+
+    def __init__(self, folder: Path, *arguments: str, code: str = "") -> None:
+        self.directory = folder / "run"
+        self.directory.mkdir(mode=0o700)
+        self.file = folder / "gate.toml"
+        self.file.write_text(f'[gate]\nrun_directory = "{self.directory}"\n{KERNEL}{DAEMON}')
+        self._log = folder / "log"
+        start = f"import sys; sys.path.insert(0, {str(SRC)!r}); from knockgate.daemon import warden; "
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self._log.open("w") as log:
+            ready.bind(str(folder / "notify"))
+            ready.settimeout(DEADLINE)
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-c", f"{start}{code}warden.main()"),
+                    *("--config", str(self.file), *arguments),
+                ],
+                stderr=log,
+                env={"NOTIFY_SOCKET": str(folder / "notify")},
+            )
+            assert ready.recv(100).startswith(b"READY=1\n")
+
+    def configuration(self) -> Configuration:
+        return doors.load(self.file)
+
+    def connect(self, name: str) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.settimeout(DEADLINE)
+        sock.connect(str(self.directory / name))
+        return sock
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def ended(self) -> int:
+        return self._process.wait(DEADLINE)
+
+
+def ask(sock: socket.socket, request: Request) -> Reply:
+    sock.send(request.encode())
+    return Reply.decode(sock.recv(1000))
+
+
+def request(
+    configuration: Configuration,
+    verb: Verb = Verb.OPEN,
+    door: int = WEB,
+    *,
+    source: bytes = SOURCE,
+    milliseconds: int = 60_000,
+    number: int = 7,
+) -> Request:
+    return Request(verb, number, door, source, milliseconds, configuration.checksum)
+
+
+@isolated
+def test_the_listener_opens_the_daemons_doors_for_as_long_as_they_say(tmp_path: Path) -> None:
+    warden = Warden(tmp_path)
+    configuration = warden.configuration()
+    with warden.connect(LINK_SOCKET) as link:
+
+        def refused(asked: Request, status: Status, says: str) -> None:
+            reply = ask(link, asked)
+            assert (reply.status, reply.number) == (status, asked.number) and says in reply.says
+            assert leases() == set()
+
+        asked = request(configuration)
+        other = dataclasses.replace(asked, checksum=bytes(16))
+        refused(other, Status.OTHER_CONFIGURATION, "another configuration is in force")
+        refused(request(configuration, door=2), Status.NO_SUCH_DOOR, "no door 2")
+        refused(request(configuration, door=EVERY_DOOR), Status.NO_SUCH_DOOR, "no door")
+        refused(request(configuration, door=SSH), Status.NOT_ALLOWED, "ssh is not the daemon's to open")
+        refused(request(configuration, source=b""), Status.NOT_ALLOWED, "for one address")
+        for verb in (Verb.CLOSE, Verb.RELOAD):
+            refused(request(configuration, verb), Status.NOT_ALLOWED, "is not for this socket")
+        assert ask(link, asked) == Reply(Status.DONE, 7, 0, owned=True)  # control
+        assert leases() == {(port, "192.0.2.7", "daemon sequence") for port in ("tcp/80", "udp/80")}
+        # However long the listener asks for.
+        assert ask(link, request(configuration, milliseconds=LONGEST)).status is Status.DONE
+        assert all(3500 < lease.left <= 3600 for lease in all_leases())
+        assert ask(link, Request(Verb.LEASES, 8)) == Reply(Status.DONE, 8, 2, owned=True)
+
+
+@isolated
+def test_by_hand_every_door_opens_for_up_to_thirty_days(tmp_path: Path) -> None:
+    warden = Warden(tmp_path)
+    configuration = warden.configuration()
+    with WardenClient(str(warden.directory)) as client, warden.connect(WARDEN_SOCKET) as control:
+        for milliseconds in (0, 999, LONGEST + 1):
+            reply = ask(control, request(configuration, milliseconds=milliseconds))
+            assert (reply.status, leases()) == (Status.NOT_ALLOWED, set())
+        for milliseconds in (1000, LONGEST):
+            assert ask(control, request(configuration, milliseconds=milliseconds)).status is Status.DONE
+        ssh, web = configuration.doors
+        client.open(configuration, ssh, SOURCE, 100)
+        client.open(configuration, ssh, ANOTHER, 100)
+        client.open(configuration, web, ANOTHER, 100)
+        assert client.leases() == len(leases()) == 6
+        assert all(lease.by == "hand" for lease in all_leases())
+        assert client.close(configuration, web, [ANOTHER, SOURCE, bytes(16)]) == 4
+        client.open(configuration, ssh, SOURCE, 1000)
+        assert {round(lease.lasts) for lease in all_leases()} == {100, 1000}
+        assert client.close(configuration, None) == 2
+        changed = dataclasses.replace(configuration, doors=(ssh,))
+        with pytest.raises(Unavailable, match="another configuration") as caught:
+            client.open(changed, ssh, SOURCE, 100)
+        assert caught.value.hint
+        with pytest.raises(Unavailable, match="lasts from 1 second to 30 days"):
+            client.open(configuration, ssh, SOURCE, 31 * 86400)
+        assert leases() == set()
+
+
+@isolated
+def test_it_ends_where_its_listener_surprises_it_and_all_stays(tmp_path: Path) -> None:
+    warden = Warden(tmp_path)
+    configuration = warden.configuration()
+    with warden.connect(LINK_SOCKET) as link, warden.connect(WARDEN_SOCKET) as control:
+        assert ask(control, request(configuration)).status is Status.DONE
+        with warden.connect(WARDEN_SOCKET) as peer:
+            peer.send(b"hello")
+            assert peer.recv(1) == b""  # such a one is dropped, which harms nobody else
+        assert ask(control, Request(Verb.PING)).status is Status.DONE
+        assert "somebody with our rights sent a request of 5 bytes to warden.sock" in warden.log()
+        link.send(request(configuration).encode() + b"\0")
+        assert warden.ended() == 1
+    assert warden.log().splitlines()[-1] == (
+        "knockgate-warden: the listener sent a request of 49 bytes; ending, all that is open stays as it is"
+    )
+    assert len(leases()) == 2
+
+
+@isolated
+def test_noise_of_a_peer_ends_in_nothing(tmp_path: Path) -> None:
+    warden = Warden(tmp_path)
+    sound = request(warden.configuration()).encode()
+
+    @settings(max_examples=50)
+    @given(
+        st.binary(max_size=60)
+        | st.binary(min_size=1, max_size=47).map(lambda head: head + sound[len(head) :])
+    )
+    def send(message: bytes) -> None:
+        with warden.connect(WARDEN_SOCKET) as peer:
+            peer.send(message)
+            answer = peer.recv(1000)
+            assert not answer or Reply.decode(answer).number >= 0
+
+    send()
+    with WardenClient(str(warden.directory)) as client:
+        assert client.ping()
+
+
+@isolated
+def test_whoever_is_neither_root_nor_we_is_not_heard(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split()[2] == "1":
+        pytest.skip("needs a second user")
+    warden = Warden(tmp_path)
+    configuration = warden.configuration()
+    for folder in (tmp_path, *tmp_path.parents[:2], warden.directory):
+        folder.chmod(0o755)
+    for name in (WARDEN_SOCKET, LINK_SOCKET):
+        Path(warden.directory, name).chmod(0o666)  # nothing but the check itself is in the way
+        for user, hears in ((65534, False), (0, True)):
+            child = os.fork()
+            if child == 0:
+                os.setresuid(user, user, user)
+                with warden.connect(name) as sock, contextlib.suppress(OSError):
+                    sock.send(request(configuration).encode())
+                    os._exit(1 if sock.recv(1000) else 0)
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            assert os.waitstatus_to_exitcode(status) == hears
+            assert bool(leases()) == hears
+        with WardenClient(str(warden.directory)) as client:
+            client.close(configuration, None)
+
+
+@isolated
+def test_listeners_come_and_go_and_get_what_the_kernel_reports(tmp_path: Path) -> None:
+    warden = Warden(tmp_path)
+    configuration = warden.configuration()
+    group = configuration.gate.log_group
+    with bound_to(group), warden.connect(LINK_SOCKET) as link:  # another program's
+        reply = ask(link, request(configuration, Verb.HEAR))
+        assert reply.status is Status.KERNEL and "another program has log group" in reply.says
+    run("nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }")
+    run("nft", f'add rule inet t c udp dport 7000 log group {group} prefix "heard"')
+    first = Ward(configuration)
+    with first.hear() as heard, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"", ("127.0.0.1", 7000))
+        assert [each.prefix for each in reports(until(lambda: _waiting(heard), "a report"))] == ["heard"]
+        sender.sendto(b"", ("127.0.0.1", 7000))
+    assert first.open(configuration.doors[WEB], SOURCE) is None
+    assert first.open(configuration.doors[SSH], SOURCE) == "door ssh is not the daemon's to open"
+    second = Ward(configuration)  # has to wait for its turn
+    first._socket.close()
+    with second.hear() as heard:
+        # What came while nobody listened is there.
+        assert [each.prefix for each in reports(until(lambda: _waiting(heard), "a report"))] == ["heard"]
+    warden.send(signal.SIGHUP)
+    with pytest.raises(BeginAnew):
+        until(second.take_notices, "the notice")
+    third = Ward(dataclasses.replace(configuration, doors=configuration.doors[:1]))
+    with pytest.raises(BeginAnew):
+        third.hear()
+    warden.send(signal.SIGTERM)
+    assert warden.ended() == 0
+    with pytest.raises(Gone, match="the warden is gone"):
+        third.take_notices()
+
+
+def _waiting(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(1 << 16)
+    except BlockingIOError:
+        return b""
+
+
+@isolated
+def test_peers_are_bounded_and_a_full_queue_stops_nobody(tmp_path: Path) -> None:
+    warden = Warden(tmp_path)
+    ping = Request(Verb.PING, 7)
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(warden.connect(WARDEN_SOCKET)) for _ in range(8)]
+        assert all(ask(peer, ping).number == 7 for peer in peers)
+        # One that asks and never reads is dropped, once the kernel holds no more answers for it.
+        deaf = peers.pop()
+        with contextlib.suppress(OSError):
+            while True:
+                deaf.send(ping.encode())
+        with WardenClient(str(warden.directory)) as client:
+            assert client.ping().owned
+        more = [stack.enter_context(warden.connect(WARDEN_SOCKET)) for _ in range(8)]
+        assert all(ask(peer, ping).number == 7 for peer in more)
+        for peer in peers:
+            assert peer.recv(1000) == b""  # they came first
+
+
+@isolated
+def test_a_wrong_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
+    warden = Warden(tmp_path)
+    before = warden.file.read_text()
+    rules = run("nft", "list", "table", "inet", "knockgate")
+    with WardenClient(str(warden.directory)) as client:
+        for wrong, why in (
+            (before.replace("ports", "prots"), "unknown key"),
+            ("", "there is no door"),
+            (before.replace("/run", "/other"), "cannot change while the daemon runs"),
+        ):
+            warden.file.write_text(wrong)
+            with pytest.raises(Unavailable, match=f"not reloaded: .*{why}"):
+                client.reload()
+            assert why in warden.log().splitlines()[-2]
+            assert run("nft", "list", "table", "inet", "knockgate") == rules
+        warden.file.write_text(before.replace("7000", "7100"))
+        client.reload()
+        listed = run("nft", "list", "table", "inet", "knockgate")
+        assert "7100" in listed and "7000" not in listed and "7000" in rules
+        # Leases of another length need other chains; those that are not needed any more go.
+        assert "lease_tcp_3600000ms" in listed
+        warden.file.write_text(before.replace('"1h"', '"90s"'))
+        client.reload()
+        listed = run("nft", "list", "table", "inet", "knockgate")
+        assert "lease_tcp_3600000ms" not in listed and "lease_tcp_90000ms" in listed
+
+
+@isolated
+def test_the_half_with_rights_has_loaded_nothing_that_parses_packets(tmp_path: Path) -> None:
+    modules = tmp_path / "modules"
+    spy = (
+        "from pathlib import Path; serve = warden.Warden.serve; "
+        f"setattr(warden.Warden, 'serve', lambda self: (serve(self), "
+        f"Path({str(modules)!r}).write_text(' '.join(sys.modules)))); "
+    )
+    warden = Warden(tmp_path, code=spy)
+    configuration = warden.configuration()
+    with warden.connect(LINK_SOCKET) as link, WardenClient(str(warden.directory)) as client:
+        assert ask(link, request(configuration, Verb.HEAR)).status is Status.DONE
+        assert ask(link, request(configuration)).status is Status.DONE
+        client.reload()
+    warden.send(signal.SIGTERM)
+    assert warden.ended() == 0
+    loaded = modules.read_text().split()
+    assert "knockgate.daemon.guard" in loaded  # control
+    forbidden = ("wire", "spa", "engine", "capture", "store", "client", "cli", "config.keys", "config.knockd")
+    ours = [name.removeprefix("knockgate.") for name in loaded if name.startswith("knockgate.")]
+    assert not [name for name in ours if name.startswith(forbidden)]
+    assert not {"daemon.nflog", "daemon.listener", "daemon.grants", "daemon.runner"} & set(ours)
+    assert not [name for name in loaded if name.split(".")[0] in ("cryptography", "click", "asyncio", "rich")]
