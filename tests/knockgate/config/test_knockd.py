@@ -92,7 +92,7 @@ def test_every_key(tmp_path: Path) -> None:
     )
     mail = Door(
         name="mail",
-        lease=0.0,
+        lease=10.0,
         sequence=Sequence(runs_in=RunsIn.DAEMON, within=86400.0, one_time="/etc/knockd/mail"),
         commands=Commands(shell=True, time_limit=3600.0, open=("/bin/one",), open6=("/bin/two",)),  # noqa: S604
     )

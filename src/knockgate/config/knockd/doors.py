@@ -35,9 +35,7 @@ def door_of(reading: Reading, name: str) -> Door:
         message = f"{lease} is not between 0 and {_LONGEST_LEASE} seconds"
         reason = "knockd would never run Stop_Command" if lease < 0 else None
         raise reading.wrong("Cmd_Timeout", message, reason)
-    # With nothing to run when it ends a lease is not there: each knock runs the command, as in knockd.
-    closes = commands.close or commands.close6
-    return Door(name=name, lease=float(lease if closes else 0), sequence=sequence, commands=commands)
+    return Door(name=name, lease=float(lease), sequence=sequence, commands=commands)
 
 
 def _sequence(reading: Reading) -> Sequence:
