@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 
 from knockgate import __version__
@@ -11,7 +9,7 @@ from knockgate.cli.check import check, rules
 from knockgate.cli.completion import completion
 from knockgate.cli.knock import knock
 from knockgate.cli.leases import close, extend, open_
-from knockgate.cli.page import Page
+from knockgate.cli.page import PageGroup
 from knockgate.cli.run import import_, run
 from knockgate.cli.status import status
 from knockgate.cli.table import confirm, down, up
@@ -28,8 +26,8 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
 }
 
 
-class _Commands(click.Group, Page):
-    """The group: commands in sections, mistyped ones answered with the nearest."""
+class _Commands(PageGroup):
+    """The group of all, in sections."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         width = max(len(name) for name in self.commands)
@@ -37,15 +35,6 @@ class _Commands(click.Group, Page):
             with formatter.section(heading):
                 rows = [((each.name or "").ljust(width), each.get_short_help_str(80)) for each in commands]
                 formatter.write_dl(rows)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            error = click.UsageError(f"no such command: {args[0]}", ctx)
-            error.possibilities = difflib.get_close_matches(args[0], self.commands)  # type: ignore[attr-defined]
-            raise error
-        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from knockgate.cli.page import Page
+from knockgate.cli.page import Page, PageGroup
 from knockgate.cli.words import configuration
 from knockgate.daemon.origin import Origin
 
@@ -38,11 +38,7 @@ def run(origin: Origin) -> int:
     return supervise(origin)
 
 
-class _Import(click.Group, Page):
-    """A group whose help is a page."""
-
-
-@click.group("import", cls=_Import)
+@click.group("import", cls=PageGroup, no_args_is_help=False)
 def import_() -> None:
     """Turn the configuration of another program into a gate.toml.
 

@@ -79,8 +79,8 @@ def _hush() -> None:
 
 def _complain_of_usage(error: click.UsageError) -> int:
     """Print click's words for a wrong command line in our form; returns the exit status 2."""
-    message = error.message.rstrip(".")
     near = getattr(error, "possibilities", None)
+    message = (error.message if near else error.format_message()).rstrip(".")
     where = error.ctx.command_path if error.ctx else PROGRAM
     say(message[:1].lower() + message[1:])
     advise(f"did you mean {near[0]}?" if near else f"{where} --help shows what there is")

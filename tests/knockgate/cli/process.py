@@ -1,19 +1,41 @@
-"""The command as people start it: a process of its own, in whatever network the test is in."""
+"""The command as people start it, and in our own process where only what it does and says is of interest."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from tests.netns import DEADLINE
 
-#: Warnings are a test's business, not a user's; and a user's profiles are none of a test's.
+from knockgate.cli import main
+
+#: A user's profiles are none of a test's business.
 ENVIRONMENT = {"PYTHONPATH": "src", "XDG_CONFIG_HOME": "/nonexistent"}
 
 
+class Done(NamedTuple):
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def knockgate(*words: str) -> Done:
+    """Run a command line here: a tenth of the time that a process takes."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(words)
+    return Done(status, out.getvalue(), err.getvalue())
+
+
 def command(*words: str) -> list[str]:
+    """The argument vector of a process of its own."""
     return [sys.executable, "-m", "knockgate", *words]
 
 
@@ -21,9 +43,9 @@ def environment(**others: str) -> dict[str, str]:
     return os.environ | ENVIRONMENT | others
 
 
-def knockgate(*words: str, text: str | None = None, **others: str) -> subprocess.CompletedProcess[str]:
-    """Run it to its end; ``others`` are variables of its environment."""
-    return subprocess.run(
+def process(*words: str, text: str | None = None) -> Done:
+    """Run a command line as a process of its own; ``text`` is typed, else there is nobody to type."""
+    done = subprocess.run(
         command(*words),
         input=text,
         stdin=subprocess.DEVNULL if text is None else None,
@@ -31,10 +53,11 @@ def knockgate(*words: str, text: str | None = None, **others: str) -> subprocess
         text=True,
         timeout=DEADLINE,
         check=False,
-        env=environment(**others),
+        env=environment(),
     )
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
-def started(*words: str, **popen: Any) -> subprocess.Popen[str]:  # noqa: ANN401
-    """Start it and let it run."""
+def started(words: Sequence[str], **popen: Any) -> subprocess.Popen[str]:  # noqa: ANN401
+    """Start a process of its own and let it run."""
     return subprocess.Popen(command(*words), text=True, env=environment(), **popen)

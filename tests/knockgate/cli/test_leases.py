@@ -1,0 +1,113 @@
+"""``open``, ``extend`` and ``close`` by hand: what the client sees of the door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.knockgate.cli.gates import SSH, WEB, Host, gate, status
+from tests.knockgate.cli.process import knockgate
+from tests.netns import isolated
+
+
+@isolated
+def test_a_door_is_opened_for_one_address_and_shut_again(tmp_path: Path) -> None:
+    host = Host()
+    file = gate(tmp_path, SSH, WEB)
+    assert knockgate("up", file).returncode == 0
+    with_file = ["--config", file]
+    other = knockgate("open", "ssh", "10.9.9.3", *with_file)
+    assert other.returncode == 0 and host.seen() == "filtered"
+    done = knockgate("open", "ssh", "10.9.9.2", *with_file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "ssh is open for 10.9.9.2, for 1h\n"
+    assert host.seen() == "open" and host.seen(443) == "filtered"
+    session, served = host.session()
+    done = knockgate("close", "ssh", "10.9.9.2", *with_file)
+    words = "ssh is shut for 10.9.9.2: 1 lease ended; connections that are established live on\n"
+    assert (done.returncode, done.stdout) == (0, words)
+    assert host.seen() == "filtered"
+    session.sendall(b"typed")
+    assert served.recv(5) == b"typed"
+    done = knockgate("close", "ssh", "10.9.9.2", *with_file)
+    assert (done.returncode, done.stdout) == (0, "ssh was shut for 10.9.9.2: there was no lease\n")
+
+
+@isolated
+def test_all_means_the_leases_of_one_door(tmp_path: Path) -> None:
+    file = gate(tmp_path, SSH, WEB)
+    with_file = ["--config", file]
+    assert knockgate("up", file).returncode == 0
+    for source in ("10.9.9.2", "10.9.9.3", "fd00::2"):
+        for door in ("ssh", "web"):
+            assert knockgate("open", door, source, "--for", "5m", *with_file).returncode == 0
+    assert len(status(file)["leases"]) == 9  # web has two ports
+    assert (
+        "web is shut for everybody: 6 leases ended" in knockgate("close", "web", "--all", *with_file).stdout
+    )
+    left = status(file)["leases"]
+    assert [lease["source"] for lease in left] == ["10.9.9.2", "10.9.9.3", "fd00::2"]
+    assert {lease["port"] for lease in left} == {"tcp/22"}
+    assert all(lease["lasts"] == 300 and lease["by"] == "hand" for lease in left)
+
+
+@isolated
+def test_a_lease_is_extended_and_only_a_live_one(tmp_path: Path) -> None:
+    file = gate(tmp_path, SSH)
+    with_file = ["--config", file]
+    assert knockgate("up", file).returncode == 0
+    done = knockgate("extend", "ssh", "10.9.9.2", "1h", *with_file)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "knockgate: ssh is not open for 10.9.9.2",
+        "  hint: knockgate open ssh 10.9.9.2",
+    ]
+    assert status(file)["leases"] == []
+    assert knockgate("open", "ssh", "10.9.9.2", "--for", "10m", *with_file).returncode == 0
+    assert knockgate("extend", "ssh", "10.9.9.2", "1h", *with_file).returncode == 0
+    (lease,) = status(file)["leases"]
+    assert 4100 < lease["left"] <= 4200  # 70 minutes, less what the test takes
+    assert knockgate("extend", "ssh", "10.9.9.2", "30d", *with_file).returncode == 0
+    (lease,) = status(file)["leases"]
+    assert lease["lasts"] == 30 * 86400  # and not more
+
+
+@isolated
+def test_an_ipv4_address_in_ipv6_clothes_is_an_ipv4_source(tmp_path: Path) -> None:
+    host = Host()
+    file = gate(tmp_path, SSH)
+    assert knockgate("up", file).returncode == 0
+    assert host.seen() == "filtered"
+    assert knockgate("open", "ssh", "::ffff:10.9.9.2", "--config", file).returncode == 0
+    assert host.seen() == "open"
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["open", "shs", "10.0.0.1"], "there is no door 'shs'", "did you mean ssh?"),
+        (["close", "zebra", "--all"], "there is no door 'zebra'", "there are: ssh, wake"),
+        (["open", "wake", "10.0.0.1"], "door wake guards no port", "only runs commands"),
+        (["open", "ssh", "home.example"], "SOURCE: 'home.example' is no address", "192.0.2.7"),
+        (["open", "ssh", "10.0.0.0/8"], "SOURCE: '10.0.0.0/8' is no address", "not a network"),
+        (["open", "ssh", "10.0.0.1", "--for", "0"], "--for: 0.0 is not between 1s and 30d", None),
+        (["extend", "ssh", "10.0.0.1", "31d"], "TIME: '31d' is not between 1s and 30d", None),
+        (["close", "ssh"], "give a SOURCE, or --all", "knockgate close --help"),
+        (["close", "ssh", "10.0.0.1", "--all"], "give a SOURCE, or --all", "knockgate close --help"),
+        (["open", "ssh", "10.0.0.1"], "the table is not loaded: nothing is guarded", "knockgate up"),
+        (["close", "ssh", "--all"], "the table is not loaded: nothing is guarded", "knockgate up"),
+    ],
+)
+@isolated
+def test_a_mistake_is_one_line_and_a_hint(
+    tmp_path: Path, words: list[str], message: str, hint: str | None
+) -> None:
+    wake = (
+        '[doors.wake.sequence]\nsteps = ["tcp/7003", "tcp/7001"]\nruns_in = "daemon"\n'
+        '[doors.wake.commands]\nopen = ["/bin/true"]\n'
+    )
+    done = knockgate(*words, "--config", gate(tmp_path, SSH, wake))
+    assert (done.returncode, done.stdout) == (2, "")
+    first, *rest = done.stderr.splitlines()
+    assert first.startswith("knockgate: ") and message in first
+    assert [line.startswith("  hint: ") and (hint or "") in line for line in rest] == [True] * bool(hint)
