@@ -191,10 +191,10 @@ class MemoryFirewall:
             reset = self._progress.forget(source)
             why = "a knock out of turn" + ", and resets its sequence" * reset
             return Ruling(Verdict.DROPPED, why, Place.KNOCK, reset=reset)
-        if self._progress.is_paced(source):
+        reached = self._automaton.states[then]
+        if self._progress.is_paced(source, reached.within):
             return Ruling(Verdict.DROPPED, "too many knocks: this one does not count", Place.KNOCK)
         self._progress.forget(source)
-        reached = self._automaton.states[then]
         is_first = self._automaton.move(NOWHERE, port) == then
         reset = is_first and state not in (NOWHERE, then) and not reached.opens
         why = "a first knock" if is_first else "the next knock"

@@ -50,7 +50,7 @@ class Progress:
         self._now = now
         self._burst = float(burst)
         self._tiers = {length: (_Tier(sources), _Tier(hurried)) for length in (4, 16)}
-        self._pace: OrderedDict[Source, tuple[float, float]] = OrderedDict()  # changes left, and when
+        self._pace: OrderedDict[tuple[Source, float], tuple[float, float]] = OrderedDict()  # left, and when
 
     def clear(self) -> None:
         """Forget all sources, as loading the table does; it forgets their pace only with the table."""
@@ -81,12 +81,15 @@ class Progress:
                 return True
         return False
 
-    def is_paced(self, source: Source) -> bool:
-        """Take one of the changes that the source has left; True where there is none."""
+    def is_paced(self, source: Source, within: float) -> bool:
+        """Take one of the changes that the source has left; True where there is none.
+
+        A state that holds for another time has another chain, whose rule draws buckets of its own.
+        """
         now = self._now()
-        left, then = self._pace.pop(source, (self._burst, now))
+        left, then = self._pace.pop((source, within), (self._burst, now))
         left = min(self._burst, left + (now - then) * PACE_RATE)
-        self._pace[source] = (left - 1 if left >= 1 else left, now)
+        self._pace[source, within] = (left - 1 if left >= 1 else left, now)
         if len(self._pace) > PACE_BUCKETS:
             self._pace.popitem(last=False)
         return left < 1

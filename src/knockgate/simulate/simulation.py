@@ -179,17 +179,13 @@ class Simulation:
         if reach is Reach.LOCAL:
             self._note_destination(address_text(seen.destination))
         sessions = self._firewall.sessions
-        if (
-            reach is not Reach.TRANSIT
-            and seen.protocol == Protocol.TCP
-            and seen.flags & _MIDDLE == TcpFlag.ACK
-            and self._firewall.door_at(seen)
-            and not sessions.knows(seen)
-            and not sessions.answers(seen)
-        ):
+        is_middle = seen.protocol == Protocol.TCP and seen.flags & _MIDDLE == TcpFlag.ACK
+        is_unknown = is_middle and not sessions.knows(seen) and not sessions.answers(seen)
+        ruling = self._firewall.judge(seen, reach)
+        if is_unknown and ruling.place is Place.DOOR and ruling.verdict is Verdict.DROPPED:
             sessions.adopt(seen)
             return Ruling(Verdict.PASSED, "of a session from before the capture")
-        return self._firewall.judge(seen, reach)
+        return ruling
 
     def _aside(self, seen: Observation, side: _Side) -> tuple[Verdict | None, str]:
         """What is said of a packet that no rule is asked about; the sessions are told of it."""

@@ -11,7 +11,11 @@ from tests.netns import DEADLINE
 
 
 class Tcpdump:
-    """``with Tcpdump("-i", "any") as file:`` it is capturing, and each packet is written at once."""
+    """``with Tcpdump("-i", "any") as file:`` it is capturing, and each packet is written at once.
+
+    In this mode each packet takes the room of the longest possible one (-s), so there must be much of it
+    (-B, in KiB). A capture that has lost something fails the test.
+    """
 
     def __init__(self, *options: str) -> None:
         with tempfile.NamedTemporaryFile(suffix=".pcap", delete=False) as file:
@@ -19,7 +23,7 @@ class Tcpdump:
         self._options = options
 
     def __enter__(self) -> Path:
-        command = ["tcpdump", "-U", "--immediate-mode", "-w", str(self.file), *self._options]
+        command = ["tcpdump", "-U", "--immediate-mode", "-B", "16384", "-w", str(self.file), *self._options]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self._process.stderr
         said = ""
@@ -31,5 +35,6 @@ class Tcpdump:
 
     def __exit__(self, *error: object) -> None:
         self._process.send_signal(signal.SIGINT)
-        self._process.communicate(timeout=DEADLINE)
+        _, said = self._process.communicate(timeout=DEADLINE)
         self.file.unlink()
+        assert any(error) or "\n0 packets dropped by kernel" in said, said

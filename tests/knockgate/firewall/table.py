@@ -92,10 +92,12 @@ class Cable:
             self._wire = Sender("far", near)
         until_carries(self._wire, "near")
 
-    def send(self, family: int, source: str, packet: str) -> None:
+    def send(self, family: int, source: str, packet: str, *, source_port: int = 40000) -> None:
         """``t7000``, ``u8000`` or ``a22`` from ``source``."""
         kind, port = packet[0], int(packet[1:])
-        inner = udp(port) if kind == "u" else tcp(port, flags=SYN if kind == "t" else ACK)
+        inner = udp(port, source_port=source_port)
+        if kind != "u":
+            inner = tcp(port, source_port=source_port, flags=SYN if kind == "t" else ACK)
         protocol = 17 if kind == "u" else 6
         make = ipv4 if family == 4 else ipv6
         self._wire.send(make(inner, protocol, source=source, destination=HERE[family]))
