@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from knockgate.cli.page import Page, PageGroup
+from knockgate.cli.terminal import advise, say
 from knockgate.cli.words import configuration
 from knockgate.daemon.origin import Origin
 
@@ -35,6 +36,12 @@ def run(origin: Origin) -> int:
     from knockgate.daemon.run import supervise  # noqa: PLC0415 - see cli
 
     refuse_while_one_waits(origin.load().gate.run_directory)
+    if origin.knockd:
+        from knockgate.config import knockd  # noqa: PLC0415 - see cli
+
+        for note in knockd.examine(origin.path, origin.interface)[1]:
+            say(f"note: {note}")
+            advise(note.hint)
     return supervise(origin)
 
 
@@ -53,9 +60,9 @@ def import_knockd(file: str, interface: str) -> int:
     """Print the gate.toml that means the same as a knockd.conf.
 
     With a comment wherever knockd itself would do something else than its file says, and with advice on
-    what the kernel could do by itself. Changes nothing.
+    what the kernel could do by itself. A door that cannot be used stands there as a comment. Changes nothing.
 
-    Exit status: 0; 2 the file cannot be used, or read.
+    Exit status: 0; 2 the file, or a door of it, cannot be used, or read.
 
     For example:
 
@@ -64,4 +71,5 @@ def import_knockd(file: str, interface: str) -> int:
     from knockgate.config import knockd  # noqa: PLC0415 - see cli
 
     click.echo(knockd.translate(file, interface), nl=False)
+    knockd.load(file, interface)  # says which door it is
     return 0

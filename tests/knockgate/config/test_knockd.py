@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import event, example, given
 from hypothesis import strategies as st
+from tests.knockgate.cli.process import knockgate
 from tests.netns import Network, isolated, run
 
 from knockgate.config import doors
@@ -327,6 +328,16 @@ def test_a_door_that_is_refused_stands_there_with_the_reason(tmp_path: Path) -> 
         load(written(text, tmp_path), "lo")
     with pytest.raises(ConfigError, match="'abc' is no port"):
         translation("[bad]\nsequence = abc\n", tmp_path)
+
+
+def test_import_prints_what_can_be_used_and_says_what_cannot(tmp_path: Path) -> None:
+    good = "[good]\nsequence = 7\ncommand = x\n"
+    done = knockgate("import", "knockd", str(written(good, tmp_path)), "-i", "lo")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert doors.parse(done.stdout) == load(written(good, tmp_path), "lo")
+    done = knockgate("import", "knockd", str(written(f"{good}[bad]\nsequence = abc\n", tmp_path)), "-i", "lo")
+    assert [door.name for door in doors.parse(done.stdout).doors] == ["good"]
+    assert (done.returncode, done.stderr.count("knockd.conf:5: bad.Sequence")) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def gate_of(reading: Reading, interface: str) -> Gate:
         return Gate(interface="")
     if name == "any":
         where = "" if interface else "Interface"
-        reading.note(where, "all interfaces are listened on; knockd hears nothing on any")
+        reading.note(where, "any: all interfaces are listened on, where knockd hears nothing")
         return Gate(interface="")
     if not _INTERFACE_NAME.fullmatch(name):
         message, hint = f"{name!r} is no name for an interface", "as `ip link` lists them"

@@ -77,7 +77,7 @@ def _gate(parsed: KnockdFile, interface: str) -> list[str]:
         lines += comment(remark)
     lines += ["", "[gate]"]
     for note in reading.notes:
-        lines += comment(_words(note))
+        lines += comment(_words(note.key.removeprefix("options").lstrip("."), note).lstrip())
     return [*lines, f"interface = {quoted(gate.interface)}"]
 
 
@@ -88,7 +88,8 @@ def _door(section: Section, door: Door, notes: list[Note]) -> Iterator[str]:
     def above(key: str, *remarks: str) -> Iterator[str]:
         """What is to be said about a key of knockd's; of an empty one, about the door."""
         where = f"{section.name}.{key}" if key else section.name
-        for words in (*(_words(note) for note in notes if note.key == where), *remarks):
+        said = (_words(key or section.name, note) for note in notes if note.key == where)
+        for words in (*said, *remarks):
             yield from comment(words)
 
     yield from above("", f"[{section.name}] of line {section.line}")
@@ -136,9 +137,8 @@ def _advice(advice: Advice | None) -> Iterator[str]:
         yield from ("# " + line if line else "#" for line in advice.lines)
 
 
-def _words(note: Note) -> str:
-    name = note.key.rpartition(".")[2]
-    return ": ".join(part for part in (name, note.message, note.hint) if part)
+def _words(what: str, note: Note) -> str:
+    return f"{what} {note.message}" + (f" ({note.hint})" if note.hint else "")
 
 
 def _flag_words(flags: Flags) -> list[str]:
