@@ -130,7 +130,8 @@ def _list(*, as_json: bool) -> int:
         return 0
     for name, each in known.items():
         # Not the steps: whoever looks over the shoulder would have them.
-        click.echo(f"{name}: {each.host}, {len(each.steps)} steps" + (f", {each.wait}" if each.wait else ""))
+        steps = "1 step" if len(each.steps) == 1 else f"{len(each.steps)} steps"
+        click.echo(f"{name}: {each.host}, {steps}" + (f", {each.wait}" if each.wait else ""))
     if not known:
         say(f"there is no profile in {path}")
     return 0

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from knockgate.config.doors import DEFAULT_PATH, Configuration, Door
-from knockgate.config.toml import Reader, Wrong
+from knockgate.config.toml import Reader, Wrong, shown
 from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError, KnockgateError
 
@@ -62,7 +62,7 @@ def _source(value: str) -> bytes:
         hint = "an IPv4 or IPv6 address such as 192.0.2.7 or 2001:db8::7"
         if "/" in text:
             hint = "one address, not a network: a lease is for one source"
-        raise Wrong(f"{value!r} is no address", hint) from None
+        raise Wrong(f"{shown(value)} is no address", hint) from None
     # Such a source sends IPv4 packets, and its lease must be one for those.
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return (mapped or found).packed

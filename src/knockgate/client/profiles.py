@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from knockgate.client.send import DELAY, Family
-from knockgate.config.toml import Document, Reader, Wrong, duration, key, read, text
+from knockgate.config.toml import Document, Reader, Wrong, duration, key, read, shown, text
 from knockgate.model import Port, Protocol
 
 __all__ = ["Profile", "default_path", "delay_time", "door", "load", "step", "wait_time"]
 
-_STEP = re.compile(r"(?:(tcp|udp)/)?([0-9]{1,5})(?:[/:](tcp|udp))?")
+_STEP = re.compile(r"(?:(tcp|udp)/)?([0-9]{1,9})(?:[/:](tcp|udp))?")
 
 
 def _step(value: object) -> Port:
@@ -33,10 +33,10 @@ def _step(value: object) -> Port:
         hint = "write 7000, tcp/7000 or udp/8000"
         if "," in word:
             hint = "give the steps as separate words: " + " ".join(word.replace(",", " ").split())
-        raise Wrong(f"{value!r} is no step", hint)
+        raise Wrong(f"{shown(value)} is no step", hint)
     number = int(found[2])
     if not 1 <= number <= 65535:
-        raise Wrong(f"{value!r}: a port is a number from 1 to 65535")
+        raise Wrong(f"{shown(value)}: a port is a number from 1 to 65535")
     return Port(Protocol[(found[1] or found[3] or "tcp").upper()], number)
 
 
@@ -58,7 +58,7 @@ def _door(value: object) -> Port:
 def _family(value: object) -> Family:
     families = {4: socket.AF_INET, 6: socket.AF_INET6}
     if type(value) is not int or value not in families:
-        raise Wrong(f"{value!r} is no address family", "4 or 6")
+        raise Wrong(f"{shown(value)} is no address family", "4 or 6")
     return families[value]
 
 

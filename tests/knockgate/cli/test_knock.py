@@ -148,7 +148,7 @@ def test_the_family_comes_from_the_source(capsys: pytest.CaptureFixture[str]) ->
 def test_profiles_are_listed_without_their_steps(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["knock", "--list"]) == 0
     told = capsys.readouterr().out
-    assert told == "home: 127.0.0.1, 2 steps, tcp/20003\noffice: ::1, 1 steps\n"
+    assert told == "home: 127.0.0.1, 2 steps, tcp/20003\noffice: ::1, 1 step\n"
     assert main(["knock", "--list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"home": {"host": "127.0.0.1"}, "office": {"host": "::1"}}
     home.unlink()

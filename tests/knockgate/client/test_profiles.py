@@ -37,13 +37,15 @@ def test_a_step_is_read_in_every_spelling(word: object, port: Port) -> None:
         ("", "'' is no step", "write 7000"),
         ("0", "'0': a port is a number from 1 to 65535", None),
         ("65536", "'65536': a port is a number from 1 to 65535", None),
+        ("200000", "'200000': a port is a number from 1 to 65535", None),
+        ("7" * 5000, "... is no step", "write 7000"),
         ("-5", "'-5' is no step", "write 7000"),
         ("sctp/7000", "'sctp/7000' is no step", "write 7000"),
         ("tcp/7000/tcp", "'tcp/7000/tcp' is no step", "write 7000"),
         ("7000,8000", "'7000,8000' is no step", "separate words: 7000 8000"),
         ("7000\n", None, None),
         ("\u0667000", "'\u0667000' is no step", "write 7000"),
-        (True, "True is no step", "write 7000"),
+        (True, "true is no step", "write 7000"),
         (70.5, "70.5 is no step", "write 7000"),
     ],
 )
@@ -53,7 +55,7 @@ def test_what_is_no_step_is_refused(word: object, message: str | None, hint: str
         return
     with pytest.raises(Wrong) as caught:
         profiles.step.read(word)
-    assert caught.value.message == message
+    assert caught.value.message.endswith(message)
     assert (hint or "") in (caught.value.hint or "")
 
 
