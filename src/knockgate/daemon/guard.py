@@ -1,24 +1,26 @@
 """The configuration in force and its table; a copy of the leases, should both have to be put back.
 
 Where the kernel lets us own the table nobody else can remove it, and there is nothing to copy. Elsewhere
-the leases are read about once a second, because the kernel opens doors by itself and tells no one who
+the leases are copied about once a second, because the kernel opens doors by itself and tells no one who
 could be asked afterwards; with very many of them less often, so that copying never takes more than a
-twentieth of a core.
+twentieth of a core. What we did ourselves since the last copy is done again after it.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from knockgate.config.doors import Configuration, Door, RunsIn
 from knockgate.daemon.link import EVERY_DOOR, LONGEST_BY_HAND, Reply, Request, Status, Verb
 from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError, Unavailable
+from knockgate.firewall.copies import LeaseCopy
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset
-from knockgate.model import Lease, Port, Source
+from knockgate.model import Port, Source
 
 __all__ = ["BY_DAEMON", "BY_HAND", "Guard"]
 
@@ -36,8 +38,12 @@ class _Refusal(Exception):
         self.status, self.says = status, says
 
 
-class _Copied(NamedTuple):
-    ends: float  # monotonic time
+class _Done(NamedTuple):
+    """What was done with leases since they were copied."""
+
+    ports: Sequence[Port]
+    sources: Collection[Source]
+    ends: float | None  # monotonic time; None where they were closed
     by: str
 
 
@@ -50,7 +56,8 @@ class Guard:
         self.restored = 0
         self._origin = origin
         self._firewall = firewall
-        self._copy: dict[tuple[Port, Source, bool], _Copied] = {}
+        self._copy = LeaseCopy()
+        self._since: list[_Done] = []
         self._copy_at = math.inf
         self._ruleset = ""
 
@@ -82,7 +89,7 @@ class Guard:
     def _put_in_force(self, configuration: Configuration) -> None:
         self._firewall.load(compile_ruleset(configuration, stale_chains=self._firewall.chains()))
         self._ruleset = compile_ruleset(configuration)
-        self._read_leases()
+        self._take_copy()
 
     # --- the copy -------------------------------------------------------------------------------------
 
@@ -93,31 +100,37 @@ class Guard:
     def copy_if_due(self, now: float) -> None:
         """Read the leases where it is time for it."""
         if now >= self._copy_at:
-            self._read_leases()
+            self._take_copy()
 
-    def _read_leases(self) -> None:
+    def _take_copy(self) -> None:
         if self.owned:
-            self._copy, self._copy_at = {}, math.inf
+            self._copy_at = math.inf
             return
         began = time.monotonic()
-        leases = self._firewall.leases()
-        if self._firewall.is_loaded():  # else it was removed just now, and what was copied before counts
-            self._copy = {_key(each.port, each.source, each.by): _copied(each, began) for each in leases}
+        if self._copy.take():
+            self._since.clear()
         done = time.monotonic()
         self._copy_at = done + max(_COPY_EVERY, _COPY_SHARE * (done - began))
 
     def put_back(self) -> int:
-        """Load the table again after it was removed, with the leases copied last; how many.
+        """Load the table again after it was removed, with the leases that are known; how many copies.
 
         Raises Unavailable where the kernel refuses.
         """
         self._firewall.load(self._ruleset)
-        alive = [(key, each) for key, each in self._copy.items() if each.ends > time.monotonic()]
-        for (port, source, _), (ends, by) in alive:
-            left = min(max(0.001, ends - time.monotonic()), LONGEST_BY_HAND)
-            self._firewall.open([port], source, left, by)
+        count = self._copy.put_back()
+        for done in self._since:
+            if done.ends is None:
+                self._firewall.close(done.ports, done.sources)
+            elif done.ends > time.monotonic():
+                for source in done.sources:
+                    self._firewall.open(done.ports, source, done.ends - time.monotonic(), done.by)
         self.restored += 1
-        return len(alive)
+        return count
+
+    def _did(self, ports: Sequence[Port], sources: Collection[Source], ends: float | None, by: str) -> None:
+        if not self.owned:
+            self._since.append(_Done(ports, sources, ends, by))
 
     # --- requests -------------------------------------------------------------------------------------
 
@@ -170,9 +183,7 @@ class Guard:
 
     def _begin(self, door: Door, source: Source, seconds: float, by: str) -> None:
         self._firewall.open(door.ports, source, seconds, by)
-        if not self.owned:
-            ends = time.monotonic() + seconds
-            self._copy |= {_key(port, source, by): _Copied(ends, by) for port in door.ports}
+        self._did(door.ports, [source], time.monotonic() + seconds, by)
 
     def _close(self, request: Request) -> int:
         doors = self.configuration.doors
@@ -185,16 +196,5 @@ class Guard:
         else:
             sources = {lease.source for lease in self._firewall.leases() if lease.port in ports}
         closed = self._firewall.close(ports, sources)
-        for port in ports:
-            for source in sources:
-                for given in (False, True):
-                    self._copy.pop((port, source, given), None)
+        self._did(ports, sources, None, "")
         return closed
-
-
-def _key(port: Port, source: Source, by: str) -> tuple[Port, Source, bool]:
-    return port, source, by == BY_HAND  # a knock and a hand may have given one each
-
-
-def _copied(lease: Lease, now: float) -> _Copied:
-    return _Copied(now + lease.left, lease.by)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.knockgate.daemon.running import DAEMON, KERNEL, leases
+from tests.netns import isolated, run
+
+from knockgate.daemon.guard import Guard
+from knockgate.daemon.link import EVERY_DOOR, Reply, Request, Status, Verb
+from knockgate.daemon.origin import Origin
+from knockgate.firewall.nftables import Nftables
+
+ALICE, BOB, CAROL = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
+
+
+@contextmanager
+def guard(folder: Path, *, own: bool) -> Iterator[Guard]:
+    file = folder / "gate.toml"
+    file.write_text(KERNEL + DAEMON)
+    with Nftables(own=own) as firewall:
+        found = Guard(Origin(str(file)), firewall)
+        found.load()
+        yield found
+
+
+def do(on: Guard, verb: Verb, door: int, source: str = "", seconds: int = 1000) -> Reply:
+    address = socket.inet_aton(source) if source else b""
+    request = Request(verb, 1, door, address, seconds * 1000, on.configuration.checksum)
+    reply = on.answer(request, by_hand=True)
+    assert reply.status is Status.DONE
+    return reply
+
+
+@isolated
+def test_what_was_done_since_the_last_copy_is_done_again(tmp_path: Path) -> None:
+    with guard(tmp_path, own=False) as it:
+        assert not it.owned
+        do(it, Verb.OPEN, 0, ALICE)
+        do(it, Verb.OPEN, 1, ALICE)
+        do(it, Verb.OPEN, 0, BOB)
+        due = it.next_copy()
+        assert due is not None and 0 < due - time.monotonic() <= 1  # soon, but not for every lease
+        it.copy_if_due(due)
+        do(it, Verb.OPEN, 0, CAROL)
+        assert do(it, Verb.CLOSE, 1).value == 2
+        do(it, Verb.OPEN, 1, CAROL)
+        assert do(it, Verb.CLOSE, EVERY_DOOR, BOB).value == 1
+        expected = {
+            ("tcp/22", ALICE, "hand"),
+            ("tcp/22", CAROL, "hand"),
+            ("tcp/80", CAROL, "hand"),
+            ("udp/80", CAROL, "hand"),
+        }
+        assert leases() == expected
+        for times in (1, 2):
+            run("nft", "flush", "ruleset")
+            assert leases() == set()
+            it.put_back()
+            assert leases() == expected and it.restored == times
+
+
+@isolated
+def test_a_table_that_is_ours_alone_is_not_copied(tmp_path: Path) -> None:
+    with guard(tmp_path, own=True) as it:
+        assert it.owned and it.next_copy() is None
+        do(it, Verb.OPEN, 0, ALICE)
+        assert it.next_copy() is None and it._since == []
+        assert leases() == {("tcp/22", ALICE, "hand")}
+
+
+@isolated
+def test_copying_very_many_leases_takes_a_twentieth_of_the_time(tmp_path: Path) -> None:
+    with guard(tmp_path, own=False) as it:
+        take, slow = it._copy.take, 0.1
+
+        def take_slowly() -> bool:
+            end = time.monotonic() + slow
+            while time.monotonic() < end:
+                pass
+            return take()
+
+        it._copy.take = take_slowly  # type: ignore[method-assign]
+        it.copy_if_due(time.monotonic() + 2)
+        due = it.next_copy()
+        assert due is not None and due - time.monotonic() > 19 * slow
