@@ -44,7 +44,7 @@ _LOOPBACK6 = bytes(15) + b"\x01"
 _NOT_JUDGED = {
     Reason.NO_PORTS: (Verdict.PASSED, "neither TCP nor UDP"),
     Reason.FRAGMENT: (None, "a fragment: the kernel puts it together first, which is not done here"),
-    Reason.TRUNCATED: (None, "the capture has cut it off before its ports"),
+    Reason.TRUNCATED: (None, "the capture has cut its headers off"),
     Reason.BAD_HEADER: (None, "its headers are wrong"),
     Reason.NOT_IP: (None, "no IP"),
 }
@@ -229,7 +229,13 @@ def _observe(captured: Captured) -> Observation:
     packet = captured.packet
     if not packet:
         raise Refused(Reason.NOT_IP)
-    seen = observe(packet.ljust(min(captured.length, _LONGEST), b"\0"))
+    length = min(captured.length, _LONGEST)
+    try:
+        seen = observe(packet.ljust(length, b"\0"))
+    except Refused as refused:
+        if refused.reason is Reason.BAD_HEADER and len(packet) < length:
+            raise Refused(Reason.TRUNCATED) from None
+        raise
     if seen.payload > len(packet):
         raise Refused(Reason.TRUNCATED)
     return seen

@@ -55,3 +55,32 @@ def test_verdicts() -> None:
     assert verdict("t22") is Verdict.PASSED
     now = 60.0
     assert verdict("t22") is Verdict.DROPPED
+
+
+def test_there_is_room_for_so_many() -> None:
+    """As in the kernel: a first tier, a second one for a second at most, and then nothing; and for leases."""
+    now = 0.0
+    gate = """
+    [gate]
+    sources = 16
+    hurried = 16
+    leases = 16
+    [doors.ssh]
+    ports = ["tcp/22"]
+    lease = "1h"
+    sequence = { steps = ["tcp/7000", "tcp/8000"], within = "20s" }
+    """
+    firewall = MemoryFirewall(parse(gate), lambda: now)
+    firewall.load("")
+
+    def knock(port: int, number: int) -> str:
+        return firewall.judge(observation(f"t{port}", f"10.3.0.{number}")).why
+
+    assert {knock(7000, number) for number in range(32)} == {"a first knock"}
+    assert knock(7000, 32) == "a first knock, but no room to remember it"
+    now = 1.5  # those of the second tier are forgotten, and their places free
+    assert knock(8000, 20) == "a knock out of turn"
+    assert knock(7000, 20) == "a first knock"
+    assert {knock(8000, number) for number in range(16)} == {"the last knock"}
+    assert knock(8000, 20) == "the last knock, but no room for another lease"
+    assert len(firewall.leases()) == 16
