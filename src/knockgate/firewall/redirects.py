@@ -12,6 +12,7 @@ listing, as text or JSON, of an iptables rule may not tell where it leads.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -80,7 +81,8 @@ def find_redirects(channel: Channel, besides: str) -> tuple[list[Redirect], list
     unread = [
         f"{file.name.removesuffix('_names')}: rules of iptables-legacy are not looked at"
         for file in _LEGACY
-        if file.exists() and "nat" in file.read_text().split()
+        # In a user namespace root of it may not read them.
+        if os.access(file, os.R_OK) and "nat" in file.read_text().split()
     ]
     own = {chain[:3] for chain in map(chain_of, channel.list(chains(), 0)) if chain.hook == _LOCAL_OUT}
     for answer in channel.list(rules(), 0):
