@@ -48,23 +48,22 @@ class _Done(NamedTuple):
 
 
 class Guard:
-    """Puts a configuration in force and answers for it. ``restored`` counts how often it was put back."""
+    """Puts a configuration in force and answers for it.
+
+    ``owned`` tells whether nobody else can change the table, ``restored`` how often it was put back.
+    """
 
     def __init__(self, origin: Origin, firewall: Nftables) -> None:
         """Reads the configuration; raises ConfigError."""
         self.configuration = origin.load()
         self.restored = 0
+        self.owned = False
         self._origin = origin
         self._firewall = firewall
         self._copy = LeaseCopy()
         self._since: list[_Done] = []
         self._copy_at = math.inf
         self._ruleset = ""
-
-    @property
-    def owned(self) -> bool:
-        """Whether nobody else can change the table."""
-        return self._firewall.owned
 
     def load(self) -> None:
         """Put the configuration in force, taking over a table that is there, with its leases."""
@@ -88,6 +87,7 @@ class Guard:
 
     def _put_in_force(self, configuration: Configuration) -> None:
         self._firewall.load(compile_ruleset(configuration, stale_chains=self._firewall.chains()))
+        self.owned = self._firewall.owned
         self._ruleset = compile_ruleset(configuration)
         self._take_copy()
 
@@ -118,6 +118,7 @@ class Guard:
         Raises Unavailable where the kernel refuses.
         """
         self._firewall.load(self._ruleset)
+        self.owned = self._firewall.owned
         count = self._copy.put_back()
         for done in self._since:
             if done.ends is None:

@@ -16,8 +16,9 @@ from knockgate.model import Source
 
 __all__ = ["BeginAnew", "Gone", "Ward"]
 
-#: Seconds for an answer. It comes in a fraction of a millisecond, unless the warden is reloading.
-_PATIENCE = 5.0
+#: Seconds for an answer. It comes in a fraction of a millisecond, unless the warden is reloading, or
+#: counting a hundred thousand leases for somebody.
+_PATIENCE = 15.0
 
 
 class Gone(Exception):
