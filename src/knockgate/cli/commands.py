@@ -11,6 +11,7 @@ from knockgate.cli.knock import knock
 from knockgate.cli.leases import close, extend, open_
 from knockgate.cli.page import PageGroup
 from knockgate.cli.run import import_, run
+from knockgate.cli.simulate import simulate
 from knockgate.cli.status import status
 from knockgate.cli.table import confirm, down, up
 from knockgate.cli.terminal import PROGRAM, ReaderLeft
@@ -18,7 +19,7 @@ from knockgate.cli.terminal import PROGRAM, ReaderLeft
 __all__ = ["knockgate"]
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "The table": (check, rules, up, confirm, down),
+    "The table": (check, rules, simulate, up, confirm, down),
     "The doors": (status, open_, extend, close),
     "The daemon": (run, import_),
     "Elsewhere": (knock,),
