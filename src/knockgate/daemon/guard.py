@@ -17,7 +17,6 @@ from knockgate.config.doors import Configuration, Door, RunsIn
 from knockgate.daemon.link import EVERY_DOOR, LONGEST_BY_HAND, Reply, Request, Status, Verb
 from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError, Unavailable
-from knockgate.firewall.copies import LeaseCopy
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset
 from knockgate.model import Port, Source
@@ -60,7 +59,7 @@ class Guard:
         self.owned = False
         self._origin = origin
         self._firewall = firewall
-        self._copy = LeaseCopy()
+        self._copy = firewall.copy()
         self._since: list[_Done] = []
         self._copy_at = math.inf
         self._ruleset = ""

@@ -7,7 +7,6 @@ a tenth of reading it; times are set right when it is put back.
 from __future__ import annotations
 
 import errno
-import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 from knockgate.errors import Unavailable
 from knockgate.firewall import nfmessages
-from knockgate.firewall.channel import NETLINK_NETFILTER, Channel
+from knockgate.firewall.channel import Channel
 from knockgate.firewall.netlink import Request, Verb, attribute, fields, items, nest, string
 from knockgate.firewall.ruleset import LEASE_SETS, TABLE
 
@@ -40,8 +39,9 @@ class _Listing(NamedTuple):
 class LeaseCopy:
     """Nothing, until it is taken."""
 
-    def __init__(self) -> None:
-        self._channel = Channel(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER))
+    def __init__(self, channel: Channel) -> None:
+        """``channel`` must be the owner's, where the table is owned when the leases are put back."""
+        self._channel = channel
         self._listings: list[_Listing] = []
 
     def take(self) -> bool:
@@ -74,10 +74,6 @@ class LeaseCopy:
                 except OSError as error:
                     raise _unavailable(error) from error
         return count
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._channel.close()
 
     def _listed(self, name: str) -> _Listing:
         at = time.monotonic()

@@ -22,6 +22,7 @@ from typing import Self
 from knockgate.errors import Unavailable
 from knockgate.firewall import listing, nfmessages
 from knockgate.firewall.channel import Channel
+from knockgate.firewall.copies import LeaseCopy
 from knockgate.firewall.libnftables import NUMERIC_PROTOCOLS, STATELESS, TERSE, Libnftables
 from knockgate.firewall.redirects import Redirect, find_redirects
 from knockgate.firewall.ruleset import LEASE_SETS, TABLE
@@ -106,6 +107,10 @@ class Nftables:
     def watch(self) -> Watch:
         """Tells when somebody else removes the table; close it when it is no longer needed."""
         return Watch(TABLE, self.is_loaded, self._channel.portid)
+
+    def copy(self) -> LeaseCopy:
+        """Where leases can be copied to; nothing is in it yet."""
+        return LeaseCopy(self._channel)
 
     def redirects(self) -> tuple[list[Redirect], list[str]]:
         """Ports that rules of others send on to other ports, and what could not be read of such rules."""

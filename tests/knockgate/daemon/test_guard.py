@@ -9,10 +9,12 @@ from pathlib import Path
 from tests.knockgate.daemon.running import DAEMON, KERNEL, leases
 from tests.netns import isolated, run
 
+from knockgate.config.doors import parse
 from knockgate.daemon.guard import Guard
 from knockgate.daemon.link import EVERY_DOOR, Reply, Request, Status, Verb
 from knockgate.daemon.origin import Origin
 from knockgate.firewall.nftables import Nftables
+from knockgate.firewall.ruleset import compile_ruleset
 
 ALICE, BOB, CAROL = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
 
@@ -61,6 +63,24 @@ def test_what_was_done_since_the_last_copy_is_done_again(tmp_path: Path) -> None
             assert leases() == set()
             it.put_back()
             assert leases() == expected and it.restored == times
+
+
+@isolated
+def test_a_table_that_was_there_is_ours_alone_once_it_had_to_be_put_back(tmp_path: Path) -> None:
+    with Nftables(own=False) as firewall:  # such as `knockgate up` makes, without a daemon
+        firewall.load(compile_ruleset(parse(KERNEL)))
+    with guard(tmp_path, own=True) as it:
+        assert not do(it, Verb.PING, 0).owned
+        do(it, Verb.OPEN, 0, ALICE)
+        it.copy_if_due(it.next_copy() or 0)
+        do(it, Verb.OPEN, 0, BOB)
+        run("nft", "flush", "ruleset")
+        it.put_back()
+        assert do(it, Verb.PING, 0).owned and it.next_copy() is not None
+        it.copy_if_due(it.next_copy() or 0)
+        assert it.next_copy() is None
+        run("nft", "flush", "ruleset")
+        assert leases() == {("tcp/22", ALICE, "hand"), ("tcp/22", BOB, "hand")}
 
 
 @isolated

@@ -9,7 +9,6 @@ from tests.packets import raw
 
 from knockgate.config.doors import parse
 from knockgate.errors import Unavailable
-from knockgate.firewall.copies import LeaseCopy
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset
 from knockgate.model import Lease, Port, Protocol
@@ -27,7 +26,7 @@ def known(leases: list[Lease]) -> set[tuple[Port, bytes, float, str]]:
 def test_all_that_is_known_of_a_lease_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     with Nftables(own=False) as firewall:
         firewall.load(RULESET)
-        copy = LeaseCopy()
+        copy = firewall.copy()
         assert copy.put_back() == 0  # never taken
         for source in (ALICE, ALICE6):
             firewall.open([SSH, DNS], source, 1000, "kernel sequence")
@@ -53,7 +52,6 @@ def test_all_that_is_known_of_a_lease_comes_back(monkeypatch: pytest.MonkeyPatch
         assert copy.put_back() == 5
         left = {(lease.source, lease.by): lease.left for lease in firewall.leases() if lease.port == SSH}
         assert 0 < left[ALICE, "hand"] <= 50 and 500 < left[ALICE, "kernel sequence"] <= 550
-        copy.close()
 
 
 @isolated
@@ -63,7 +61,7 @@ def test_many_leases(tmp_path: Path) -> None:
         elements = ", ".join(f"10.0.{n >> 8}.{n & 255} . 6 . 22 timeout 1h" for n in range(1300))
         (tmp_path / "many").write_text(f"add element inet knockgate leases4 {{ {elements} }}\n")
         run("nft", "-f", str(tmp_path / "many"))
-        copy = LeaseCopy()
+        copy = firewall.copy()
         assert copy.take()
         firewall.unload()
         with pytest.raises(Unavailable, match="nf_tables refuses: No such file"):
@@ -72,4 +70,3 @@ def test_many_leases(tmp_path: Path) -> None:
         assert copy.put_back() == 1300
         listed = run("nft", "list", "set", "inet", "knockgate", "leases4")
         assert listed.count("expires") == 1300
-        copy.close()
