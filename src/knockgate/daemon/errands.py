@@ -1,0 +1,50 @@
+"""What is said to the runner: run what this door runs for this source. Nothing comes back.
+
+A message on a SOCK_SEQPACKET socket, JSON, at most 4096 bytes::
+
+    {"door": "ssh", "source": "192.0.2.7"}
+
+It names a door of the configuration that both sides read, never a command.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import NamedTuple
+
+from knockgate.daemon.link import Surprise
+from knockgate.model import Source, address_text
+
+__all__ = ["LONGEST", "Errand"]
+
+LONGEST = 4096
+
+
+class Errand(NamedTuple):
+    """Run the commands of ``door`` for ``source``, 4 or 16 bytes."""
+
+    door: str
+    source: Source
+
+    def encode(self) -> bytes:
+        """The message."""
+        return json.dumps({"door": self.door, "source": address_text(self.source)}).encode()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Errand:
+        """Raises Surprise for what is no such message."""
+        try:
+            if len(message) > LONGEST:
+                raise ValueError("it is too long")
+            said = json.loads(message)
+            if not isinstance(said, dict) or said.keys() != {"door", "source"}:
+                raise ValueError("it has not the two keys")
+            door, source = said["door"], said["source"]
+            # ip_address() takes numbers for addresses, and any text behind a % for an IPv6 scope: what it
+            # gives back as text could still hold a command. Bytes cannot.
+            if not isinstance(door, str) or not isinstance(source, str) or "%" in source:
+                raise ValueError("it names no door or no address")
+            return cls(door, ipaddress.ip_address(source).packed)
+        except (ValueError, RecursionError) as error:
+            raise Surprise(f"a message that is no errand: {error}") from None

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knockgate.daemon.errands import LONGEST, Errand
+from knockgate.daemon.link import Surprise
+
+GOOD = {"door": "ssh", "source": "192.0.2.7"}
+
+
+@given(st.text(), st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16))
+def test_what_is_sent_arrives(door: str, source: bytes) -> None:
+    assert Errand.decode(Errand(door, source).encode()) == Errand(door, source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "192.0.2.7; touch x",
+        "$(touch x)",
+        "fe80::1%$(touch x)",  # Python takes this for an address with a scope
+        "fe80::1%eth0",
+        "192.0.2.7/32",
+        "192.0.2",
+        "0x7f.1",
+        "192.0.2.07",
+        " 192.0.2.7",
+        "192.0.2.7\n",
+        "localhost",
+        "",
+        3221225991,  # and this for 192.0.2.7
+        None,
+        ["192.0.2.7"],
+        True,
+    ],
+)
+def test_only_an_address_is_an_address(source: object) -> None:
+    """Whatever else Python would take for one; the address itself is taken (control)."""
+    assert Errand.decode(json.dumps(GOOD).encode()) == Errand("ssh", bytes([192, 0, 2, 7]))
+    with pytest.raises(Surprise, match="no errand"):
+        Errand.decode(json.dumps({**GOOD, "source": source}).encode())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"x",
+        b"\xff",
+        b"[]",
+        b'"ssh"',
+        b"{}",
+        b"NaN",
+        b"[" * LONGEST,
+        b'{"door": "ssh"}',
+        b'{"door": 1, "source": "192.0.2.7"}',
+        b'{"door": "ssh", "source": "192.0.2.7", "command": "reboot"}',
+        json.dumps({**GOOD, "door": "x" * LONGEST}).encode(),
+        json.dumps(GOOD).encode() + b"\0",
+    ],
+)
+def test_what_is_no_errand_is_a_surprise(message: bytes) -> None:
+    with pytest.raises(Surprise, match="no errand"):
+        Errand.decode(message)
+
+
+VALUES = st.none() | st.integers() | st.text(max_size=20) | st.lists(st.text(max_size=5), max_size=2)
+
+
+@given(st.binary(max_size=100) | st.fixed_dictionaries({"door": VALUES, "source": VALUES}).map(json.dumps))
+def test_nothing_else_is_raised(message: bytes | str) -> None:
+    with pytest.raises(Surprise):
+        Errand.decode(message.encode() if isinstance(message, str) else message)
