@@ -38,7 +38,6 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._numbered = 0
         if not self.portid:
             sock.bind((0, 0))  # the kernel picks a port id, as it would with the first message
 
@@ -49,13 +48,11 @@ class Channel:
 
     def change(self, requests: Sequence[Request]) -> None:
         """Make all changes, or none and raise OSError with the reason for the first that failed."""
-        first = self._next(len(requests) + 2)
-        self._exchange(batch(requests, first), first, len(requests) + 2)
+        self._exchange(batch(requests))
 
     def ask(self, request: Request) -> Message:
         """The kernel's answer to a single question; OSError (ENOENT) where there is nothing of it."""
-        number = self._next()
-        (answer,) = self._exchange(message(request, number), number)
+        (answer,) = self._exchange(message(request))
         return answer
 
     def list(self, request: Request, family: int = INET) -> list[Message]:
@@ -67,8 +64,7 @@ class Channel:
         """
         for _ in range(_TRIES):
             before = self.ask(_GENERATION).body
-            number = self._next()
-            answers = self._exchange(message(request, number, family), number)
+            answers = self._exchange(message(request, family))
             if self.ask(_GENERATION).body == before:
                 return [answer for answer in answers if answer.verb != Verb.DONE]
         raise OSError(errno.EINTR, "the rules change faster than they can be listed")
@@ -77,21 +73,17 @@ class Channel:
         """Close the socket."""
         self._socket.close()
 
-    def _next(self, count: int = 1) -> int:
-        """The first of ``count`` fresh numbers, all of the upper half: libnftables counts from below."""
-        first = self._numbered
-        self._numbered = (first + count) % (1 << 30)
-        return first | 1 << 31
-
-    def _exchange(self, datagram: bytes, first: int, count: int = 1) -> Messages:
-        """Send; returns all answers to the messages of these numbers, or raises what failed first."""
+    def _exchange(self, datagram: bytes) -> Messages:
+        """Send; returns all answers, or raises what failed first."""
         if len(datagram) > _LARGE:
             with contextlib.suppress(PermissionError):  # in a user namespace the default has to do
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * len(datagram))
-        with contextlib.suppress(OSError):  # what libnftables left unread when it failed
-            self._received()
+        try:
+            self._received()  # what libnftables left when it failed
+        except OSError:
+            self._received()  # an overrun of the queue is told once, before what is in the queue
         self._socket.send(datagram)
-        answers = [each for each in self._received() if first <= each.sequence < first + count]
+        answers = self._received()
         for answer in answers:
             number, said = failure_of(answer)
             if number:

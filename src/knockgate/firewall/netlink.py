@@ -57,7 +57,7 @@ class Verb:
 
 
 class Request(NamedTuple):
-    """One message to the kernel, still without its number."""
+    """One message to the kernel."""
 
     verb: int
     flags: int
@@ -78,18 +78,18 @@ class Message(NamedTuple):
 # --- requests -----------------------------------------------------------------------------------------
 
 
-def message(request: Request, sequence: int, family: int = INET) -> bytes:
+def message(request: Request, family: int = INET) -> bytes:
     """A single question."""
-    return _message(request.verb, _REQUEST | request.flags, sequence, family, 0, request.body)
+    return _message(request.verb, _REQUEST | request.flags, 0, family, 0, request.body)
 
 
-def batch(requests: Sequence[Request], sequence: int) -> bytes:
-    """Changes that are made all or not at all, numbered from ``sequence``; the last is confirmed."""
-    parts = [_message(_BATCH_BEGIN, _REQUEST, sequence, 0, _SUBSYSTEM, b"")]
+def batch(requests: Sequence[Request]) -> bytes:
+    """Changes that are made all or not at all; the last is confirmed."""
+    parts = [_message(_BATCH_BEGIN, _REQUEST, 0, 0, _SUBSYSTEM, b"")]
     for index, request in enumerate(requests, 1):
         flags = _REQUEST | request.flags | (_ACK if index == len(requests) else 0)
-        parts.append(_message(request.verb, flags, sequence + index, INET, 0, request.body))
-    parts.append(_message(_BATCH_END, _REQUEST, sequence + len(requests) + 1, 0, _SUBSYSTEM, b""))
+        parts.append(_message(request.verb, flags, index, INET, 0, request.body))
+    parts.append(_message(_BATCH_END, _REQUEST, len(requests) + 1, 0, _SUBSYSTEM, b""))
     return b"".join(parts)
 
 

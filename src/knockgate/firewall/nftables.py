@@ -33,9 +33,10 @@ __all__ = ["Nftables"]
 
 _DECLARATION = f"add table inet {TABLE}\n"
 _PACKET_PATH, _HAND = "kernel sequence", "hand"
-#: Leases that are looked for and ended in one transaction; more do not fit into a datagram everywhere.
+#: Leases that are ended in one transaction, since more do not fit into a datagram everywhere. Up to so
+#: many are looked for one by one; for more it takes less time to list all that are live.
 _AT_ONCE = 1000
-#: A lease that ends by itself between looking and deleting makes us look again, so many times.
+#: Deleting what is not there fails as a whole, and a lease may end by itself after we have looked.
 _TRIES = 10
 
 
@@ -138,12 +139,22 @@ class Nftables:
 
     def close(self, ports: Sequence[Port], sources: Iterable[Source]) -> int:
         """End these leases, whoever gave them; returns how many there were. In transactions of 1000."""
-        keys = [
-            (name, nfmessages.key_of(port, source))
-            for source in sources
-            for name in LEASE_SETS[len(source)]
-            for port in ports
-        ]
+        wanted, whose = set(ports), set(sources)
+        if len(wanted) * len(whose) > _AT_ONCE:
+            keys = [
+                (name, element.key)
+                for names in LEASE_SETS.values()
+                for name in names
+                for element in self._elements(name)
+                if (known := nfmessages.lease_of(element.key)) and known[0] in wanted and known[1] in whose
+            ]
+        else:
+            keys = [
+                (name, nfmessages.key_of(port, source))
+                for source in whose
+                for name in LEASE_SETS[len(source)]
+                for port in wanted
+            ]
         return sum(self._end(keys[start : start + _AT_ONCE]) for start in range(0, len(keys), _AT_ONCE))
 
     def leases(self) -> list[Lease]:
@@ -211,25 +222,18 @@ class Nftables:
     def _end(self, keys: Sequence[tuple[str, bytes]]) -> int:
         """Delete those of the (set, key) that are there, in one transaction; returns how many."""
         for _ in range(_TRIES):
-            there = [(name, key) for name, key in keys if self._has(name, key)]
-            if not there:
-                return 0
-            names = sorted({name for name, _ in there})
+            by_set: dict[str, list[bytes]] = {}
+            for name, key in keys:
+                by_set.setdefault(name, []).append(key)
+            requests = [nfmessages.delete_elements(TABLE, name, found) for name, found in by_set.items()]
             try:
-                self._channel.change(
-                    [
-                        request
-                        for name in names
-                        for request in nfmessages.delete_elements(
-                            TABLE, name, [key for other, key in there if other == name]
-                        )
-                    ]
-                )
+                self._channel.change([each for some in requests for each in some])
             except OSError as error:
-                if error.errno == errno.ENOENT:  # one has just ended by itself
-                    continue
-                raise self._unavailable(error) from error
-            return len(there)
+                if error.errno != errno.ENOENT:
+                    raise self._unavailable(error) from error
+                keys = [(name, key) for name, key in keys if self._has(name, key)]
+            else:
+                return len(keys)
         raise Unavailable("leases end faster than they can be deleted")
 
     def _has(self, name: str, key: bytes) -> bool:

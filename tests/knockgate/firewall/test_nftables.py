@@ -154,8 +154,12 @@ def test_many_leases() -> None:
         assert {(lease.port, lease.source) for lease in firewall.leases()} == {
             (port, source) for port in ports for source in sources
         }
-        assert firewall.close(ports, sources[1:]) == 19 * 300
-        assert {lease.source for lease in firewall.leases()} == {sources[0]}
+        firewall.open(ports[:2], ALICE6, 60, "hand")
+        assert firewall.close(ports[1:], [*sources[1:], ALICE6]) == 19 * 299 + 1
+        left = {(lease.port, lease.source) for lease in firewall.leases()}
+        assert left == {(port, sources[0]) for port in ports} | {
+            (ports[0], source) for source in (*sources, ALICE6)
+        }
 
 
 @isolated
@@ -240,6 +244,7 @@ runs_in = "daemon"
 @isolated
 def test_the_text_brings_back_what_was_in_force() -> None:
     """Over other rules, and from nothing; nothing of it is lost, and no lease is among it."""
+    run("nft", "add table inet other; add chain inet other c; add rule inet other c tcp dport 1 accept")
     rules = compile_ruleset(parse(CONFIGURATION), grace=True)
     with Nftables() as firewall:
         assert firewall.text() == ""
@@ -250,7 +255,8 @@ def test_the_text_brings_back_what_was_in_force() -> None:
         assert "7000" in before and "hold_5000ms" in before
         assert "192.0.2.7" not in text and "2001:db8" not in text
 
-        firewall.load(RULESET + "add rule inet knockgate guard tcp dport 99 drop\n")
+        other_ports = CONFIGURATION.replace("tcp/25", "tcp/26").replace("7100", "7200")
+        firewall.load(compile_ruleset(parse(other_ports)))
         assert in_force() != before
         firewall.load(text)
         assert in_force() == before

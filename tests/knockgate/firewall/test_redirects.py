@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import pytest
 from tests.netns import isolated, run
 from tests.packets import raw
 
@@ -135,9 +139,12 @@ def test_where_rules_are_looked_for() -> None:
 
 
 @isolated
-def test_the_old_iptables_is_named_where_it_has_rules() -> None:
+def test_the_old_iptables_is_named_where_it_has_rules(tmp_path: Path) -> None:
     """Its rules are not among those of nf_tables."""
+    os.environ["XTABLES_LOCKFILE"] = str(tmp_path / "lock")  # the usual place is root's
     run("iptables-legacy", "-t", "filter", "-L")
+    if not os.access("/proc/net/ip_tables_names", os.R_OK):
+        pytest.skip("the list of its tables is for the system's root alone")
     assert told() == ([], [])
     run("iptables-legacy", "-t", "nat", "-L")
     assert told() == ([], ["ip_tables: rules of iptables-legacy are not looked at"])
