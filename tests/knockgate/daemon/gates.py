@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 from tests.netns import until
 
 from knockgate.config.doors import Commands, Door
+from knockgate.daemon.command import end_all
 from knockgate.daemon.commands import Runner, boottime
 from knockgate.daemon.errands import Errand
 from knockgate.model import Port, Protocol
-from knockgate.store.pending import PendingStore
+from knockgate.store.pending import Pending, PendingStore
 
 CLIENT, OTHER, CLIENT6 = bytes([192, 0, 2, 7]), bytes([192, 0, 2, 8]), bytes.fromhex("20010db8" + "00" * 12)
 BOOT = "a boot"
@@ -25,6 +27,7 @@ class Gate:
 
     folder: Path
     said: list[str] = dataclasses.field(default_factory=list)
+    made: list[tuple[Runner, PendingStore]] = dataclasses.field(default_factory=list)
 
     @property
     def log(self) -> list[str]:
@@ -62,14 +65,27 @@ class Gate:
             commands=Commands(**{**given, **commands}),
         )
 
-    def store(self, boot: str = BOOT) -> PendingStore:
-        return PendingStore(self.folder / "pending", boot)
+    def runner(self, *doors: Door, boot: str = BOOT, now: Callable[[], float] = boottime) -> Runner:
+        store = PendingStore(self.folder / "pending", boot)
+        self.made.append((Runner(doors, store, self.said.append, now), store))
+        return self.made[-1][0]
 
-    def runner(
-        self, *doors: Door, boot: str = BOOT, now: Callable[[], float] = boottime
-    ) -> tuple[Runner, PendingStore]:
-        store = self.store(boot)
-        return Runner(doors, store, self.said.append, now), store
+    def rows(self) -> list[Pending]:
+        """What the last runner has on the disk."""
+        return self.made[-1][1].rows()
+
+    def leave(self) -> None:
+        """Let go of the disk, as the last runner does when it ends."""
+        self.made[-1][1].close()
+
+    def end(self) -> None:
+        """End what a test that failed left running."""
+        for runner, store in self.made:
+            for job in runner._jobs:
+                end_all(job.command.process, signal.SIGKILL)
+            runner.stop()
+            step_until(runner, lambda each=runner: each.is_idle, "no command is left")  # type: ignore[misc]
+            store.close()
 
 
 def step_until(runner: Runner, condition: Callable[[], object], what: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path)
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    gate = Gate(tmp_path)
+    yield gate
+    gate.end()
 
 
 # --- what a command is given --------------------------------------------------------------------------
@@ -40,7 +43,7 @@ def test_a_command_gets_its_words_a_small_environment_and_nothing_else(gate: Gat
     python = ("/usr/bin/python3", "-I", "-S", "-c", SHOW, str(shown))
     with (gate.folder / "open").open("w") as ours:
         assert ours.fileno() > 2
-        runner, store = gate.runner(gate.door("a;b $(id)", shell=False, open=(*python, *words), close=()))
+        runner = gate.runner(gate.door("a;b $(id)", shell=False, open=(*python, *words), close=()))
         knock(runner, source, "a;b $(id)")
         step_until(runner, lambda: gate.said, "the command has ended")
     address = address_text(source)
@@ -56,29 +59,24 @@ def test_a_command_gets_its_words_a_small_environment_and_nothing_else(gate: Gat
     }
     assert (read, folder, leads) == ("", "/", True)
     assert descriptors == ["0", "1", "2", "3", "4"]  # 3 and 4: its own file, and the folder that it lists
-    store.close()
 
 
 def test_a_shell_line_goes_through_a_shell(gate: Gate) -> None:
     """As with knockd: the address is put into the text; a line that begins with a dash is no option."""
     line = f"-x 2>/dev/null; echo $((1+1)) %IP% $KNOCKGATE_EVENT >{gate.folder}/log"
-    runner, store = gate.runner(gate.door(open=(line,), close=()))
+    runner = gate.runner(gate.door(open=(line,), close=()))
     knock(runner)
     step_until(runner, lambda: gate.log, "the line has run")
     assert gate.log == ["2 192.0.2.7 open"]
-    store.close()
 
 
 def test_a_command_ignores_no_signal(gate: Gate) -> None:
     """Python ignores SIGPIPE, so that a pipeline in a command would not end with its last member."""
     assert "SigIgn:\t0000000000000000" not in Path("/proc/self/status").read_text()  # control
-    runner, store = gate.runner(
-        gate.door(open=(f"grep SigIgn /proc/self/status >{gate.folder}/log",), close=())
-    )
+    runner = gate.runner(gate.door(open=(f"grep SigIgn /proc/self/status >{gate.folder}/log",), close=()))
     knock(runner)
     step_until(runner, lambda: gate.log, "the command has run")
     assert gate.log == ["SigIgn:\t0000000000000000"]
-    store.close()
 
 
 def test_the_commands_for_ipv6_are_its_own_or_those_for_ipv4(gate: Gate) -> None:
@@ -92,7 +90,7 @@ def test_the_commands_for_ipv6_are_its_own_or_those_for_ipv4(gate: Gate) -> None
         "none": {"open6": ()},
         "open": {"close6": ()},
     }
-    runner, store = gate.runner(*(gate.door(name, lease=0, **way) for name, way in ways.items()))
+    runner = gate.runner(*(gate.door(name, lease=0, **way) for name, way in ways.items()))
     address = address_text(CLIENT6)
     usual = [f"open {address}", f"opened {address}", f"closed {address}"]
     for name, expected in (("none", []), ("same", usual), ("own", ["open6", "closed6"]), ("open", usual[:2])):
@@ -103,7 +101,6 @@ def test_the_commands_for_ipv6_are_its_own_or_those_for_ipv4(gate: Gate) -> None
         assert gate.log == expected
     knock(runner, CLIENT, "none")  # control: an IPv4 source gets the usual
     step_until(runner, lambda: "closed 192.0.2.7" in gate.log, "the control")
-    store.close()
 
 
 @pytest.mark.parametrize(
@@ -114,26 +111,24 @@ def test_hostile_names_of_doors_are_only_names(gate: Gate, name: str) -> None:
     door = gate.door(name, lease=0.05)
     assert door.commands
     close = f'echo "$KNOCKGATE_DOOR" >{gate.folder}/name; {door.commands.close[0]}'
-    runner, store = gate.runner(gate.door(name, lease=0.05, close=(close,)))
+    runner = gate.runner(gate.door(name, lease=0.05, close=(close,)))
     knock(runner, door=name)
     step_until(runner, lambda: gate.rules, "it is open")
-    assert [row.door for row in store.rows()] == [name]
+    assert [row.door for row in gate.rows()] == [name]
     step_until(runner, lambda: not len(runner), "it is closed")
     assert (gate.folder / "name").read_text() == f"{name}\n"
-    assert store.rows() == []
+    assert gate.rows() == []
     assert all(line.isprintable() for line in gate.said)
     assert all(f"door {escaped(name)} for 192.0.2.7" in line for line in gate.said)
-    store.close()
 
 
 def test_a_door_with_a_zero_byte_in_its_name_opens_nothing(gate: Gate) -> None:
     """No command can be given that name; it is said, and the next door works (control)."""
-    runner, store = gate.runner(gate.door("a\0b"), gate.door())
+    runner = gate.runner(gate.door("a\0b"), gate.door())
     knock(runner, door="a\0b")
     knock(runner)
     step_until(runner, lambda: gate.rules, "the other door is open")
     assert any(r"door a\x00b for" in line and "status 127" in line for line in gate.said)
-    store.close()
 
 
 # --- how it ends ---------------------------------------------------------------------------------------
@@ -149,12 +144,11 @@ def test_a_door_with_a_zero_byte_in_its_name_opens_nothing(gate: Gate) -> None:
     ],
 )
 def test_how_a_command_fails_is_told(gate: Gate, command: tuple[str, ...], how: str, says: str) -> None:
-    runner, store = gate.runner(gate.door(shell=False, open=command, close=()))
+    runner = gate.runner(gate.door(shell=False, open=command, close=()))
     knock(runner)
     step_until(runner, lambda: gate.said, "it is told")
     (line,) = gate.said
     assert how in line and line.endswith(f"and said: {says}".strip())
-    store.close()
 
 
 def alive(pids: Path) -> list[int]:
@@ -178,7 +172,7 @@ def test_a_command_over_its_time_is_ended_with_its_children(
     stubborn = (
         f"trap '' TERM; (echo $$ >>{pids}; sh -c 'echo $$ >>{pids}; sleep 60' ) & sleep 60 & wait; sleep 60"
     )
-    runner, store = gate.runner(gate.door(lease=0, open=(stubborn,), time_limit=0.2))
+    runner = gate.runner(gate.door(lease=0, open=(stubborn,), time_limit=0.2))
     (gate.folder / "rules").write_text("192.0.2.7\n")
     start = time.monotonic()
     knock(runner)
@@ -188,13 +182,12 @@ def test_a_command_over_its_time_is_ended_with_its_children(
     assert "command on open was ended, its time was up after 0.4" in gate.said[0]
     assert gate.rules == []
     until(lambda: not alive(pids), "nobody of its session is left")
-    store.close()
 
 
 def test_a_command_that_ends_on_sigterm_is_not_waited_for(gate: Gate) -> None:
     """The first signal is a polite one; its children go with it, even those that ignore it."""
     pids = gate.folder / "pids"
-    runner, store = gate.runner(
+    runner = gate.runner(
         gate.door(
             close=(), open=(f"sh -c 'trap \"\" TERM; echo $$ >{pids}; sleep 60' & wait",), time_limit=0.3
         )
@@ -205,7 +198,6 @@ def test_a_command_that_ends_on_sigterm_is_not_waited_for(gate: Gate) -> None:
     assert time.monotonic() - start < 1.8  # less than the time until SIGKILL
     assert "its time was up" in gate.said[0]
     until(lambda: pids.exists() and not alive(pids), "its child is gone")
-    store.close()
 
 
 def test_what_a_command_leaves_in_the_background_lives_on(
@@ -217,7 +209,7 @@ def test_what_a_command_leaves_in_the_background_lives_on(
         f"(echo $$; while [ ! -e {gate.folder}/go ]; do sleep 0.02; done; echo on >>{gate.folder}/log; "
         f"echo spoke; echo %IP% >>{gate.folder}/rules) & echo started >>{gate.folder}/log"
     )
-    runner, store = gate.runner(gate.door(open=(script,), close=()))
+    runner = gate.runner(gate.door(open=(script,), close=()))
     for _ in range(3):
         knock(runner)
         step_until(runner, lambda: runner.is_idle and gate.said, "the command has ended")
@@ -225,19 +217,17 @@ def test_what_a_command_leaves_in_the_background_lives_on(
     step_until(runner, lambda: len(gate.rules) >= 2 and gate.log.count("on") == 3, "they have spoken")
     step_until(runner, lambda: not runner._left_behind, "nothing is read any more")
     assert len(gate.said) == 3
-    store.close()
 
 
 def test_output_never_makes_a_command_stand_still(gate: Gate) -> None:
     """Two megabytes are read as fast as they come, and 2 KiB of them are kept."""
-    runner, store = gate.runner(
+    runner = gate.runner(
         gate.door(open=("head -c 2000000 /dev/zero | tr '\\0' x; exit 1",), close=(), time_limit=20)
     )
     knock(runner)
     step_until(runner, lambda: gate.said, "it has ended")
     assert "ended with status 1" in gate.said[0]
     assert 2000 < len(gate.said[0]) < 2200
-    store.close()
 
 
 def test_commands_say_what_they_like_on_one_line() -> None:

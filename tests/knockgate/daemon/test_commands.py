@@ -20,8 +20,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path)
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    gate = Gate(tmp_path)
+    yield gate
+    gate.end()
 
 
 # --- the usual course ---------------------------------------------------------------------------------
@@ -29,33 +31,32 @@ def gate(tmp_path: Path) -> Gate:
 
 def test_opens_and_closes_when_the_lease_ends(gate: Gate) -> None:
     """Both commands run once; the rule stands in between, for the lease, counted from the opening's end."""
-    runner, store = gate.runner(gate.door(lease=0.3, wait=0.2))
+    runner = gate.runner(gate.door(lease=0.3, wait=0.2))
     knock(runner)
     step_until(runner, lambda: gate.rules, "the rule stands")
     opened = time.monotonic()
-    assert [row.source for row in store.rows()] == [CLIENT]
+    assert [row.source for row in gate.rows()] == [CLIENT]
     step_until(runner, lambda: not runner.is_idle or not len(runner), "closing begins")
     step_until(runner, lambda: not len(runner), "it is closed")
     assert 0.25 < time.monotonic() - opened < 5
     assert gate.log == ["open 192.0.2.7", "opened 192.0.2.7", "closed 192.0.2.7"]
-    assert gate.rules == [] and store.rows() == []
+    assert gate.rules == [] and gate.rows() == []
     assert [line.partition(" after ")[0] for line in gate.said] == [
         f"door ssh for 192.0.2.7: command on {event} ended with status 0" for event in ("open", "close")
     ]
-    store.close()
 
 
 def test_a_further_knock_renews_and_opens_nothing_again(gate: Gate) -> None:
     """Three knocks make one rule, and it stands for a lease after the last of them; knockd makes three."""
     now = [1000.0]
-    runner, store = gate.runner(gate.door(lease=10), now=lambda: now[0])
+    runner = gate.runner(gate.door(lease=10), now=lambda: now[0])
     for _ in range(2):
         knock(runner)  # both before the first command has ended
     step_until(runner, lambda: runner.is_idle and gate.rules, "it is open")
     for now[0] in (1007.0, 1014.0):
         knock(runner)
         runner.step(0)
-    assert [row.due for row in store.rows()] == [1024.0]
+    assert [row.due for row in gate.rows()] == [1024.0]
     now[0] = 1023.9
     runner.step(0)
     assert runner.is_idle and gate.rules == ["192.0.2.7"]
@@ -63,7 +64,6 @@ def test_a_further_knock_renews_and_opens_nothing_again(gate: Gate) -> None:
     step_until(runner, lambda: not len(runner), "it is closed")
     assert gate.log == ["open 192.0.2.7", "opened 192.0.2.7", "closed 192.0.2.7"]
     assert gate.rules == []
-    store.close()
 
 
 def test_a_knock_while_it_closes_opens_anew(gate: Gate) -> None:
@@ -71,7 +71,7 @@ def test_a_knock_while_it_closes_opens_anew(gate: Gate) -> None:
     door = gate.door(lease=0.05)
     assert door.commands
     slow = f"sleep 0.2; {door.commands.close[0]}"
-    runner, store = gate.runner(gate.door(lease=0.05, close=(slow,)))
+    runner = gate.runner(gate.door(lease=0.05, close=(slow,)))
     knock(runner)
     step_until(runner, lambda: gate.said, "it is open")
     step_until(runner, lambda: not runner.is_idle, "it is being closed")
@@ -81,34 +81,31 @@ def test_a_knock_while_it_closes_opens_anew(gate: Gate) -> None:
     assert gate.log[2:5] == ["closed 192.0.2.7", "open 192.0.2.7", "opened 192.0.2.7"]
     step_until(runner, lambda: not len(runner), "and closed again")
     assert gate.rules == []
-    store.close()
 
 
 def test_sources_and_doors_do_not_know_each_other(gate: Gate) -> None:
     """Each source has its own lease at each door."""
-    runner, store = gate.runner(gate.door("a", lease=60), gate.door("b", lease=0.05))
+    runner = gate.runner(gate.door("a", lease=60), gate.door("b", lease=0.05))
     knock(runner, CLIENT, "a")
     knock(runner, CLIENT, "b")
     knock(runner, OTHER, "b")
     step_until(runner, lambda: len(gate.log) == 8 and len(runner) == 1, "b is closed for both")
     assert sorted(gate.log[-2:]) == ["closed 192.0.2.7", "closed 192.0.2.8"]
-    assert gate.rules == ["192.0.2.7"] and [row.door for row in store.rows()] == ["a"]
-    store.close()
+    assert gate.rules == ["192.0.2.7"] and [row.door for row in gate.rows()] == ["a"]
 
 
 def test_without_anything_to_close_each_knock_runs_the_command(gate: Gate) -> None:
     """So it is with knockd, and nothing need be remembered."""
-    runner, store = gate.runner(gate.door(close=()))
+    runner = gate.runner(gate.door(close=()))
     for _ in range(3):
         knock(runner)
     step_until(runner, lambda: len(gate.rules) == 3 and runner.is_idle, "three commands have run")
-    assert len(runner) == 0 and store.rows() == []
-    store.close()
+    assert len(runner) == 0 and gate.rows() == []
 
 
 def test_a_failed_opening_is_closed_all_the_same(gate: Gate) -> None:
     """It may have done half its work. What it said is in the log, on one line and cut."""
-    runner, store = gate.runner(gate.door(lease=0, open=("echo no; printf '\\033[2J%05000d' 1 >&2; exit 3",)))
+    runner = gate.runner(gate.door(lease=0, open=("echo no; printf '\\033[2J%05000d' 1 >&2; exit 3",)))
     (gate.folder / "rules").write_text("192.0.2.7\n")
     knock(runner)
     step_until(runner, lambda: not len(runner), "it is closed")
@@ -117,7 +114,6 @@ def test_a_failed_opening_is_closed_all_the_same(gate: Gate) -> None:
     assert "command on open ended with status 3 after" in failed
     assert r"and said: no\n\x1b[2J0000" in failed and failed.isprintable() and len(failed) < 2200
     assert "command on close ended with status 0" in closed
-    store.close()
 
 
 def test_a_knockd_conf_is_run_as_it_is(gate: Gate) -> None:
@@ -129,7 +125,7 @@ def test_a_knockd_conf_is_run_as_it_is(gate: Gate) -> None:
         f" stop_command = echo stop %IP% >>{log}\n stop_command_6 = echo stop6 %IP% >>{log}\n"
     )
     (door,) = knockd.load(str(conf), "lo").doors
-    runner, store = gate.runner(door)
+    runner = gate.runner(door)
     for source in (CLIENT, CLIENT6):
         knock(runner, source, door.name)
         runner.step(0)
@@ -140,7 +136,6 @@ def test_a_knockd_conf_is_run_as_it_is(gate: Gate) -> None:
         f"start 2 2001:db8:: {door.name}",
         "stop6 2001:db8::",
     ]
-    store.close()
 
 
 # --- limits -------------------------------------------------------------------------------------------
@@ -151,7 +146,7 @@ def test_no_more_commands_at_once_than_there_are_places(gate: Gate, monkeypatch:
     monkeypatch.setattr(commands, "QUEUED", 20)
     assert QUEUED == 1024
     script = f"echo x >>{gate.folder}/log; while [ ! -e {gate.folder}/go ]; do sleep 0.02; done"
-    runner, store = gate.runner(gate.door(open=(script,), close=()))
+    runner = gate.runner(gate.door(open=(script,), close=()))
     for _ in range(AT_ONCE):
         knock(runner)
     step_until(runner, lambda: len(gate.log) == AT_ONCE, "all places are taken")
@@ -172,7 +167,6 @@ def test_no_more_commands_at_once_than_there_are_places(gate: Gate, monkeypatch:
     assert len([line for line in gate.said if "too many knocks at once" in line]) == 2  # it is told again
     (gate.folder / "go").touch()
     step_until(runner, lambda: runner.is_idle, "all have run")
-    store.close()
 
 
 def test_closing_goes_before_opening_and_is_never_refused(
@@ -180,19 +174,18 @@ def test_closing_goes_before_opening_and_is_never_refused(
 ) -> None:
     """With one place, a door whose time is up is closed before the knocks that wait are run."""
     monkeypatch.setattr(commands, "AT_ONCE", 1)
-    runner, store = gate.runner(gate.door("a", lease=0), gate.door("b", lease=60))
+    runner = gate.runner(gate.door("a", lease=0), gate.door("b", lease=60))
     knock(runner, CLIENT, "a")
     for number in range(3):
         knock(runner, bytes([10, 0, 0, number]), "b")
     step_until(runner, lambda: len(gate.log) == 9, "all have run")
     assert gate.log[:3] == ["open 192.0.2.7", "opened 192.0.2.7", "closed 192.0.2.7"]
-    store.close()
 
 
 def test_no_more_doors_stand_open_than_can_be_remembered(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next knock is refused and said once; one that only renews is not."""
     monkeypatch.setattr(commands, "STANDING", 1)
-    runner, store = gate.runner(gate.door(lease=60))
+    runner = gate.runner(gate.door(lease=60))
     knock(runner)
     step_until(runner, lambda: gate.rules and runner.is_idle, "it is open")
     for _ in range(3):
@@ -202,14 +195,13 @@ def test_no_more_doors_stand_open_than_can_be_remembered(gate: Gate, monkeypatch
     assert runner.refused == 3 and gate.rules == ["192.0.2.7"]
     assert len([line for line in gate.said if "too many doors stand open" in line]) == 1
     assert len([line for line in gate.said if "for another 60 s" in line]) == 3
-    store.close()
 
 
 def test_a_door_that_is_not_configured_runs_nothing(gate: Gate) -> None:
     """Nor one without commands; said once. After a reload a new door works, and a removed one is closed."""
     plain = gate.door("plain")
     object.__setattr__(plain, "commands", None)
-    runner, store = gate.runner(gate.door(lease=0.3), plain)
+    runner = gate.runner(gate.door(lease=0.3), plain)
     for _ in range(3):
         knock(runner, door="other")
         knock(runner, door="plain")
@@ -221,7 +213,6 @@ def test_a_door_that_is_not_configured_runs_nothing(gate: Gate) -> None:
     knock(runner)  # no door of that name any more: it does not renew
     step_until(runner, lambda: gate.log.count("closed 192.0.2.7") and runner.is_idle, "ssh is closed")
     step_until(runner, lambda: gate.rules == ["192.0.2.8"], "the new door is open")
-    store.close()
 
 
 # --- a disk that refuses ------------------------------------------------------------------------------
@@ -240,7 +231,7 @@ def full_disk() -> Iterator[None]:
 
 def test_nothing_is_opened_that_could_not_be_closed(gate: Gate) -> None:
     """With a full disk no command runs, a lease is not renewed, and closing goes on; then all is well."""
-    runner, store = gate.runner(gate.door(lease=0.5), gate.door("free", open=("true",), close=()))
+    runner = gate.runner(gate.door(lease=0.5), gate.door("free", open=("true",), close=()))
     knock(runner, OTHER)
     step_until(runner, lambda: gate.rules == ["192.0.2.8"] and runner.is_idle, "another door is open")
     with full_disk():
@@ -255,7 +246,6 @@ def test_nothing_is_opened_that_could_not_be_closed(gate: Gate) -> None:
     step_until(runner, lambda: gate.rules == [] and not len(runner), "the other door is closed in time")
     knock(runner)  # control
     step_until(runner, lambda: gate.rules == ["192.0.2.7"], "with room on the disk it is opened")
-    store.close()
 
 
 def test_closing_does_not_need_the_disk(gate: Gate) -> None:
@@ -263,19 +253,18 @@ def test_closing_does_not_need_the_disk(gate: Gate) -> None:
     door = gate.door(lease=0.2)
     assert door.commands
     close = f"while [ ! -e {gate.folder}/go ]; do sleep 0.02; done; {door.commands.close[0]}"
-    runner, store = gate.runner(gate.door(lease=0.2, close=(close,)))
+    runner = gate.runner(gate.door(lease=0.2, close=(close,)))
     knock(runner)
-    step_until(runner, lambda: store.rows() and not store.rows()[0].process, "it is open")
+    step_until(runner, lambda: gate.rows() and not gate.rows()[0].process, "it is open")
     step_until(runner, lambda: not runner.is_idle, "it is being closed")
     (gate.folder / "go").touch()
     with full_disk():
         step_until(runner, lambda: not len(runner), "it is closed")
     assert gate.rules == [] and "closed, and will be closed again after a restart" in gate.said[-1]
-    store.close()
-    again, store = gate.runner()
+    gate.leave()
+    again = gate.runner()
     step_until(again, lambda: not len(again), "it is closed once more")
-    assert gate.log.count("closed 192.0.2.7") == 2 and store.rows() == []
-    store.close()
+    assert gate.log.count("closed 192.0.2.7") == 2 and gate.rows() == []
 
 
 def test_when_no_process_can_be_started_opening_is_refused_and_closing_tried_again(
@@ -283,7 +272,7 @@ def test_when_no_process_can_be_started_opening_is_refused_and_closing_tried_aga
 ) -> None:
     """Closing waits for better times; nothing is forgotten, and nothing of a broken start is left."""
     monkeypatch.setattr(commands, "_TRY_AGAIN", 0.05)
-    runner, store = gate.runner(gate.door(lease=0.1))
+    runner = gate.runner(gate.door(lease=0.1))
     knock(runner)
     step_until(runner, lambda: gate.rules and runner.is_idle, "it is open")
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -301,7 +290,6 @@ def test_when_no_process_can_be_started_opening_is_refused_and_closing_tried_aga
         )
     step_until(runner, lambda: not len(runner), "it is closed")
     assert gate.rules == []
-    store.close()
 
 
 # --- the rest -----------------------------------------------------------------------------------------
@@ -309,7 +297,7 @@ def test_when_no_process_can_be_started_opening_is_refused_and_closing_tried_aga
 
 def test_after_stop_nothing_is_started(gate: Gate) -> None:
     """What waits is dropped, what is due stays on the disk, what runs is waited for and noted."""
-    runner, store = gate.runner(gate.door("slow", lease=0, wait=0.3), gate.door(lease=60))
+    runner = gate.runner(gate.door("slow", lease=0, wait=0.3), gate.door(lease=60))
     knock(runner, door="slow")
     step_until(runner, lambda: gate.log, "a command runs")
     knock(runner, OTHER)
@@ -319,9 +307,8 @@ def test_after_stop_nothing_is_started(gate: Gate) -> None:
     step_until(runner, lambda: runner.is_idle, "the command has ended")
     runner.step(0)
     assert runner.is_idle and gate.rules == ["192.0.2.7"]
-    (row,) = store.rows()
+    (row,) = gate.rows()
     assert (row.door, row.process) == ("slow", 0) and row.due <= boottime()
-    store.close()
 
 
 def test_words_follow_the_configuration() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,10 @@ POINTS = [f"{when} {call}" for call in COURSE for when in ("before", "after")]
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path)
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    gate = Gate(tmp_path)
+    yield gate
+    gate.end()
 
 
 def run_and_kill(gate: Gate, door: Door, at: int) -> bool:
@@ -77,7 +79,7 @@ def _course(gate: Gate, door: Door, at: int) -> None:
 
         return call
 
-    runner, _ = gate.runner(door)
+    runner = gate.runner(door)
     for name, owner, attribute in CALLS:
         setattr(owner, attribute, watched(name, getattr(owner, attribute)))
     knock(runner)
@@ -86,9 +88,9 @@ def _course(gate: Gate, door: Door, at: int) -> None:
     os._exit(0)
 
 
-def slow_door(gate: Gate, lease: float = 0) -> Door:
+def slow_door(gate: Gate, lease: float = 0, wait: float = 0.06) -> Door:
     """Its opening command takes a while, and leaves its number."""
-    usual = gate.door(wait=0.06)
+    usual = gate.door(wait=wait)
     assert usual.commands
     return gate.door(lease=lease, open=(f"echo $$ >>{gate.folder}/pids; {usual.commands.open[0]}",))
 
@@ -108,11 +110,10 @@ def _runs(number: int) -> bool:
 
 def assert_closed(gate: Gate, boot: str = BOOT) -> None:
     """A new runner closes what stands open, and no opening command comes after it."""
-    runner, store = gate.runner(boot=boot)
+    runner = gate.runner(boot=boot)
     step_until(runner, lambda: not len(runner), "all is closed")
     until(lambda: not openings_running(gate), "no opening command is left")
-    assert gate.rules == [] and store.rows() == []
-    store.close()
+    assert gate.rules == [] and gate.rows() == []
 
 
 def test_the_points_are_all_there_are(gate: Gate) -> None:
@@ -157,8 +158,8 @@ def test_what_runs_still_is_ended_before_it_can_open(gate: Gate) -> None:
 def test_closing_waits_until_what_is_ended_is_gone(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that waits for a disk does not end at once; here that is played, by not ending it."""
     monkeypatch.setattr(commands, "end_all", lambda *_: None)
-    assert run_and_kill(gate, slow_door(gate), POINTS.index("after go") + 1)
-    assert openings_running(gate) or not gate.log
+    assert run_and_kill(gate, slow_door(gate, wait=0.5), POINTS.index("after go") + 1)
+    until(lambda: gate.log, "the opening command runs")
     assert_closed(gate)
     assert gate.log == ["open 192.0.2.7", "opened 192.0.2.7", "closed 192.0.2.7"]
 
@@ -168,15 +169,14 @@ def test_a_lease_goes_on_after_a_crash(gate: Gate) -> None:
     _, opened, _ = (number for number, point in enumerate(POINTS, 1) if point == "after put")
     assert run_and_kill(gate, gate.door(lease=0.8), opened)
     start = time.monotonic()
-    runner, store = gate.runner(gate.door(lease=0.8))
+    runner = gate.runner(gate.door(lease=0.8))
     runner.step(0.3)
     assert len(runner) == 1 and gate.rules == ["192.0.2.7"]
     knock(runner)
-    assert store.rows()[0].due > boottime() + 0.7
+    assert gate.rows()[0].due > boottime() + 0.7
     step_until(runner, lambda: not len(runner), "it is closed in time")
     assert time.monotonic() - start > 1
     assert gate.log == ["open 192.0.2.7", "opened 192.0.2.7", "closed 192.0.2.7"] and gate.rules == []
-    store.close()
 
 
 def test_after_a_reboot_a_knock_opens_anew(gate: Gate) -> None:
@@ -184,30 +184,28 @@ def test_after_a_reboot_a_knock_opens_anew(gate: Gate) -> None:
 
     The reboot is played: another identity of the boot is given to the new runner.
     """
-    runner, store = gate.runner(gate.door(lease=3600))
+    runner = gate.runner(gate.door(lease=3600))
     knock(runner)
     knock(runner, OTHER)
     step_until(runner, lambda: len(gate.rules) == 2 and runner.is_idle, "it is open for two")
-    store.close()
-    runner, store = gate.runner(gate.door(lease=3600), boot="another boot")
+    gate.leave()
+    runner = gate.runner(gate.door(lease=3600), boot="another boot")
     knock(runner)
     step_until(runner, lambda: len(gate.log) == 8 and runner.is_idle, "closed for both, opened for one")
     ours = [line for line in gate.log if line.endswith("192.0.2.7")]
     assert [line.split()[0] for line in ours] == ["open", "opened", "closed", "open", "opened"]
     assert gate.rules == ["192.0.2.7"]
-    assert [row.source for row in store.rows()] == [CLIENT]
-    store.close()
+    assert [row.source for row in gate.rows()] == [CLIENT]
 
 
 def test_a_door_that_is_gone_from_the_configuration_is_closed(gate: Gate) -> None:
     """With the command that was promised when it was opened, also where there is another one by now."""
-    runner, store = gate.runner(gate.door("a", lease=0.2), gate.door("b", lease=0.2))
+    runner = gate.runner(gate.door("a", lease=0.2), gate.door("b", lease=0.2))
     for door in "ab":
         knock(runner, door=door)
     step_until(runner, lambda: len(gate.rules) == 2 and runner.is_idle, "both are open")
-    store.close()
+    gate.leave()
     changed = gate.door("b", close=("echo nothing",))
-    runner, store = gate.runner(changed)
+    runner = gate.runner(changed)
     step_until(runner, lambda: not len(runner), "both are closed")
     assert gate.rules == []
-    store.close()
