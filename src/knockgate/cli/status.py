@@ -103,8 +103,8 @@ class _State:
         return "open" if self._sources(door) else "shut"
 
     def _needs_daemon(self, door: Door) -> bool:
-        """Whether its knocks open nothing, because nobody follows them."""
-        return not self.warden and door.sequence is not None and door.sequence.runs_in is RunsIn.DAEMON
+        """Whether its knocks open nothing, because nobody hears them."""
+        return self.daemon is None and door.sequence is not None and door.sequence.runs_in is RunsIn.DAEMON
 
     def _sources(self, door: Door) -> set[Source]:
         return {source for port in door.ports for source in self._by_port.get(port, ())}
@@ -140,6 +140,8 @@ class _State:
         yield from self._daemon_lines()
 
     def _guard_in_words(self) -> str:
+        if self.warden and self.daemon is None:
+            return "guarded by the daemon, but its listener does not answer: it begins, or has died"
         match self._guard():
             case "none":
                 return "NOT LOADED: nothing is guarded. `knockgate up` loads the table"
@@ -157,7 +159,7 @@ class _State:
             number = len(self._sources(door))
             state = "open for 1 source" if number == 1 else f"open for {number} sources"
         state = state.upper() if state == "unguarded" else state
-        by = opened_by(door) + (" (no daemon runs)" if self._needs_daemon(door) else "")
+        by = opened_by(door) + (" (nobody listens)" if self._needs_daemon(door) else "")
         return door.name, ", ".join(map(str, door.ports)) or "none", state, by
 
     def _lease_rows(self) -> Iterator[tuple[str, ...]]:
@@ -204,7 +206,7 @@ def _look(found: Configuration) -> _State:
     with Nftables(own=False) as firewall:
         loaded, leases = firewall.is_loaded(), firewall.leases()
     facts = told = None
-    with warden(found) as client, contextlib.suppress(Unavailable):  # it may end while we ask
+    with warden(found) as client, contextlib.suppress(Unavailable):  # either half may end while we ask
         if client:
             facts = client.ping()
             told = ask(found.gate.run_directory)

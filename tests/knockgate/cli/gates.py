@@ -18,15 +18,16 @@ WEB = '[doors.web]\nports = ["tcp/443", "udp/443"]\nlease = "1h"\n'
 
 
 def gate(directory: Path, *doors: str) -> str:
-    """A gate.toml in ``directory`` with a run directory beside it; its path."""
+    """A gate.toml in ``directory`` with its other directories beside it; its path."""
     file = directory / "gate.toml"
-    file.write_text(f'[gate]\nrun_directory = "{directory}/run"\n' + "".join(doors))
+    beside = f'run_directory = "{directory}/run"\nstate_directory = "{directory}/state"\n'
+    file.write_text(f"[gate]\n{beside}" + "".join(doors))
     return str(file)
 
 
-def status(file: str) -> dict[str, Any]:
+def status(*words: str) -> dict[str, Any]:
     """What `knockgate status --json` says."""
-    done = knockgate("status", "--json", file)
+    done = knockgate("status", "--json", *words)
     assert done.returncode in (0, 1), done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert found["loaded"] is (done.returncode == 0)

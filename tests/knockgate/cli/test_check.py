@@ -104,7 +104,7 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, capsys: pytest.Cap
         assert main([command, file]) == 2
         told = capsys.readouterr()
         assert told.out == ""
-        assert told.err == f"knockgate: {file}:4: doors.ssh.prots: unknown key\n  hint: did you mean ports?\n"
+        assert told.err == f"knockgate: {file}:5: doors.ssh.prots: unknown key\n  hint: did you mean ports?\n"
 
 
 @isolated

@@ -20,18 +20,11 @@ def running(*words: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
     """`knockgate run`, for as long as the block lasts."""
     with (directory / "log").open("w") as log, started(["run", *words], stderr=log) as process:
         try:
-            until(lambda: "guard" in status_of(words)[0], "the daemon guards")
+            until(lambda: status(*words)["daemon"], "the daemon guards and listens")
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=30)
-
-
-def status_of(words: tuple[str, ...]) -> list[str]:
-    """The first lines of what people are told, where the daemon is there."""
-    done = knockgate("status", *words)
-    lines = done.stdout.splitlines() or [""]
-    return lines if "daemon" in lines[0] and "no daemon" not in lines[0] else [""]
 
 
 @isolated
@@ -102,6 +95,18 @@ def test_beside_the_daemon_all_goes_through_it(tmp_path: Path) -> None:
         assert host.seen() == "filtered"
     assert status(file)["guard"] == "kernel"  # it is still loaded
     assert knockgate("down", file).returncode == 0
+
+
+@isolated
+def test_without_its_listener_the_daemon_does_not_hear(tmp_path: Path) -> None:
+    """The warden alone: what it guards is shut, and knocks for it open nothing."""
+    file = gate(tmp_path, SSH, WEB + DAEMON)
+    with running(file, directory=tmp_path):
+        (tmp_path / "run" / "status.sock").unlink()
+        found = status(file)
+        assert found["guard"] in ("owned", "watched") and found["daemon"] is None
+        assert [door["needs_daemon"] for door in found["doors"]] == [False, True]
+        assert "its listener does not answer" in knockgate("status", file).stdout.splitlines()[0]
 
 
 @isolated
