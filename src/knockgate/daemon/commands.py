@@ -12,7 +12,8 @@ or where a command was broken off, for then nobody knows what it did. That comma
 that it cannot open behind our back.
 
 A door that stands open for a source is not opened for it again: rules pile up otherwise, and a closing
-command takes one of them away. A failed opening is closed all the same: it may have done half its work.
+command takes one of them away. A failed opening is closed all the same, for it may have done half its
+work; a further knock then does not wait for that, but has it closed and opened anew.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class _Standing:
 
     row: Pending  # as it is on the disk, or should be
     lease: float = 0.0
+    failed: bool = False  # the opening command did
     must_close: bool = False  # whatever happens, it is closed next
     again: bool = False  # there was a knock nevertheless
 
@@ -119,8 +121,8 @@ class Runner:
         if not opening or self._stopping:
             return
         if standing := self._standing.get(errand):
-            if standing.must_close:
-                standing.again = True
+            if standing.must_close or standing.failed:
+                self._reopen(errand, standing)
             else:
                 self._renew(errand, standing, door.lease)
         elif closing and errand in self._queue:
@@ -166,6 +168,15 @@ class Runner:
             return
         standing.row, standing.lease = row, lease
         self._say(f"{_named(errand)}: is open already, for another {lease:g} s")
+
+    def _reopen(self, errand: Errand, standing: _Standing) -> None:
+        standing.again = True
+        if not standing.must_close:
+            standing.must_close = True
+            standing.row = dataclasses.replace(standing.row, due=self._now())
+            self._closings = [each for each in self._closings if each[1] != errand]
+            self._closings.append((standing.row.due, errand))
+            heapq.heapify(self._closings)
 
     def _take_up(self, row: Pending) -> None:
         errand = Errand(row.door, row.source)
@@ -297,6 +308,7 @@ class Runner:
             if len(self._left_behind) > _LEFT_BEHIND:
                 self._drop(self._left_behind[0])
         if job.standing and job.event == "open":
+            job.standing.failed = not good
             self._settle(job.errand, job.standing)
         elif job.standing:
             self._forget(job.errand, job.standing)

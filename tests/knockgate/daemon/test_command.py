@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from tests.knockgate.daemon.gates import CLIENT, CLIENT6, Gate, knock, step_unti
 from tests.netns import until
 
 from knockgate.daemon import commands
+from knockgate.daemon.command import is_running
 from knockgate.daemon.commands import escaped
 from knockgate.model import address_text
 
@@ -228,6 +230,18 @@ def test_output_never_makes_a_command_stand_still(gate: Gate) -> None:
     step_until(runner, lambda: gate.said, "it has ended")
     assert "ended with status 1" in gate.said[0]
     assert 2000 < len(gate.said[0]) < 2200
+
+
+def test_a_process_is_known_by_its_number_and_its_start() -> None:
+    """Not one that has the number of another, and not one that has ended, be it reaped or not."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        started = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19])
+        assert is_running(process.pid, started)
+        assert not is_running(process.pid, started - 1)
+        process.kill()
+        until(lambda: not is_running(process.pid, started), "it has ended, and waits to be reaped")
+        assert Path(f"/proc/{process.pid}").exists()
+    assert not is_running(process.pid, started)
 
 
 def test_commands_say_what_they_like_on_one_line() -> None:

@@ -116,6 +116,25 @@ def test_a_failed_opening_is_closed_all_the_same(gate: Gate) -> None:
     assert "command on close ended with status 0" in closed
 
 
+def test_a_knock_after_a_failed_opening_tries_again(gate: Gate) -> None:
+    """What failed is closed and opened anew, at once; when it has worked, a knock renews (control)."""
+    usual = gate.door().commands
+    assert usual
+    first = f"[ -e {gate.folder}/go ] || {{ echo 192.0.2.7 >>{gate.folder}/rules; exit 1; }}; {usual.open[0]}"
+    runner = gate.runner(gate.door(open=(first,)))
+    knock(runner)
+    step_until(runner, lambda: gate.said, "it has failed")
+    assert gate.rules == ["192.0.2.7"] and len(runner) == 1 and gate.log == []
+    (gate.folder / "go").touch()
+    for _ in range(2):
+        knock(runner)
+    step_until(runner, lambda: len(gate.log) == 3 and runner.is_idle, "it is opened")
+    assert gate.log == ["closed 192.0.2.7", "open 192.0.2.7", "opened 192.0.2.7"]
+    knock(runner)
+    runner.step(0)
+    assert runner.is_idle and "is open already" in gate.said[-1] and gate.rules == ["192.0.2.7"]
+
+
 def test_a_knockd_conf_is_run_as_it_is(gate: Gate) -> None:
     """Its shell lines go through a shell with the address in them, Cmd_Timeout is the lease."""
     conf, log = gate.folder / "knockd.conf", gate.folder / "log"
