@@ -141,8 +141,7 @@ class OneTimeFile:
         end = time.monotonic() + _PATIENCE
         while True:
             try:
-                # Without O_NONBLOCK a pipe of that name would make us wait for whoever writes to it.
-                file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+                file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             except (OSError, ValueError) as error:  # a name may hold a zero byte
                 raise self._unavailable(error) from error
             try:

@@ -143,7 +143,7 @@ class PendingStore:
 
 def _make_private(path: Path) -> None:
     """Make the file, of mode 0600, or see that nobody else can have written it. OSError."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         found = os.fstat(file)
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:

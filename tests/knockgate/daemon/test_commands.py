@@ -121,7 +121,8 @@ def test_a_knock_after_a_failed_opening_tries_again(gate: Gate) -> None:
     usual = gate.door().commands
     assert usual
     first = f"[ -e {gate.folder}/go ] || {{ echo 192.0.2.7 >>{gate.folder}/rules; exit 1; }}; {usual.open[0]}"
-    runner = gate.runner(gate.door(open=(first,)))
+    now = [1000.0]
+    runner = gate.runner(gate.door(open=(first,), lease=10), now=lambda: now[0])
     knock(runner)
     step_until(runner, lambda: gate.said, "it has failed")
     assert gate.rules == ["192.0.2.7"] and len(runner) == 1 and gate.log == []
@@ -133,6 +134,11 @@ def test_a_knock_after_a_failed_opening_tries_again(gate: Gate) -> None:
     knock(runner)
     runner.step(0)
     assert runner.is_idle and "is open already" in gate.said[-1] and gate.rules == ["192.0.2.7"]
+    now[0] += 10
+    step_until(runner, lambda: not len(runner) and runner.is_idle, "it is closed")
+    now[0] += 10
+    runner.step(0)
+    assert gate.log[3:] == ["closed 192.0.2.7"] and gate.rules == []
 
 
 def test_a_knockd_conf_is_run_as_it_is(gate: Gate) -> None:

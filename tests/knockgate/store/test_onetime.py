@@ -193,6 +193,27 @@ def test_a_line_that_changed_meanwhile_is_not_claimed(file: Path, content: str, 
         assert file.read_text() == (text if not claimed else " #\n#1,2\n 8\n")
 
 
+def test_a_file_that_is_replaced_while_it_is_opened(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking another one takes its name: that one counts, the old one is left alone."""
+    sequences = OneTimeFile(str(file))
+    line = sequences.current()
+    assert line
+    old = file.open()
+    lock = fcntl.flock
+
+    def replace_first(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        file.with_name("new").write_text("\n 1,2\n")
+        file.with_name("new").rename(file)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", replace_first)
+    with old:
+        assert sequences.claim(line)
+        assert old.read() == "# three\n 1,2\n\n 3,4\n 5,6\n"
+    assert file.read_text() == "\n#1,2\n"
+
+
 WORKER = """
 import sys, time
 from knockgate.store.onetime import OneTimeFile
