@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import knockgate
 from knockdemo import install, terminal
+from knockdemo.lanes import INSTALLED, NAMES
 from knockgate.errors import Unavailable
 
 PROGRAM = "knockdemo"
@@ -48,16 +49,17 @@ def _window(text: str) -> int:
     return int(text)
 
 
-def _add_lanes(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--lanes", default="A,B,C", metavar="A,B,C", help="which lanes (default: %(default)s)")
+def _add_lanes(verb: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    every = ",".join(names)
+    verb.add_argument("--lanes", default=every, metavar=every, help="which lanes (default: %(default)s)")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line, whole; shell completion is made from it too."""
     top = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Three ways to knock, side by side: a small nftables daemon (A), knockd (B), fwknop (C), "
-        "each in front of an identical service on a port of its own.",
+        description="Ways to knock, side by side: a small nftables daemon (A), knockd (B), fwknop (C) and, "
+        "in the lab, a door of knockgate's (D), each in front of an identical service on a port of its own.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -72,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         "ordinary users make user namespaces. Touches nothing of this machine's own network.",
         epilog="Exit status 0: scans, control, bystander and banner are right in every lane; 1: not so.",
     )
-    _add_lanes(one)
+    _add_lanes(one, NAMES)
     one.add_argument(
         "--window",
         type=_window,
@@ -91,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit status 0: every door was filtered, then open, then filtered. 1: one was not.",
     )
     two.add_argument("host", metavar="HOST", help="the host's name or IPv4 address")
-    _add_lanes(two)
+    _add_lanes(two, INSTALLED)
     two.add_argument(
         "--window",
         type=_window,

@@ -1,4 +1,4 @@
-"""``knockdemo install`` and ``knockdemo uninstall``: the three lanes on this host, and off it again.
+"""``knockdemo install`` and ``knockdemo uninstall``: lanes A, B and C on this host, and off it again.
 
 Installing lays files down and starts nothing; the tutorial's own commands do that, and are printed.
 All questions are asked before the first change, and a change that fails takes back those before it.

@@ -116,7 +116,7 @@ def replay(knocks: Iterable[Passing], host: str, source: str) -> None:
 def in_words(knock: Passing) -> str:
     """A knock as a person reads it off the wire: a port in clear, or a blob."""
     name = f"{knock.protocol}/{knock.port}"
-    if not knock.payload:
+    if not knock.payload.strip("0"):  # a datagram of zeros says no more than its port
         return name
     blob = bytes.fromhex(knock.payload)
     text = blob.decode("ascii", "replace")

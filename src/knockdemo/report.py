@@ -185,7 +185,7 @@ def trade_offs(report: Report) -> list[str]:
         if lane.closes_without_daemon is not None:
             closes = lane.closes_without_daemon
             (good if closes else bad).append(
-                "closes without its daemon" if closes else "stays open when its daemon dies"
+                "closes with no daemon alive" if closes else "stays open when its daemon dies"
             )
         if lane.knock_to_open_ms is not None:
             good.append(f"opens in {lane.knock_to_open_ms:g} ms")

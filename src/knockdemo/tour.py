@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from knockdemo import client
-from knockdemo.lanes import Lane, Sender, choose
+from knockdemo.lanes import INSTALLED, Lane, Sender, choose
 from knockdemo.scan import scan, scan_command
 from knockdemo.terminal import open_output, say, write_output
 from knockgate.errors import ConfigError, Unavailable
@@ -35,7 +35,7 @@ _PROMISE = {"before": "filtered", "knocked": "open", "expired": "filtered"}
 
 def command(args: argparse.Namespace) -> int:
     """Make the tour; returns 0 if every door was filtered, open, filtered, else 1."""
-    lanes = choose(args.lanes)
+    lanes = choose(args.lanes, INSTALLED)
     _expect_programs(lanes)
     rc_file = Path(args.rc_file)
     if any(lane.NAME == "C" for lane in lanes) and not rc_file.is_file():

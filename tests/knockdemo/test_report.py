@@ -116,7 +116,7 @@ def test_reason_stands_below_its_cell() -> None:
 
 def test_trade_offs_follow_the_cells() -> None:
     (line,) = trade_offs(report())
-    assert "a replay opens it" in line and "closes without its daemon" in line and "works over IPv6" in line
+    assert "a replay opens it" in line and "closes with no daemon alive" in line and "works over IPv6" in line
     (line,) = trade_offs(
         report(
             closes_without_daemon=False, replay_opens={"observer": False, "client": False}, knock_to_open_ms=7

@@ -76,6 +76,8 @@ class Asking:
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     sweep: dict[str, Any] = field(default_factory=dict)
     knocks: dict[str, list[Passing]] = field(default_factory=dict)
+    #: Who sends from the client's address: whatever it opens between two steps resets its sequence.
+    client_sends: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, lane: Lane, /, **cells: object) -> None:
         """Write down answers."""

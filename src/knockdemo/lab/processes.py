@@ -34,6 +34,7 @@ class Daemons:
         self._files = files
         self._stage = stage
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._ran: set[str] = set()  #: units whose one command has ended, having done its job
         for target, file in files.items():
             path = self.staged(target)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,7 @@ class Daemons:
 
     def start(self, unit: str) -> None:
         """Start a unit and wait until it does its job; starting what runs already does nothing."""
-        if unit in self._running:
+        if unit in self._running or unit in self._ran:
             return
         text = self._text(unit)
         instance = re.search(r"@(.+)\.service", unit)
@@ -57,6 +58,7 @@ class Daemons:
         kind = re.search(r"^Type=(\w+)", text, re.MULTILINE)
         if kind and kind.group(1) == "oneshot":
             self._host.do(command)
+            self._ran.add(unit)
             return
         with self._notification(unit) as (environment, notified):
             with self._log_path(unit).open("ab") as log:
@@ -84,16 +86,21 @@ class Daemons:
             raise Unavailable(f"{unit} did not end within 30 s of SIGTERM") from None
         self.start(unit)
 
-    def kill(self, unit: str, *, children: bool = True) -> None:
+    def kill(self, unit: str, *, children: bool = True) -> int:
         """SIGKILL to the daemon and all it started, as systemd does when a service's main process dies.
 
         With ``children`` False to the main process alone, as ``kill -9 PID`` does outside systemd.
+        Returns how many processes that were: none where the unit's one command has ended long ago.
         """
+        if unit in self._ran:
+            return 0
         process = self._running.pop(unit)
-        for pid in (process.pid, *(_descendants(process.pid) if children else ())):
+        pids = (process.pid, *(_descendants(process.pid) if children else ()))
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
+        return len(pids)
 
     def pid(self, unit: str) -> int:
         """The main process of a running unit."""

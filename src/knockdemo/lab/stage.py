@@ -25,6 +25,7 @@ from knockdemo.lab.processes import Daemons
 from knockdemo.lab.questions import CONTROL_PORT, QUESTIONS
 from knockdemo.lab.wait import until
 from knockdemo.lanes import Lane, choose
+from knockdemo.units import render_gate
 from knockgate.errors import KnockgateError, Unavailable
 
 __all__ = ["emit", "main", "prepare"]
@@ -77,7 +78,8 @@ def prepare(
     emit("progress", text="building host, wire and client", left=None)
     variables = environment()
     site = build(variables)
-    files = install.render(install.fresh_plan("eth0", window))
+    plan = install.fresh_plan("eth0", window)
+    files = install.render(plan) | render_gate(plan)
     if change:
         change(files)
     daemons = Daemons(site.host, files, STAGE / "root")

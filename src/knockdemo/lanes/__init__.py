@@ -1,17 +1,17 @@
 """The lanes: one file a lane, the same names in each, so that they can be compared line by line.
 
-=================  ==================================================================
-``NAME``           A, B or C
+=================  =========================================================================
+``NAME``           A, B, C or D
 ``MECHANISM``      what knocks, in a few words
 ``FIREWALL``       what the mechanism drives
 ``PORT``           the TCP port that the lane guards
 ``STEPS``          how many packets a knock has
-``UNITS``          the units to start, in order; the last one is the lane's daemon
+``UNITS``          the units to start, in order; the last one is the lane's daemon, or loads its rules
 ``WHY``            why a question cannot be asked of this lane: cell -> reason
 ``knock``          send the lane's knock to a host; tell how long until the door opened
 ``knock_dated``    the same with a wrong clock; None where a knock carries no time
 ``last_words``     what the daemon said about the last knock it turned away
-=================  ==================================================================
+=================  =========================================================================
 
 Lanes never import each other.
 """
@@ -29,9 +29,11 @@ from typing import Protocol
 
 from knockgate.errors import ConfigError, Unavailable
 
-__all__ = ["NAMES", "Lane", "Sender", "choose", "knock_ports", "sent"]
+__all__ = ["INSTALLED", "NAMES", "Lane", "Sender", "choose", "knock_ports", "sent"]
 
-NAMES = ("A", "B", "C")
+NAMES = ("A", "B", "C", "D")
+#: Those that ``knockdemo install`` sets up and ``knockdemo tour`` walks by; D is in the lab alone.
+INSTALLED = NAMES[:3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,12 @@ class Lane(Protocol):
         """The daemon's own reason out of its log, None where it gave none."""
 
 
-def choose(names: str) -> list[Lane]:
-    """``"A,C"`` -> the lanes' modules; raises ConfigError for a name that is no lane."""
+def choose(names: str, among: Sequence[str] = NAMES) -> list[Lane]:
+    """``"A,C"`` -> the lanes' modules; raises ConfigError for a name that is none of ``among``."""
     wanted = [name.strip().upper() for name in names.split(",")]
     for name in wanted:
-        if name not in NAMES:
-            raise ConfigError(f"no lane {name or '(empty)'}", hint=f"the lanes are {', '.join(NAMES)}")
+        if name not in among:
+            raise ConfigError(f"no lane {name or '(empty)'}", hint=f"the lanes are {', '.join(among)}")
     modules: list[ModuleType] = [
         importlib.import_module(f"knockdemo.lanes.{name.lower()}") for name in NAMES if name in wanted
     ]
@@ -98,11 +100,15 @@ def sent(done: subprocess.CompletedProcess[str], program: str, also: int = 0) ->
         raise Unavailable(f"{program} sent nothing: {words[0] if words else f'status {done.returncode}'}")
 
 
-def knock_ports(sender: Sender, host: str, knocks: Sequence[int], port: int, patience: float) -> float | None:
-    """A sequence of TCP SYNs with our client, which then waits for ``port`` as ``Lane.knock`` says."""
-    numbers = [str(number) for number in knocks]
+def knock_ports(
+    sender: Sender, host: str, knocks: Sequence[int | str], port: int, patience: float, *options: str
+) -> float | None:
+    """A sequence with our client, which then waits for ``port`` as ``Lane.knock`` says.
+
+    ``knocks``: as the client takes them, ``7000`` being a SYN and ``7500/udp`` a datagram.
+    """
     check = ["--check", str(port), "--timeout", f"{patience:g}", "--json"]
-    done = sender.run([*sender.client, host, *numbers, *check])
+    done = sender.run([*sender.client, host, *map(str, knocks), *check, *options])
     sent(done, "knock-client", also=1)
     result = json.loads(done.stdout)["check"]
     return result["ms"] / 1000 if result["open"] else None

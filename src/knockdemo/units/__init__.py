@@ -12,17 +12,33 @@ import base64
 import re
 import secrets
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from knockgate.config.doors import parse
 from knockgate.errors import ConfigError
+from knockgate.firewall.ruleset import compile_ruleset
 
-__all__ = ["GUARDS", "INSTANCES", "WINDOW", "File", "Plan", "exec_start", "fresh_plan", "keys_in", "render"]
+__all__ = [
+    "GUARDS",
+    "INSTANCES",
+    "WINDOW",
+    "File",
+    "Plan",
+    "exec_start",
+    "fresh_plan",
+    "keys_in",
+    "render",
+    "render_gate",
+]
 
 SYSTEM = "/etc/systemd/system"
 SCRIPT = "/usr/lib/knockdemo/demo-firewall-base.sh"
 CLIENT_PROGRAM = "/usr/lib/knockdemo/knock-client.py"
 CLIENT_KEYS = "/etc/knockdemo/client.fwknoprc"
+GATE = "/etc/knockdemo/gate.toml"
+GATE_RULES = "/etc/knockdemo/gate.nft"
 
 #: The units that guard and knock, and the instances of the service behind them, in starting order.
 GUARDS = ("knock-demo", "demo-firewall-base", "knockd", "fwknopd")
@@ -50,6 +66,13 @@ _LAYOUT = (
     ("fwknopd.conf", "/etc/fwknop/fwknopd.conf", 0o600),
     ("access.conf", "/etc/fwknop/access.conf", 0o600),
     ("client.fwknoprc", CLIENT_KEYS, 0o600),
+)
+
+#: Lane D's, for the lab alone: installing stays with the three lanes of the tutorial.
+_GATE_LAYOUT = (
+    ("knockdemo-gate.service", f"{SYSTEM}/knockdemo-gate.service", 0o644),
+    ("secret-service-gate.conf", f"{SYSTEM}/secret-service@6503.service.d/knockdemo.conf", 0o644),
+    ("gate.toml", GATE, 0o644),
 )
 
 #: Narrower than the kernel's rule: these names go into unit files and two other grammars unquoted.
@@ -98,6 +121,19 @@ def fresh_plan(interface: str, window: int = WINDOW) -> Plan:
 
 def render(plan: Plan) -> dict[str, File]:
     """Every file but the two Python packages, by the absolute path where it belongs."""
+    files = _filled(_LAYOUT, plan)
+    files[CLIENT_PROGRAM] = File(0o755, (Path(__file__).parents[1] / "client.py").read_bytes())
+    return files
+
+
+def render_gate(plan: Plan) -> dict[str, File]:
+    """What lane D has besides, in the same form; the rules are what its gate.toml compiles to."""
+    files = _filled(_GATE_LAYOUT, plan)
+    rules = compile_ruleset(parse(files[GATE].content.decode(), GATE))
+    return {**files, GATE_RULES: File(0o644, rules.encode())}
+
+
+def _filled(layout: Iterable[tuple[str, str, int]], plan: Plan) -> dict[str, File]:
     values = {
         "interface": plan.interface,
         "window": str(plan.window),
@@ -107,11 +143,10 @@ def render(plan: Plan) -> dict[str, File]:
     }
     here = Path(__file__).parent
     files = {}
-    for template, target, mode in _LAYOUT:
+    for template, target, mode in layout:
         text = (here / template).read_text(encoding="utf-8")
         text = re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], text)
         files[target] = File(mode, text.encode())
-    files[CLIENT_PROGRAM] = File(0o755, (here.parent / "client.py").read_bytes())
     return files
 
 

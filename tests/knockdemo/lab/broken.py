@@ -16,7 +16,10 @@ from knockdemo.lab import questions
 from knockdemo.lab.asking import Asking
 from knockdemo.lab.stage import STAGE, emit, prepare
 from knockdemo.lanes import choose
+from knockdemo.units import GATE, GATE_RULES
+from knockgate.config.doors import parse
 from knockgate.errors import KnockgateError
+from knockgate.firewall.ruleset import compile_ruleset
 
 WINDOW = 4
 UNGUARD = ("iptables", "-D", "INPUT", "-p", "tcp", "--dport")
@@ -78,6 +81,76 @@ def without_reset() -> Asking:
     return asking
 
 
+def edit_gate(old: str, new: str) -> Callable[[Files], None]:
+    """A change of lane D's gate.toml, compiled anew."""
+
+    def change(files: Files) -> None:
+        edit(GATE, old, new)(files)
+        rules = compiled(files[GATE].content.decode())
+        files[GATE_RULES] = replace(files[GATE_RULES], content=rules.encode())
+
+    return change
+
+
+def compiled(text: str) -> str:
+    return compile_ruleset(parse(text, GATE))
+
+
+def lease_for_the_network() -> Asking:
+    """Lane D's leases are for the network that a source is in."""
+
+    def change(files: Files) -> None:
+        for old in ("update @leases4 { ip saddr .", "ip saddr . meta l4proto . th dport @leases4"):
+            edit(GATE_RULES, old, old.replace("saddr", "saddr & 255.255.255.0"))(files)
+
+    asking = prepare(choose("D"), WINDOW, change)
+    questions.before(asking)
+    questions.knocked(asking)
+    return asking
+
+
+def silent_syns() -> Asking:
+    """Lane D with three SYNs, its knock ports as silent as before: swept with its reset and without it."""
+    mixed, up, down = (
+        '"tcp/7400", "udp/7500", "tcp/7600"',
+        '"tcp/7400", "tcp/7500", "tcp/7600"',
+        '"tcp/7600", "tcp/7500", "tcp/7400"',
+    )
+    asking = prepare(choose("D"), WINDOW, edit_gate(mixed, down))
+    ascending = compiled(asking.daemons.staged(GATE).read_text().replace(down, up))
+    asking.sweep["descending steps"] = questions.sweep(asking, "ascending")["D"]
+    rules = asking.daemons.staged(GATE_RULES)
+    for name, text in {
+        "ascending steps": ascending,
+        "without reset": "".join(line for line in ascending.splitlines(keepends=True) if not _resets(line)),
+    }.items():
+        rules.write_text(text)
+        at_host(asking, "nft", "-f", str(rules))
+        asking.sweep[name] = questions.sweep(asking, "ascending")["D"]
+    return asking
+
+
+def _resets(line: str) -> bool:
+    """The rules for packets to ports of no sequence."""
+    return line.startswith("add rule inet knockgate guard ") and " delete @" in line
+
+
+def gate_ipv4_only() -> Asking:
+    """Lane D's table looks at IPv4 alone."""
+    rule = "add rule inet knockgate guard "
+    first = f'{rule}iif "lo" accept'
+    asking = prepare(choose("D"), WINDOW, edit(GATE_RULES, first, f"{rule}meta nfproto ipv6 accept\n{first}"))
+    return seen_over_ipv6(asking)
+
+
+def endless_lease() -> Asking:
+    """Lane D opens for far longer than the window."""
+    asking = prepare(choose("D"), WINDOW, edit_gate(f'lease = "{WINDOW}s"', 'lease = "900s"'))
+    questions.before(asking)
+    questions.killed(asking)
+    return asking
+
+
 def forgetful() -> Asking:
     """fwknopd is restarted without its digest cache between the knock and the replay."""
     asking = prepare(choose("C"), WINDOW)
@@ -131,9 +204,16 @@ def ipv4_only() -> Asking:
     """The base firewall shuts IPv4 alone, as many do."""
     script = "/usr/lib/knockdemo/demo-firewall-base.sh"
     asking = prepare(choose("B"), WINDOW, edit(script, 'families="iptables ip6tables"', "families=iptables"))
+    return seen_over_ipv6(asking)
+
+
+def seen_over_ipv6(asking: Asking) -> Asking:
+    """What the only lane's door looks like before a knock, over IPv4 and over IPv6."""
     questions.before(asking)
-    seen = asking.scan(asking.site.client, asking.doors, ipv6=True)
-    asking.note(asking.lanes[0], ipv6={"before": seen[6501].state})
+    (lane,) = asking.lanes
+    asking.note(
+        lane, ipv6={"before": asking.scan(asking.site.client, [lane.PORT], ipv6=True)[lane.PORT].state}
+    )
     return asking
 
 
@@ -191,9 +271,14 @@ SCENARIOS: dict[str, Callable[[], Asking]] = {
     "without-reset": without_reset,
     "forgetful": forgetful,
     "rule-a-gone": lambda: rule_gone("A", "nft", "flush", "chain", "inet", "knockdemo", "input"),
+    "rule-d-gone": lambda: rule_gone("D", "nft", "flush", "chain", "inet", "knockgate", "guard"),
     "rule-b-gone": lambda: rule_gone("B", *UNGUARD, "6501", "-j", "DROP"),
     "rule-c-gone": lambda: rule_gone("C", *UNGUARD, "6502", "-j", "DROP"),
     "for-everybody": for_everybody,
+    "lease-for-the-network": lease_for_the_network,
+    "silent-syns": silent_syns,
+    "gate-ipv4-only": gate_ipv4_only,
+    "endless-lease": endless_lease,
     "nobody-home": nobody_home,
     "ageless": ageless,
     "ipv4-only": ipv4_only,

@@ -51,7 +51,7 @@ def test_fwknopd_without_its_digest_cache_opens_for_the_address_in_the_packet() 
     assert notes["C"]["replay_opens"] == {"observer": False, "client": True}
 
 
-@pytest.mark.parametrize("lane", ["A", "B", "C"])
+@pytest.mark.parametrize("lane", ["A", "B", "C", "D"])
 def test_door_without_its_rule_is_seen_open(lane: str) -> None:
     notes, _ = answers(f"rule-{lane.lower()}-gone")
     assert notes[lane]["scans"] == {"before": "open"}
@@ -61,6 +61,23 @@ def test_door_without_its_rule_is_seen_open(lane: str) -> None:
 def test_rule_for_everybody_lets_the_bystander_in() -> None:
     notes, _ = answers("for-everybody")
     assert notes["B"]["bystander"] == "open"
+
+
+def test_lease_for_the_whole_network_lets_the_bystander_in() -> None:
+    notes, _ = answers("lease-for-the-network")
+    assert notes["D"]["scans"] == {"before": "filtered", "knocked": "open", "expired": "filtered"}
+    assert notes["D"]["bystander"] == "open"
+
+
+def test_sweep_that_comes_back_to_silent_ports_opens_three_syns() -> None:
+    """nmap tries them again, in descending order: why lane D has a datagram between its SYNs.
+
+    In the first pass only the reset keeps a door shut.
+    """
+    _, opens = answers("silent-syns")
+    assert opens["descending steps"] is True
+    assert opens["ascending steps"] is False
+    assert opens["without reset"] is True
 
 
 def test_knock_that_opens_nothing_is_told_as_such() -> None:
@@ -80,6 +97,18 @@ def test_base_rules_for_ipv4_alone_leave_the_ipv6_listener_in_plain_sight() -> N
     notes, _ = answers("ipv4-only")
     assert notes["B"]["scans"] == {"before": "filtered"}
     assert notes["B"]["ipv6"] == {"before": "open"}
+
+
+def test_gate_for_ipv4_alone_leaves_the_ipv6_listener_in_plain_sight() -> None:
+    notes, _ = answers("gate-ipv4-only")
+    assert notes["D"]["scans"] == {"before": "filtered"}
+    assert notes["D"]["ipv6"] == {"before": "open"}
+
+
+def test_lease_that_does_not_end_is_seen_to_stay() -> None:
+    notes, _ = answers("endless-lease")
+    assert notes["D"]["closes_without_daemon"] is False
+    assert notes["D"]["why"]["closes_without_daemon"].startswith("no process of this lane runs")
 
 
 def test_knockds_child_closes_the_door_when_only_the_main_process_dies() -> None:

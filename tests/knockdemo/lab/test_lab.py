@@ -57,8 +57,19 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "ipv6": {"before": "filtered", "knock_opens": False},
         "closes_without_daemon": False,
     },
+    "D": {
+        "firewall": "nftables",
+        "port": 6503,
+        "replay_opens": {"observer": True, "client": False},
+        "sweep_opens": {"ascending": False, "random": False},
+        "stale_opens": None,
+        "future_opens": None,
+        "ipv6": {"before": "filtered", "knock_opens": True},
+        "closes_without_daemon": True,
+        "wire": ["tcp/7400", "udp/7500", "tcp/7600"],
+    },
 }
-SWEEP_OPENS = {"A": False, "B": True, "C": False}
+SWEEP_OPENS = {"A": False, "B": True, "C": False, "D": False}
 
 
 class Left:
@@ -221,9 +232,9 @@ def skip_if_forbidden(status: int, err: str) -> None:
 
 
 def check(report: dict[str, Any], window: int) -> None:
-    """A report of all three lanes says what these mechanisms do."""
+    """A report of all lanes says what these mechanisms do."""
     assert (report["format"], report["window_s"], report["ok"]) == (1, window, True)
-    assert [lane["lane"] for lane in report["lanes"]] == ["A", "B", "C"]
+    assert [lane["lane"] for lane in report["lanes"]] == ["A", "B", "C", "D"]
     for lane in report["lanes"]:
         name = lane["lane"]
         assert lane["scans"] == {"before": "filtered", "knocked": "open", "expired": "filtered"}
@@ -241,6 +252,7 @@ def check(report: dict[str, Any], window: int) -> None:
     assert report["lanes"][2]["sweep_opens"]["random"] is False
     assert report["lanes"][2]["wire"][0].startswith("udp/62201, ")
     assert len(report["lanes"][2]["wire"]) == 1
+    assert report["lanes"][3]["why"]["closes_without_daemon"].startswith("no process of this lane runs")
     assert report["sweep"]["ascending_per_s"] > 100
 
 
@@ -312,7 +324,7 @@ def test_interrupted_lab_leaves_nothing(scratch: Path, how: signal.Signals) -> N
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--lanes", "A,D"], "no lane D"),
+        (["--lanes", "A,E"], "no lane E"),
         (["--lanes", ""], "no lane"),
         (["--window", "2"], "from 3 to"),
         (["--window", "4.5"], "whole number"),
