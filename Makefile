@@ -7,7 +7,7 @@ PY := .venv/bin/python
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
 
-demo: ## the three lanes, live, on this machine (ARGS="--window 4 --json out.json")
+demo: ## the four lanes, live, on this machine (ARGS="--window 4 --json out.json")
 	@tools/setup.sh demo
 	@.venv/bin/knockdemo lab $(ARGS)
 
