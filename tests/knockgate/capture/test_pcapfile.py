@@ -202,6 +202,7 @@ def test_a_file_that_ends_too_early_yields_what_was_whole(kind: str) -> None:
         (NEW[:-4] + b"\x08\0\0\0", "a block whose two lengths differ"),
         (NEW + struct.pack("<II", 6, 10), "a block of 10 bytes"),
         (NEW + struct.pack("<II", 6, 8), "a block of 8 bytes"),
+        (NEW + struct.pack("<II", 6, 34) + bytes(30), "a block of 34 bytes"),
         (NEW + struct.pack("<II", 6, 1 << 30), "a block of 1073741824 bytes"),
         (files.section() + files.interface() * 65537, "more than 65536 interfaces"),
     ],

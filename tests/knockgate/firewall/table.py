@@ -92,15 +92,25 @@ class Cable:
             self._wire = Sender("far", near)
         until_carries(self._wire, "near")
 
-    def send(self, family: int, source: str, packet: str, *, source_port: int = 40000) -> None:
-        """``t7000``, ``u8000`` or ``a22`` from ``source``."""
+    def send(
+        self,
+        family: int,
+        source: str,
+        packet: str,
+        *,
+        source_port: int = 40000,
+        to: str = "",
+        link: bytes | None = None,
+    ) -> None:
+        """``t7000``, ``u8000`` or ``a22`` from ``source``; to this host unless other addresses are given."""
         kind, port = packet[0], int(packet[1:])
         inner = udp(port, source_port=source_port)
         if kind != "u":
             inner = tcp(port, source_port=source_port, flags=SYN if kind == "t" else ACK)
         protocol = 17 if kind == "u" else 6
         make = ipv4 if family == 4 else ipv6
-        self._wire.send(make(inner, protocol, source=source, destination=HERE[family]))
+        whole = make(inner, protocol, source=source, destination=to or HERE[family])
+        self._wire.send(whole, destination=link)
 
     def settle(self, knock: str, port: str) -> None:
         """Wait until all that was sent has been through the chains: ``knock`` is one, and opens ``port``."""

@@ -149,6 +149,10 @@ def test_named_hosts_decide() -> None:
     replay = Replay(KERNEL, HOST, "fd00::1")
     for to in (OTHER, "224.0.0.1"):
         assert replay.knock("t7000", to=to)[0].verdict is Verdict.PASSED
+    assert [replay.knock("u22", to=to)[0].verdict for to in (OTHER, "224.0.0.1")] == [
+        Verdict.PASSED,
+        Verdict.DROPPED,
+    ]
     assert replay.feed(ipv6(tcp(7000), source="fd00::2")).why == "a first knock"
     assert replay.knock("t7000", source=HOST, to=OTHER)[0].why == "sent by this host"
     assert replay.knock("t22", source=HOST, to=HOST)[0].verdict is Verdict.PASSED
