@@ -6,7 +6,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from knockgate.effects import OpenDoor, PacketSeen
+from knockgate.effects import PacketSeen
 from knockgate.mechanisms.automaton import NOWHERE, STAY, Automaton
 from knockgate.mechanisms.sequence import KnockSequence, KnockTracker
 from knockgate.model import Observation, Port, Protocol
@@ -35,8 +35,7 @@ def track(sequences: Sequence[KnockSequence], ports: Sequence[Port]) -> list[tup
     for port in ports:
         flags = 2 if port.protocol is Protocol.TCP else 0
         seen = Observation(b"\0\0\0\1", b"\0\0\0\2", port.protocol, 40000, port.number, flags, 40)
-        effects = tracker.feed(PacketSeen(seen), 0.0)
-        answers.append(tuple(each.door for each in effects if isinstance(each, OpenDoor)))
+        answers.append(tuple(each.door for each in tracker.feed(PacketSeen(seen), 0.0)))
     return answers
 
 
@@ -50,6 +49,9 @@ steps = st.lists(st.sampled_from(PORTS), min_size=1, max_size=5)
 def test_it_opens_what_the_tracker_opens(several: list[list[Port]], ports: list[Port]) -> None:
     """Whatever the sequences and the packets, save for the time: the tracker is the model."""
     sequences = [KnockSequence(str(number), tuple(each), 9.0) for number, each in enumerate(several)]
+    if all(step.protocol is Protocol.TCP for each in several for step in each):
+        # A tracker without a step of UDP does not listen for it, and so is not reset by it either.
+        ports = [port for port in ports if port.protocol is Protocol.TCP]
     ours, theirs = walk(Automaton(sequences), ports), track(sequences, ports)
     event(f"opened: {sum(map(bool, theirs))}")
     assert [sorted(each) for each in ours] == [sorted(each) for each in theirs]
