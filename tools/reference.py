@@ -57,6 +57,7 @@ _DOUBTFUL = """
 swept         = { ports = ["tcp/1"], sequence = { steps = ["tcp/7000", "tcp/7001", "tcp/7002"] } }
 ordered       = { ports = ["tcp/2"], sequence = { steps = ["tcp/7010", "tcp/8000", "tcp/9000"] } }
 single        = { ports = ["tcp/3"], sequence = { steps = ["tcp/7020"] } }
+rescanned     = { ports = ["tcp/16"], sequence = { steps = ["tcp/7130", "tcp/9130", "tcp/8130"] } }
 doubled       = { ports = ["tcp/4"], sequence = { steps = ["tcp/7030", "tcp/7030", "udp/8030"] } }
 returning     = { ports = ["tcp/5"], sequence = { steps = ["tcp/7040", "udp/8040", "tcp/7040"] } }
 frequent      = { ports = ["tcp/6"], sequence = { steps = ["tcp/7050", "udp/8050", "tcp/443"] } }

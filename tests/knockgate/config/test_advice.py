@@ -21,7 +21,7 @@ CLIENT, HOST = raw("10.0.0.2"), raw("10.0.0.1")
 DOOR = """\
 ports = ["tcp/2222"]
 lease = "15s"
-sequence = { steps = ["tcp/7000", "tcp/9000", "tcp/8000"], within = "5s", runs_in = "kernel" }
+sequence = { steps = ["tcp/7000", "tcp/9000", "udp/8000"], within = "5s", runs_in = "kernel" }
 """
 #: One that guards nothing.
 COMMANDS = """\
@@ -33,37 +33,37 @@ sequence = { steps = ["tcp/7000", "tcp/9000", "tcp/8000"], runs_in = "daemon" }
 # What is put in the place of what in DOOR; the message; a part of the hint.
 DOUBTFUL: dict[str, tuple[str, str, str, str]] = {
     "neighbours": (
-        '"tcp/7000", "tcp/9000", "tcp/8000"',
+        '"tcp/7000", "tcp/9000", "udp/8000"',
         '"tcp/7000", "tcp/7001", "tcp/7002"',
         "any port scan in ascending order opens it: the ports are neighbours",
-        "out of order",
+        "mix tcp and udp",
     ),
     "neighbours, downwards": (
-        '"tcp/7000", "tcp/9000", "tcp/8000"',
+        '"tcp/7000", "tcp/9000", "udp/8000"',
         '"udp/7002", "udp/7001"',
         "any port scan in descending order opens it: the ports are neighbours",
-        "out of order",
+        "mix tcp and udp",
     ),
     "in order": (
-        '"tcp/9000", "tcp/8000"',
+        '"tcp/9000", "udp/8000"',
         '"tcp/8000", "tcp/9000"',
         "a scan of just these ports in ascending order opens it; with knockd, any ascending one",
         "mix tcp and udp",
     ),
     "in order, downwards": (
-        '"tcp/9000", "tcp/8000"',
+        '"tcp/9000", "udp/8000"',
         '"tcp/6000", "tcp/5999"',
         "a scan of just these ports in descending order opens it; with knockd, any descending one",
         "mix tcp and udp",
     ),
     "one knock": (
-        '"tcp/7000", "tcp/9000", "tcp/8000"',
+        '"tcp/7000", "tcp/9000", "udp/8000"',
         '"tcp/7000"',
         "a single packet to tcp/7000 opens it, whoever sends it and whatever for",
         "three different ports",
     ),
     "one port": (
-        '"tcp/9000", "tcp/8000"',
+        '"tcp/9000", "udp/8000"',
         '"tcp/7000"',
         "the same packet 2 times to tcp/7000 opens it, whoever sends it and whatever for",
         "three different ports",
@@ -75,16 +75,16 @@ DOUBTFUL: dict[str, tuple[str, str, str, str]] = {
         "a port of its own",
     ),
     "a port comes back": (
-        '"tcp/8000"',
+        '"udp/8000"',
         '"tcp/7000"',
         "tcp/7000 comes back later: the fewer ports, the easier to hit by chance",
         "a port of its own",
     ),
     "everybody's ports": (
-        '"tcp/9000", "tcp/8000"',
-        '"tcp/443", "tcp/8080"',
+        '"tcp/9000", "udp/8000"',
+        '"tcp/443", "udp/4500"',
         (
-            "every scanner tries tcp/443 and tcp/8080, and makes the knock without meaning to; "
+            "every scanner tries tcp/443 and udp/4500, and makes the knock without meaning to; "
             "nor can a service be there, for a knock port is silent"
         ),
         "20000 to 32000",
@@ -96,13 +96,22 @@ DOUBTFUL: dict[str, tuple[str, str, str, str]] = {
         "20000 to 32000",
     ),
     "datagrams for the daemon": (
-        '"tcp/8000"], within = "5s", runs_in = "kernel"',
+        '"udp/8000"], within = "5s", runs_in = "kernel"',
         '"udp/8000"], within = "5s", runs_in = "daemon"',
         (
             "with a udp step any datagram of the same source resets its knock, "
             "also of a VPN that it has been using all the time"
         ),
         "take tcp steps",
+    ),
+    "one protocol": (
+        '"udp/8000"',
+        '"tcp/8000"',
+        (
+            "all knocks are tcp: a port scan comes back to silent ports, and may make these knocks in this "
+            "order by chance"
+        ),
+        "mix tcp and udp",
     ),
     "a short lease": (
         '"15s"',
@@ -126,10 +135,13 @@ DOUBTFUL: dict[str, tuple[str, str, str, str]] = {
 
 # What is none of the above, though it looks like it.
 HARMLESS: dict[str, tuple[str, str]] = {
-    "in order, but for the protocol": ('"tcp/9000", "tcp/8000"', '"udp/8000", "tcp/9000"'),
+    "in order, but for the protocol": ('"tcp/9000", "udp/8000"', '"udp/8000", "tcp/9000"'),
     "one number, two protocols": ('"tcp/9000"', '"udp/7000"'),
-    "datagrams for the kernel": ('"tcp/8000"', '"udp/8000"'),
-    "the daemon": ('"kernel"', '"daemon"'),
+    "datagrams only at the end": ('"udp/8000"', '"udp/8001"'),
+    "the daemon": (
+        '"udp/8000"], within = "5s", runs_in = "kernel"',
+        '"tcp/8000"], within = "5s", runs_in = "daemon"',
+    ),
     "the shortest lease": ('"15s"', '"5s"'),
     "the longest lease": ('"15s"', '"1h"'),
     "the longest pause": ('"5s"', '"60s"'),
@@ -137,13 +149,13 @@ HARMLESS: dict[str, tuple[str, str]] = {
         DOOR,
         COMMANDS,
     ),
-    "by hand": ('sequence = { steps = ["tcp/7000", "tcp/9000", "tcp/8000"], within = "5s"', "# "),
+    "by hand": ('sequence = { steps = ["tcp/7000", "tcp/9000", "udp/8000"], within = "5s"', "# "),
     "by hand, for long": (
-        'lease = "15s"\nsequence = { steps = ["tcp/7000", "tcp/9000", "tcp/8000"], within = "5s"',
+        'lease = "15s"\nsequence = { steps = ["tcp/7000", "tcp/9000", "udp/8000"], within = "5s"',
         'lease = "2h" # ',
     ),
     "one-time": (
-        'steps = ["tcp/7000", "tcp/9000", "tcp/8000"], within = "5s", runs_in = "kernel"',
+        'steps = ["tcp/7000", "tcp/9000", "udp/8000"], within = "5s", runs_in = "kernel"',
         'one_time = "/etc/knockgate/once", runs_in = "daemon"',
     ),
 }
@@ -170,9 +182,8 @@ def test_a_harmless_door(name: str) -> None:
 
 
 def test_what_the_hint_of_a_sweep_says_helps() -> None:
-    steps = '"tcp/7000", "tcp/9000", "tcp/8000"'
+    steps = '"tcp/7000", "tcp/9000", "udp/8000"'
     assert advise(door(steps, '"tcp/7000", "tcp/7001", "tcp/7002"'))
-    assert not advise(door(steps, '"tcp/7001", "tcp/7000", "tcp/7002"'))  # out of order
     assert not advise(door(steps, '"tcp/7000", "udp/7001", "tcp/7002"'))  # mixed
 
 
