@@ -14,6 +14,9 @@ that it cannot open behind our back.
 A door that stands open for a source is not opened for it again: rules pile up otherwise, and a closing
 command takes one of them away. A failed opening is closed all the same, for it may have done half its
 work; a further knock then does not wait for that, but has it closed and opened anew.
+
+A closing that fails is tried again, ever more slowly. In the end it is left on the disk for the next
+start, or for the closing after a further knock: to forget it would leave the door open for good.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ AT_ONCE, QUEUED, STANDING = 16, 1024, 16384
 _LEFT_BEHIND = 64
 #: Seconds until closing is tried again, and until a command that was broken off is looked at again.
 _TRY_AGAIN, _LOOK_AGAIN = 1.0, 0.02
+#: How often closing may fail; the time until the next try doubles, so this is a minute in all.
+_TRIES = 7
 #: A wait stands still while the machine sleeps, but the leases do not. Seconds.
 _LONGEST_WAIT = 10.0
 _CROWDED = "too many knocks at once, or too many doors stand open"
@@ -58,6 +63,7 @@ class _Standing:
     failed: bool = False  # the opening command did
     must_close: bool = False  # whatever happens, it is closed next
     again: bool = False  # there was a knock nevertheless
+    tries: int = 0  # closings that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +177,11 @@ class Runner:
 
     def _reopen(self, errand: Errand, standing: _Standing) -> None:
         standing.again = True
-        if not standing.must_close:
+        others = [each for each in self._closings if each[1] != errand]
+        if len(others) < len(self._closings):  # else it is being closed this very moment
             standing.must_close = True
             standing.row = dataclasses.replace(standing.row, due=self._now())
-            self._closings = [each for each in self._closings if each[1] != errand]
-            self._closings.append((standing.row.due, errand))
+            self._closings = [*others, (standing.row.due, errand)]
             heapq.heapify(self._closings)
 
     def _take_up(self, row: Pending) -> None:
@@ -310,8 +316,10 @@ class Runner:
         if job.standing and job.event == "open":
             job.standing.failed = not good
             self._settle(job.errand, job.standing)
-        elif job.standing:
+        elif job.standing and good:
             self._forget(job.errand, job.standing)
+        elif job.standing:
+            self._close_later(job.errand, job.standing)
 
     def _settle(self, errand: Errand, standing: _Standing) -> None:
         """It stands open, from now on for the whole lease."""
@@ -322,6 +330,22 @@ class Runner:
         except Unavailable as error:  # what is there says that a command was broken off: closed at a restart
             self._say(f"{_named(errand)}: {error}")
         heapq.heappush(self._closings, (due, errand))
+
+    def _close_later(self, errand: Errand, standing: _Standing) -> None:
+        """Closing failed. Its row stays on the disk as it is, which is that of a command broken off.
+
+        Somebody who waits to be let in does not wait for further tries: often there was nothing to close.
+        """
+        standing.tries += 1
+        if standing.tries < _TRIES and not standing.again:
+            wait = _TRY_AGAIN * 2 ** (standing.tries - 1)
+            heapq.heappush(self._closings, (self._now() + wait, errand))
+            return
+        del self._standing[errand]
+        if standing.again:
+            self.run(errand)
+        else:
+            self._say(f"{_named(errand)}: NOT closed, {_TRIES} tries failed; the next start tries again")
 
     def _forget(self, errand: Errand, standing: _Standing) -> None:
         """It is closed."""

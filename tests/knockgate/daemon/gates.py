@@ -51,6 +51,7 @@ class Gate:
         """Opening adds a rule, after ``wait`` seconds; closing takes one away. As knockd's shell lines."""
         to = f"{self.folder}/log"
         rules = f"{self.folder}/rules"
+        Path(rules).touch()  # or closing what was never opened fails
         alone = f"flock {self.folder}/lock"  # sed puts a new file in the old one's place
         add = f"{alone} sh -c 'echo %IP% >>{rules}'"
         given: dict[str, Any] = {

@@ -317,6 +317,76 @@ def test_when_no_process_can_be_started_opening_is_refused_and_closing_tried_aga
     assert gate.rules == []
 
 
+# --- closings that fail ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failure", ["exit 3", "kill -9 $$", "sleep 60"])
+def test_a_closing_that_fails_is_tried_again(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    """By its status, by a signal, by its time limit: the door is not forgotten before it is closed."""
+    monkeypatch.setattr(commands, "_TRY_AGAIN", 0.05)
+    usual = gate.door().commands
+    assert usual
+    close = f"echo try >>{gate.folder}/tries; [ -e {gate.folder}/go ] || {failure}; {usual.close[0]}"
+    runner = gate.runner(gate.door(lease=0, close=(close,), time_limit=0.2))
+    knock(runner)
+    tries = gate.folder / "tries"
+    step_until(runner, lambda: tries.exists() and tries.read_text().count("try") > 1, "tried again")
+    assert gate.rules == ["192.0.2.7"] and len(runner) == len(gate.rows()) == 1
+    (gate.folder / "go").touch()
+    step_until(runner, lambda: not len(runner), "it is closed")
+    assert gate.rules == [] and gate.rows() == []
+
+
+def test_a_closing_that_never_works_is_left_for_the_next_start(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried a bounded number of times, ever more slowly, and said once; a knock opens meanwhile."""
+    monkeypatch.setattr(commands, "_TRY_AGAIN", 0.01)
+    usual = gate.door().commands
+    assert usual
+    close = f"[ -e {gate.folder}/go ] && {usual.close[0]}"
+    runner = gate.runner(gate.door(lease=0.05, close=(close,)))
+    begun = time.monotonic()
+    knock(runner)
+    step_until(runner, lambda: not len(runner), "it is given up")
+    assert time.monotonic() - begun > 0.01 * (2 ** (commands._TRIES - 1) - 1)
+    assert len([line for line in gate.said if "command on close ended with status 1" in line]) == 7
+    assert [line for line in gate.said if "NOT closed" in line] == [gate.said[-1]]
+    assert gate.rules == ["192.0.2.7"] and [row.source for row in gate.rows()] == [CLIENT]
+    knock(runner)
+    step_until(runner, lambda: len(gate.rules) == 2 and not runner._jobs, "a knock opens")
+    (gate.folder / "rules").write_text("192.0.2.7\n")
+    gate.leave()
+    (gate.folder / "go").touch()
+    again = gate.runner()
+    assert len(again) == 1
+    step_until(again, lambda: not len(again), "the next start closes it")
+    assert gate.rules == [] and gate.rows() == []
+
+
+def test_a_knock_does_not_wait_for_a_closing_that_fails(gate: Gate) -> None:
+    """It has it tried once more at once, and then opens; where closing works, nothing is doubled."""
+    usual = gate.door().commands
+    assert usual
+    close = f"[ -e {gate.folder}/go ] && {usual.close[0]}"
+    now = [1000.0]
+    runner = gate.runner(gate.door(lease=10, close=(close,)), now=lambda: now[0])
+    knock(runner)
+    step_until(runner, lambda: gate.rules and runner.is_idle, "it is open")
+    now[0] += 10
+    step_until(runner, lambda: "command on close ended with status 1" in gate.said[-1], "closing failed")
+    (gate.folder / "rules").write_text("")  # as where somebody else emptied the firewall
+    knock(runner)
+    step_until(runner, lambda: gate.rules and runner.is_idle, "it is open again")
+    assert gate.log == ["open 192.0.2.7", "opened 192.0.2.7"] * 2
+    (gate.folder / "go").touch()
+    now[0] += 10
+    step_until(runner, lambda: not len(runner), "it is closed in the end")
+    assert gate.rules == [] and gate.rows() == []
+
+
 # --- the rest -----------------------------------------------------------------------------------------
 
 
