@@ -245,7 +245,7 @@ environment() {
     is_ready || die ".venv lacks a program that it should have"
 }
 
-is_ready() { is_made "$pins" python pytest ruff mypy lint-imports && is_made "$project" knockdemo; }
+is_ready() { is_made "$pins" python pytest ruff mypy lint-imports && is_made "$project" knockdemo knockgate; }
 
 case "${1-} ${2-}" in
 "demo " | "test ")

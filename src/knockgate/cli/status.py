@@ -33,8 +33,8 @@ def status(origin: Origin, *, as_json: bool) -> int:
     Changes nothing. Needs root, since it asks the kernel. It works without the daemon; where one runs,
     it also says what was opened of late, and how often a bound of the rules was exhausted.
 
-    Exit status: 0 the doors are guarded; 1 they are not, because the table is not loaded; 2 it could
-    not be found out.
+    Exit status: 0 the doors are guarded; 1 they are not, because the table is not loaded or was made
+    from another configuration; 2 it could not be found out.
 
     For example:
 
@@ -43,7 +43,7 @@ def status(origin: Origin, *, as_json: bool) -> int:
     """
     state = _look(origin.load())
     click.echo(json.dumps(state.facts()) if as_json else "\n".join(state.lines()))
-    return 0 if state.loaded else 1
+    return 0 if state.in_force else 1
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class _State:
 
     configuration: Configuration
     loaded: bool
+    in_force: bool  #: the table is loaded, and was made from this configuration
     leases: list[Lease]
     warden: Facts | None  #: of a daemon that runs
     daemon: dict[str, Any] | None  #: what its listener tells (``daemon.control.ask``)
@@ -63,6 +64,7 @@ class _State:
         """Times in seconds; ``left`` is null for a lease without an end."""
         return {
             "loaded": self.loaded,
+            "in_force": self.in_force,
             "guard": self._guard(),
             "trial": self.trial,
             "doors": [
@@ -100,6 +102,10 @@ class _State:
     def _door_state(self, door: Door) -> str:
         if not self.loaded and door.ports:
             return "unguarded"
+        if not door.ports:
+            return "commands"
+        if not self.in_force:
+            return "unknown"
         return "open" if self._sources(door) else "shut"
 
     def _needs_daemon(self, door: Door) -> bool:
@@ -128,6 +134,8 @@ class _State:
     def lines(self) -> Iterator[str]:
         """The same as text."""
         yield self._guard_in_words()
+        if self.loaded and not self.in_force:
+            yield "ANOTHER CONFIGURATION is in force, not this one. `knockgate up` puts this one in force"
         if self.trial is not None:
             yield f"on trial: rolled back in {time_in_words(self.trial)} unless you say `knockgate confirm`"
         yield ""
@@ -158,7 +166,10 @@ class _State:
         if state == "open":
             number = len(self._sources(door))
             state = "open for 1 source" if number == 1 else f"open for {number} sources"
-        state = state.upper() if state == "unguarded" else state
+        elif state == "commands":
+            state = "runs commands"
+        elif state != "shut":
+            state = state.upper()
         by = opened_by(door) + (" (nobody listens)" if self._needs_daemon(door) else "")
         return door.name, ", ".join(map(str, door.ports)) or "none", state, by
 
@@ -202,9 +213,10 @@ def _look(found: Configuration) -> _State:
     from knockgate.cli.trial import seconds_left  # noqa: PLC0415 - see cli
     from knockgate.daemon.control import ask  # noqa: PLC0415 - see cli
     from knockgate.firewall.nftables import Nftables  # noqa: PLC0415 - see cli
+    from knockgate.firewall.ruleset import mark_of  # noqa: PLC0415 - see cli
 
     with Nftables(own=False) as firewall:
-        loaded, leases = firewall.is_loaded(), firewall.leases()
+        loaded, leases, mark = firewall.is_loaded(), firewall.leases(), firewall.in_force()
     facts = told = None
     with warden(found) as client, contextlib.suppress(Unavailable):  # either half may end while we ask
         if client:
@@ -214,6 +226,7 @@ def _look(found: Configuration) -> _State:
     return _State(
         configuration=found,
         loaded=loaded,
+        in_force=loaded and mark == mark_of(found),
         leases=leases,
         warden=facts,
         daemon=told,

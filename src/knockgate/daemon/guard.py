@@ -9,16 +9,17 @@ twentieth of a core. What we did ourselves since the last copy is done again aft
 from __future__ import annotations
 
 import math
+import socket
 import time
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from knockgate.config.doors import Configuration, Door, RunsIn
-from knockgate.daemon.link import EVERY_DOOR, LONGEST_BY_HAND, Reply, Request, Status, Verb
+from knockgate.daemon.link import ANY_CHECKSUM, EVERY_DOOR, LONGEST_BY_HAND, Reply, Request, Status, Verb
 from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError, Unavailable
 from knockgate.firewall.nftables import Nftables
-from knockgate.firewall.ruleset import compile_ruleset
+from knockgate.firewall.ruleset import compile_ruleset, mark_of
 from knockgate.model import Port, Source
 
 __all__ = ["BY_DAEMON", "BY_HAND", "Guard"]
@@ -68,12 +69,14 @@ class Guard:
         """Put the configuration in force, taking over a table that is there, with its leases."""
         self._put_in_force(self.configuration)
 
-    def reload(self) -> None:
-        """Read the configuration again and put it in force.
+    def reload(self, expected: bytes = ANY_CHECKSUM) -> bool:
+        """Read the configuration again and put it in force; False where it is not the ``expected`` one.
 
-        Raises ConfigError or Unavailable, and then nothing has changed.
+        Then nothing has changed, nor where it raises ConfigError or Unavailable.
         """
         new = self._origin.load()
+        if expected not in (ANY_CHECKSUM, new.checksum):
+            return False
         if new.gate.run_directory != self.configuration.gate.run_directory:
             raise ConfigError(
                 "cannot change while the daemon runs",
@@ -81,11 +84,18 @@ class Guard:
                 key="gate.run_directory",
                 hint="stop it and start it again",
             )
+        _expect_interface(new)
         self._put_in_force(new)
         self.configuration = new
+        return True
+
+    def is_in_force(self) -> bool:
+        """Whether the rules are there; somebody may have emptied a table that is not ours alone."""
+        return self._firewall.in_force() == mark_of(self.configuration)
 
     def _put_in_force(self, configuration: Configuration) -> None:
-        self._firewall.load(compile_ruleset(configuration, stale_chains=self._firewall.chains()))
+        stale, grace = self._firewall.chains(), not self._firewall.is_loaded()
+        self._firewall.load(compile_ruleset(configuration, stale_chains=stale, grace=grace))
         self.owned = self._firewall.owned
         self._ruleset = compile_ruleset(configuration)
         self._take_copy()
@@ -96,10 +106,12 @@ class Guard:
         """When ``copy_if_due`` wants to be called; None for never."""
         return None if math.isinf(self._copy_at) else self._copy_at
 
-    def copy_if_due(self, now: float) -> None:
-        """Read the leases where it is time for it."""
-        if now >= self._copy_at:
+    def copy_if_due(self, now: float) -> bool:
+        """Read the leases where it is time for it; whether it was."""
+        due = now >= self._copy_at
+        if due:
             self._take_copy()
+        return due
 
     def _take_copy(self) -> None:
         if self.owned:
@@ -198,3 +210,15 @@ class Guard:
         closed = self._firewall.close(ports, sources)
         self._did(ports, sources, None, "")
         return closed
+
+
+def _expect_interface(configuration: Configuration) -> None:
+    """At boot it may still be to come; one that appears in a file later is a slip of the pen."""
+    name, there = configuration.gate.interface, [each for _, each in socket.if_nameindex()]
+    if name and name not in there:
+        raise ConfigError(
+            f"no interface {name} is there, so no door would be guarded",
+            file=configuration.file or None,
+            key="gate.interface",
+            hint=f"there are: {', '.join(there)}",
+        )

@@ -22,6 +22,7 @@ from knockgate.daemon import loggroup, notify
 from knockgate.daemon.control import LINK_SOCKET, WARDEN_SOCKET
 from knockgate.daemon.guard import Guard
 from knockgate.daemon.link import (
+    ANY_CHECKSUM,
     COULD_NOT_START,
     REQUEST_SIZE,
     Reply,
@@ -80,7 +81,8 @@ class Warden:
                 key.data()
             now = time.monotonic()
             if self._lost_to is None:
-                self._guard.copy_if_due(now)
+                if self._guard.copy_if_due(now) and not self._guard.is_in_force():
+                    self._put_back("by somebody who emptied it")
             elif now >= self._again:
                 self._put_back(self._lost_to)
 
@@ -115,10 +117,11 @@ class Warden:
             self._watch = None
         self._tell_listener(Status.DONE)
 
-    def _reload(self) -> Reply:
+    def _reload(self, expected: bytes = ANY_CHECKSUM) -> Reply:
         """Read the configuration again; the listener begins anew, and reads its own files again."""
         try:
-            self._guard.reload()
+            if not self._guard.reload(expected):
+                return Reply(Status.OTHER_CONFIGURATION, owned=self._guard.owned)
         except KnockgateError as error:
             say(PROGRAM, "not reloaded, all stays as it is")
             say_why(PROGRAM, error)
@@ -215,7 +218,7 @@ class Warden:
             self._drop(peer)
             return
         if request.verb is Verb.RELOAD:
-            reply = self._reload()
+            reply = self._reload(request.checksum)
             reply = Reply(reply.status, request.number, owned=reply.owned, says=reply.says)
         else:
             reply = self._guard.answer(request, by_hand=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
@@ -66,6 +67,7 @@ class Nftables:
 
     def load(self, ruleset: str) -> None:
         """Put a rule set in force, all of it or nothing; live leases stay."""
+        self._refuse_foreign()
         before = self._table()
         claimed = self._own and self._claim()
         if claimed or (before and before.flags & nfmessages.PERSIST):
@@ -79,6 +81,7 @@ class Nftables:
 
     def unload(self) -> None:
         """Take the table away, with its leases. Without a table it does nothing."""
+        self._refuse_foreign()
         try:
             self._channel.change([nfmessages.delete_table(TABLE)])
         except OSError as error:
@@ -104,6 +107,19 @@ class Nftables:
         except OSError as error:
             raise self._unavailable(error) from error
         return {chain.name for chain in found if chain.table == TABLE}
+
+    def in_force(self) -> int | None:
+        """The mark of the configuration whose rules are in force (``ruleset.mark_of``).
+
+        None where there are none, be it because the table is not there or because somebody emptied it.
+        """
+        marks = [int.from_bytes(each.key, sys.byteorder) for each in self._elements("configuration")]
+        try:
+            rules = map(nfmessages.rule_of, self._channel.list(nfmessages.rules()))
+        except OSError as error:
+            raise self._unavailable(error) from error
+        guarding = any(rule.table == TABLE and rule.chain == "guard" for rule in rules)
+        return marks[0] if guarding and len(marks) == 1 else None
 
     def watch(self) -> Watch:
         """Tells when somebody else removes the table; close it when it is no longer needed."""
@@ -189,6 +205,13 @@ class Nftables:
             if error.errno == errno.ENOENT:
                 return None
             raise self._unavailable(error) from error
+
+    def _refuse_foreign(self) -> None:
+        """A table of our name with chains, none of which is ``guard``, is somebody else's."""
+        chains = self.chains()
+        if chains and "guard" not in chains:
+            hint = f"see `nft list table inet {TABLE}`; delete it, if nobody needs it"
+            raise Unavailable(f"the table inet {TABLE} is there already, and is not ours", hint=hint)
 
     def _claim(self) -> bool:
         """Make the table ours, new and empty if there is none; False where the kernel does not do that."""

@@ -47,6 +47,7 @@ __all__ = [
     "TABLE",
     "automaton_of",
     "compile_ruleset",
+    "mark_of",
     "pace_burst",
 ]
 
@@ -101,6 +102,11 @@ def pace_burst(configuration: Configuration) -> int:
     return max(_PACE_BURST, max(steps, default=0) + 2)
 
 
+def mark_of(configuration: Configuration) -> int:
+    """A number of 32 bits that the table carries, so that one can tell which configuration is in force."""
+    return int.from_bytes(configuration.checksum[:4])
+
+
 def compile_ruleset(
     configuration: Configuration, *, stale_chains: Iterable[str] = (), grace: bool = False
 ) -> str:
@@ -122,7 +128,9 @@ def compile_ruleset(
         f"flush table {_IN}",
         # The numbers of the states mean something else from here on.
         *(f"flush map {_IN} {name}" for name in (*_MAPS, *_PROGRESS)),
+        f"flush set {_IN} configuration",
         *(f"delete chain {_IN} {name}" for name in sorted(set(stale_chains) - set(chains))),
+        f"add element {_IN} configuration {{ {mark_of(configuration)} }}",
         *_elements("ports", _ports(configuration)),
         *_elements("steps", _steps(automaton)),
         *_elements("hold", _hold(automaton)),
@@ -149,6 +157,7 @@ def _sets(configuration: Configuration) -> Iterator[str]:
                 f"add map {_IN} {name}{digit} {{ type {kind} : mark; size {size}; flags dynamic,timeout; }}"
             )
     yield f"add set {_IN} pace {{ type mark; size {PACE_BUCKETS}; flags dynamic; }}"
+    yield f"add set {_IN} configuration {{ type mark; }}"
     yield f"add set {_IN} grace {{ type inet_proto; flags timeout; }}"
     yield f"add map {_IN} ports {{ type inet_proto . inet_service : verdict; }}"
     yield f"add map {_IN} steps {{ type mark . inet_proto . inet_service : mark; }}"
@@ -345,7 +354,10 @@ def _guard_rules(configuration: Configuration, *, sequenced: bool) -> Iterator[s
     if configuration.gate.interface:
         yield f'iifname != "{configuration.gate.interface}" accept'
     yield 'iif "lo" accept'
-    yield "ct state established,related accept"
+    # A lone SYN is never part of a session. Connection tracking takes one for established where the server
+    # has just reset a session between the same ports, and so a lease would never end.
+    yield "meta l4proto != tcp ct state established,related accept"
+    yield f"{_NO_SYN_ALONE} ct state established,related accept"
     yield "meta l4proto . th dport vmap @ports"
     if sequenced:
         yield "meta l4proto != { tcp, udp } accept"

@@ -51,7 +51,9 @@ class Sessions:
         return self._live(_turned(seen), seen) is not None
 
     def under_way(self, seen: Observation) -> bool:
-        """Whether the kernel's ``ct state established`` holds for a packet."""
+        """Whether a packet is let in for its session: ``ct state established``, and no lone SYN."""
+        if seen.protocol != _UDP and seen.opens_connection:
+            return False
         answered = self._live(_turned(seen), seen)
         if answered:
             return answered.let_in

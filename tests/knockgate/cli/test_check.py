@@ -91,7 +91,7 @@ def test_advice_is_a_warning_and_strictly_a_no(tmp_path: Path, capsys: pytest.Ca
     assert main(["check", file]) == 0
     told = capsys.readouterr()
     assert "knockgate: warning: ssh: any port scan in ascending order opens it" in told.err
-    assert "  hint: put the ports out of order" in told.err
+    assert "  hint: mix tcp and udp" in told.err
     assert main(["check", "--strict", file]) == 1
     assert main(["check", "--json", file]) == 0
     (warning,) = json.loads(capsys.readouterr().out.splitlines()[-1])["warnings"]
@@ -133,6 +133,19 @@ def test_programs_that_listen_on_a_knock_port_are_told_of(tmp_path: Path) -> Non
     assert done.stderr.count("a program listens on") == 2
     assert "ssh: a program listens on tcp/7000, and nobody reaches it while the gate is up" in done.stderr
     assert "ssh: a program listens on tcp/7000, so whoever uses it knocks" in other.stderr
+
+
+def test_a_file_of_one_time_sequences_is_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = tmp_path / "lines"
+    door = f'[doors.x]\nports = ["tcp/1"]\n[doors.x.sequence]\nruns_in = "daemon"\none_time = "{lines}"\n'
+    assert main(["check", gate(tmp_path, door)]) == 0
+    wrong = f"warning: x: its one-time sequences cannot be read: {lines}: No such file or directory\n"
+    assert wrong in capsys.readouterr().err
+    lines.write_text("7000,8000,9000\n")
+    assert main(["check", gate(tmp_path, door)]) == 0
+    assert "one-time" not in capsys.readouterr().err
 
 
 @isolated

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.knockgate.cli.gates import SSH, WEB, Host, gate, status
 from tests.knockgate.cli.process import knockgate, started
-from tests.netns import isolated, until, veth
+from tests.netns import isolated, run, until, veth
 
 DAEMON = '[doors.web.sequence]\nruns_in = "daemon"\nsteps = ["tcp/7301", "tcp/7305", "tcp/7303"]\n'
 
@@ -25,6 +25,22 @@ def running(*words: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=30)
+
+
+@isolated
+def test_it_does_not_say_shut_where_nothing_is(tmp_path: Path) -> None:
+    """A file that is not in force, and a table that somebody emptied: the answer is no."""
+    file = gate(tmp_path, SSH)
+    assert knockgate("up", file).returncode == 0
+    assert status(file)["in_force"] and knockgate("status", file).returncode == 0  # the control
+    gate(tmp_path, SSH, WEB)
+    done = knockgate("status", file)
+    assert done.returncode == 1
+    assert "ANOTHER CONFIGURATION is in force" in done.stdout and "UNKNOWN" in done.stdout
+    assert knockgate("up", file).returncode == 0
+    assert status(file)["in_force"]
+    run("nft", "flush", "table", "inet", "knockgate")
+    assert not status(file)["in_force"]
 
 
 @isolated

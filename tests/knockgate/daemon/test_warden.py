@@ -286,7 +286,8 @@ def test_peers_are_bounded_and_a_full_queue_stops_nobody(tmp_path: Path) -> None
 def test_a_wrong_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
     warden = Warden(tmp_path)
     before = warden.file.read_text()
-    rules = run("nft", "list", "table", "inet", "knockgate")
+    listing = ("nft", "-s", "list", "table", "inet", "knockgate")
+    rules = run(*listing)
     with WardenClient(str(warden.directory)) as client:
         for wrong, why in (
             (before.replace("ports", "prots"), "unknown key"),
@@ -297,9 +298,12 @@ def test_a_wrong_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
             with pytest.raises(Unavailable, match=f"not reloaded: .*{why}"):
                 client.reload()
             assert why in warden.log().splitlines()[-2]
-            assert run("nft", "list", "table", "inet", "knockgate") == rules
+            assert run(*listing) == rules
         warden.file.write_text(before.replace("7000", "7100"))
-        client.reload()
+        with pytest.raises(Unavailable, match="another configuration"):
+            client.reload(bytes(range(16)))
+        assert run(*listing) == rules
+        client.reload(warden.configuration().checksum)
         listed = run("nft", "list", "table", "inet", "knockgate")
         assert "7100" in listed and "7000" not in listed and "7000" in rules
         # Leases of another length need other chains; those that are not needed any more go.
@@ -333,3 +337,40 @@ def test_the_half_with_rights_has_loaded_nothing_that_parses_packets(tmp_path: P
     assert not [name for name in ours if name.startswith(forbidden)]
     assert not {"daemon.nflog", "daemon.listener", "daemon.grants", "daemon.runner"} & set(ours)
     assert not [name for name in loaded if name.split(".")[0] in ("cryptography", "click", "asyncio", "rich")]
+
+
+@isolated
+def test_the_first_load_spares_the_session_that_one_types_on(tmp_path: Path) -> None:
+    """As ``up`` does: grace where no table was before, and none where one was."""
+    grace = ("nft", "list", "set", "inet", "knockgate", "grace")
+    first = Warden(tmp_path)
+    assert "tcp" in run(*grace).partition("elements")[2]
+    first.send(signal.SIGTERM)
+    assert first.ended() == 0
+    run("nft", "flush", "set", "inet", "knockgate", "grace")
+    other = tmp_path / "other"
+    other.mkdir()
+    Warden(other)
+    assert "elements" not in run(*grace)
+
+
+@isolated
+def test_a_watched_table_that_somebody_emptied_is_filled_again(tmp_path: Path) -> None:
+    warden = Warden(tmp_path, "--watch")
+    run("nft", "add", "element", "inet", "knockgate", "leases4", "{ 192.0.2.7 . tcp . 22 timeout 1h }")
+    run("nft", "flush", "table", "inet", "knockgate")
+    until(lambda: "emptied it" in warden.log(), "it was noticed")
+    assert "vmap @ports" in run("nft", "list", "chain", "inet", "knockgate", "guard")
+    assert leases()
+
+
+@isolated
+def test_an_interface_that_is_not_there_is_no_reload(tmp_path: Path) -> None:
+    warden = Warden(tmp_path)
+    before = warden.file.read_text()
+    with WardenClient(str(warden.directory)) as client:
+        warden.file.write_text(before.replace("[gate]", '[gate]\ninterface = "eht0"'))
+        with pytest.raises(Unavailable, match="no interface eht0"):
+            client.reload()
+        warden.file.write_text(before.replace("[gate]", '[gate]\ninterface = "lo"'))
+        client.reload()

@@ -233,6 +233,38 @@ def test_sessions_outlive_the_lease() -> None:
             assert _talk(session, peer)
 
 
+@isolated
+def test_who_had_a_lease_does_not_come_back_through_a_session_that_the_server_reset() -> None:
+    """Connection tracking takes a SYN between the same ports for established; the guard does not."""
+    client = cable()
+    with listening(22, 80) as (server, _):
+        answering(client)
+        load(GATE)
+        lease("tcp/22", CLIENT[4])
+
+        def begin() -> socket.socket:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((CLIENT[4], 40001))
+            sock.settimeout(ONE_TRY)
+            sock.connect((HOST[4], 22))
+            return sock
+
+        def reset_by_the_server() -> None:
+            with client, begin() as session, server.accept()[0] as peer:
+                session.sendall(b"never read")
+                until(lambda: select.select([peer], [], [], 0)[0], "it has arrived")
+                peer.close()  # with something unread: a reset
+                with pytest.raises(ConnectionResetError):
+                    session.recv(1)
+
+        reset_by_the_server()
+        reset_by_the_server()  # the control: the ports can be used again at once
+        nft("delete element inet knockgate leases4 { 10.0.0.2 . tcp . 22 }\n")
+        with client, pytest.raises(TimeoutError):
+            begin()
+
+
 def _talk(session: socket.socket, peer: socket.socket) -> bool:
     """Whether what the client says arrives at once."""
     session.sendall(b"hello")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from tests.knockgate.firewall.conformance import CASES, LIMIT, Stage
@@ -275,8 +276,9 @@ def in_force() -> str:
     names = [line.split()[1] for line in listing().splitlines() if line.startswith(("\tset", "\tmap"))]
     constant = [name for name in names if not name.startswith(("leases", "given", "grace", "pace", "prog"))]
     structure = run("nft", "-s", "-t", "list", "table", "inet", "knockgate")
+    kinds = {name: "set" if name == "configuration" else "map" for name in constant}
     elements = [
-        sorted(run("nft", "list", "map", "inet", "knockgate", name).replace(",", "\n").split("\n"))
+        sorted(run("nft", "list", kinds[name], "inet", "knockgate", name).replace(",", "\n").split("\n"))
         for name in constant
     ]
     blocks = re.sub("# progname .*", "", structure).split("\n\n")
@@ -494,3 +496,20 @@ def test_without_the_library_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(Unavailable, match=r"libnftables\.so\.no is not installed") as caught:
         Nftables()
     assert caught.value.hint == "apt install nftables"
+
+
+@isolated
+def test_somebody_elses_table_of_that_name_is_left_alone() -> None:
+    """It is neither filled nor taken away; the control is an empty one, which is nobody's."""
+    theirs = "table inet knockgate { chain input { type filter hook input priority 0; tcp dport 1 drop; }; }"
+    run("nft", theirs)
+    before = listing()
+    with Nftables() as firewall:
+        for change in (partial(firewall.load, compile_ruleset(parse(CONFIGURATION))), firewall.unload):
+            with pytest.raises(Unavailable, match="is there already, and is not ours"):
+                change()
+            assert listing() == before
+        run("nft", "delete", "table", "inet", "knockgate")
+        run("nft", "add", "table", "inet", "knockgate")
+        firewall.load(compile_ruleset(parse(CONFIGURATION)))
+        assert firewall.in_force() is not None
