@@ -153,6 +153,20 @@ class Runner:
             self._say(f"{len(self._queue)} knocks that were waiting are not run")
             self._queue.clear()
 
+    @property
+    def opens(self) -> bool:
+        """A command runs that opens a door."""
+        return any(job.event == "open" for job in self._jobs)
+
+    def end_openings(self) -> None:
+        """End the commands that open: nobody will be there to end them in time, or to close after them.
+
+        Those that close go on; should they fail, they are still on the disk.
+        """
+        for job in self._jobs:
+            if job.event == "open":
+                job.command.press(self._now())
+
     def _say(self, text: str) -> None:
         self._log(escaped(text))
 

@@ -16,7 +16,10 @@ from typing import NamedTuple
 from knockgate.daemon.link import Surprise
 from knockgate.model import Source, address_text
 
-__all__ = ["LONGEST", "Errand"]
+__all__ = ["ENDS_WITHIN", "LONGEST", "Errand"]
+
+#: Seconds in which a runner ends that is asked to or that nobody can ask any more: it waits for commands.
+ENDS_WITHIN = 15.0
 
 LONGEST = 4096
 

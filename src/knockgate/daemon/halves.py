@@ -39,15 +39,25 @@ class Half:
         *,
         inherits: Sequence[int] = (),
         dies_by: signal.Signals = signal.SIGKILL,
+        patience: float = _PATIENCE,
     ) -> None:
-        """``inherits``: open descriptors that it is given. ``dies_by``: what it gets when we are gone."""
+        """``inherits``: open descriptors that it is given. ``dies_by``: what it gets when we are gone.
+
+        ``patience``: seconds until it is killed, after it was asked to end.
+        """
         self.name = name
+        self._patience = patience
         self.was_ready = False
         self.ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._address = Path(run_directory, f"{name}.notify")
         try:
             self._address.unlink(missing_ok=True)
             self.ready.bind(str(self._address))
+        except OSError as error:
+            self.ready.close()
+            message = f"cannot make the socket {self._address}: {error.strerror or error}"
+            raise Unavailable(message, hint="gate.run_directory names the folder") from None
+        try:
             self._process = _start(name, arguments, self._address, inherits, dies_by)
         except OSError as error:
             self.ready.close()
@@ -84,7 +94,7 @@ class Half:
         """Have it end, whatever it takes."""
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_PATIENCE)
+            self._process.wait(self._patience)
         self._process.kill()
         self._process.wait()
         self._hang_up()

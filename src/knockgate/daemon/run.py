@@ -22,6 +22,7 @@ from pathlib import Path
 from knockgate.config.doors import Configuration
 from knockgate.daemon import notify
 from knockgate.daemon.control import WardenClient
+from knockgate.daemon.errands import ENDS_WITHIN
 from knockgate.daemon.halves import Half
 from knockgate.daemon.link import BEGIN_ANEW, COULD_NOT_START
 from knockgate.daemon.origin import Origin
@@ -140,6 +141,7 @@ class _Supervisor:
                     self._directory,
                     inherits=[there.fileno()],
                     dies_by=signal.SIGTERM,  # it has commands to end
+                    patience=ENDS_WITHIN,
                 )
                 self._hearing = [runner]
                 link = ["--runner", str(here.fileno())]

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from knockgate.daemon import notify
 from knockgate.daemon.commands import Runner, boottime
-from knockgate.daemon.errands import LONGEST, Errand
+from knockgate.daemon.errands import ENDS_WITHIN, LONGEST, Errand
 from knockgate.daemon.link import Surprise
 from knockgate.daemon.origin import Origin
 from knockgate.daemon.sockets import Signals, say, say_why
@@ -30,8 +30,9 @@ __all__ = ["main", "serve"]
 PROGRAM = "knockgate-runner"
 STORE = "pending.sqlite"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-#: When it is to end, commands that run are given this long; systemd gives us 90 s.
-_PATIENCE = 10.0
+#: When it is to end, commands that run are given this long, and those that open so long again to be
+#: ended. Together less than ENDS_WITHIN; systemd gives us 90 s.
+_PATIENCE, _TO_BE_ENDED = 10.0, 3.0
 
 
 class Service:
@@ -51,6 +52,9 @@ class Service:
         self._runner.stop()
         while not self._runner.is_idle and boottime() < self._ends:
             self._runner.step(self._ends - boottime())
+        self._runner.end_openings()
+        while self._runner.opens and boottime() < self._ends + _TO_BE_ENDED:
+            self._runner.step(self._ends + _TO_BE_ENDED - boottime())
 
     def _hear(self) -> None:
         try:
@@ -95,9 +99,13 @@ def serve(origin: Origin, link: socket.socket) -> None:
         boot = _BOOT.read_text().strip()
     except OSError as error:
         raise Unavailable(f"{error.filename}: {error.strerror}", hint="is it run as root?") from None
-    runner = Runner(
-        configuration.doors, PendingStore(folder / STORE, boot), lambda line: say(PROGRAM, line), boottime
+    store = PendingStore(
+        folder / STORE,
+        boot,
+        patience=ENDS_WITHIN,
+        waits=lambda: say(PROGRAM, "another runner is still there; waiting until it has ended"),
     )
+    runner = Runner(configuration.doors, store, lambda line: say(PROGRAM, line), boottime)
     service = Service(origin, link, runner)
     status = f"ready to run commands; {len(runner)} stand open" if len(runner) else "ready to run commands"
     notify.ready(status)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from knockgate.model import Source
 
 __all__ = ["Pending", "PendingStore"]
 
-#: The runner before us may still be ending. Seconds.
-_PATIENCE = 0.5
+#: Seconds until a file that is in use is looked at again.
+_LOOK_AGAIN = 0.05
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pending (
     door TEXT NOT NULL,
@@ -58,35 +59,60 @@ class Pending:
     started: int = 0
 
 
+class _InUse(Unavailable):
+    """Another store has the file."""
+
+
 class PendingStore:
     """One row for each door and source. Every verb raises Unavailable where the disk refuses.
 
     A second store on the same file is refused as long as the first one lives.
     """
 
-    def __init__(self, path: Path, boot: str) -> None:
-        """``boot`` is the identity of the present boot (/proc/sys/kernel/random/boot_id)."""
+    def __init__(
+        self, path: Path, boot: str, *, patience: float = 0.0, waits: Callable[[], None] = lambda: None
+    ) -> None:
+        """``boot`` is the identity of the present boot (/proc/sys/kernel/random/boot_id).
+
+        For ``patience`` seconds it waits for a store that may just be ending, and calls ``waits`` before.
+        """
         self._path, self._boot = path, boot
         try:
             _make_private(path)
             # SQLite's lock on the file goes with the last descriptor of the process that is closed: after
             # this line nobody here opens the file a second time.
-            self._base = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+            self._base = sqlite3.connect(path, timeout=0, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
             raise self._unavailable(error) from error
         try:
-            # Exclusive before WAL: then the index of the log is in our memory and not in a third file.
-            for statement in (
-                "PRAGMA locking_mode = EXCLUSIVE",
-                "PRAGMA journal_mode = WAL",
-                "PRAGMA synchronous = FULL",
-                _SCHEMA,
-            ):
-                self._do(statement)
+            self._take(patience, waits)
             self.rows()
         except Unavailable:
             self._base.close()
             raise
+
+    def _take(self, patience: float, waits: Callable[[], None]) -> None:
+        until = time.monotonic() + patience
+        said = False
+        while True:
+            try:
+                # Exclusive before WAL: then the index of the log is in our memory and not in a third file.
+                for statement in (
+                    "PRAGMA locking_mode = EXCLUSIVE",
+                    "PRAGMA journal_mode = WAL",
+                    "PRAGMA synchronous = FULL",
+                    _SCHEMA,
+                ):
+                    self._do(statement)
+            except _InUse:
+                if time.monotonic() >= until:
+                    raise
+            else:
+                return
+            if not said:
+                waits()
+            said = True
+            time.sleep(_LOOK_AGAIN)
 
     def rows(self) -> list[Pending]:
         """All rows; those of another boot are due at 0, and no command runs for them."""
@@ -137,7 +163,7 @@ class PendingStore:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         hint = "it remembers which doors a command has to close; gate.state_directory names its folder"
         if reason == "database is locked":
-            reason, hint = "another runner uses it", "end that one first"
+            return _InUse(f"{self._path}: another runner uses it", hint="end that one first")
         return Unavailable(f"{self._path}: {reason}", hint=hint)
 
 

@@ -191,8 +191,29 @@ def test_waits_for_what_runs_before_it_ends(folder: Path) -> None:
         process.until_says("is open already")
 
 
+def test_ends_what_opens_and_does_not_end(folder: Path) -> None:
+    """Also where nothing closes it, which nobody would end any more; a runner that comes next waits."""
+    text = (
+        (folder / "gate.toml").read_text().replace("echo open", f"echo $$ >>{folder}/pids; exec sleep 99 #")
+    )
+    (folder / "gate.toml").write_text(text.replace("close = ", "# "))
+    pids = folder / "pids"
+    (folder / "next").mkdir()
+    with gate(folder).ready() as process:
+        process.knock()
+        until(lambda: pids.exists() and pids.read_text().endswith("\n"), "the command runs")
+        process.signal(signal.SIGTERM)
+        with Process(folder / "next", "--config", str(folder / "gate.toml")) as following:
+            following.until_says("another runner is still there; waiting until it has ended")
+            assert Path(f"/proc/{pids.read_text().strip()}").exists()  # control
+            assert process.status() == 0
+            assert not Path(f"/proc/{pids.read_text().strip()}").exists()
+            assert "command on open was ended, its time was up" in process.said()
+            following.ready()
+
+
 def test_cannot_start_without_a_line_that_says_why(folder: Path) -> None:
-    """No link, no configuration, a state directory that is a file, another runner: status 2, and a hint."""
+    """No link, no configuration, a state directory that is a file: status 2, and a hint."""
     file = str(folder / "gate.toml")
     with gate(folder).ready():
         other = folder / "other"
@@ -203,7 +224,6 @@ def test_cannot_start_without_a_line_that_says_why(folder: Path) -> None:
             (["--config", file], False, "--link 99: Bad file descriptor"),
             (["--config", f"{folder}/none"], True, f"{folder}/none: no such file"),
             (["--config", str(wrong)], True, "File exists"),
-            (["--config", file], True, "another runner uses it"),
         ):
             with Process(other, *arguments, link=link) as process:
                 assert process.status() == 2

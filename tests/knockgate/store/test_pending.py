@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knockgate.errors import Unavailable
-from knockgate.store import pending
 from knockgate.store.pending import Pending, PendingStore
 
 CLIENT = bytes([192, 0, 2, 7])
@@ -136,9 +136,8 @@ def test_what_it_cannot_read_it_does_not_start_on(file: Path, damage: str) -> No
     assert str(caught.value).startswith(str(file)) and caught.value.hint
 
 
-def test_two_at_once_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also in another process; when the first has ended, however it ended, the second may."""
-    monkeypatch.setattr(pending, "_PATIENCE", 0.05)
+def test_two_at_once_are_refused(file: Path) -> None:
+    """Also in another process; the second may wait until the first has ended, and says once that it does."""
     script = (
         "import sys\nfrom pathlib import Path\nfrom knockgate.store.pending import PendingStore\n"
         "store = PendingStore(Path(sys.argv[1]), 'a')\nprint('open', flush=True)\nsys.stdin.read()"
@@ -148,8 +147,12 @@ def test_two_at_once_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert other.stdout and other.stdout.readline() == "open\n"
         with pytest.raises(Unavailable, match="another runner uses it"):
             PendingStore(file, "a")
-        other.kill()
-    store = PendingStore(file, "a")
+        waited: list[float] = []
+        begun = time.monotonic()
+        with pytest.raises(Unavailable, match="another runner uses it"):
+            PendingStore(file, "a", patience=0.2, waits=lambda: waited.append(time.monotonic()))
+        assert time.monotonic() - begun >= 0.2 and len(waited) == 1
+        store = PendingStore(file, "a", patience=30, waits=other.kill)
     store.put(ROW)
     store.close()
 
