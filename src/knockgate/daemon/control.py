@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from knockgate.config.doors import Configuration, Door
-from knockgate.daemon.link import EVERY_DOOR, REPLY_SIZE, Reply, Request, Status, Surprise, Verb
+from knockgate.daemon.link import ANY_CHECKSUM, EVERY_DOOR, REPLY_SIZE, Reply, Request, Status, Surprise, Verb
 from knockgate.errors import Unavailable
 
 __all__ = ["LINK_SOCKET", "STATUS_SOCKET", "WARDEN_SOCKET", "Facts", "WardenClient", "ask"]
@@ -105,9 +105,12 @@ class WardenClient:
         """How many leases are live."""
         return self._ask(Request(Verb.LEASES)).value
 
-    def reload(self) -> None:
-        """Have the configuration read again and put in force; where it is wrong nothing changes."""
-        self._ask(Request(Verb.RELOAD))
+    def reload(self, expected: bytes = ANY_CHECKSUM) -> None:
+        """Have the configuration read again and put in force.
+
+        Where it is wrong, or its checksum is not the ``expected`` one, nothing changes.
+        """
+        self._ask(Request(Verb.RELOAD, checksum=expected))
 
     def ping(self) -> Facts:
         """Whether the warden answers, and what it says of its table."""
@@ -137,7 +140,9 @@ class WardenClient:
         if reply.status is Status.DONE and reply.number == self._number:
             return reply
         if reply.status is Status.OTHER_CONFIGURATION:
-            hint = "`knockgate up` puts the daemon's own file in force"
+            hint = "name its file; where that was changed, `knockgate up` with its name puts it in force"
+            if request.verb is Verb.RELOAD:
+                hint = "name its file, or stop it and start it with this one: knockgate run FILE"
             raise Unavailable("the daemon runs another configuration than this file", hint=hint)
         if reply.status is Status.BAD_CONFIGURATION:
             hint = "the daemon goes on with what it had; `knockgate check` shows all that is wrong"
@@ -156,7 +161,7 @@ def _connected(run_directory: str, name: str, kind: socket.SocketKind) -> socket
         raise Unavailable("no right to ask the daemon", hint="run it as root") from None
     except OSError:  # no such socket, nobody behind it, or a path too long for one
         connection.close()
-        hint = "start it with `knockgate run` or `systemctl start knockgate`"
+        hint = "start it with `knockgate run`"
         raise Unavailable("the daemon is not running", hint=hint) from None
     return connection
 

@@ -22,6 +22,7 @@ import struct
 from dataclasses import dataclass
 
 __all__ = [
+    "ANY_CHECKSUM",
     "BEGIN_ANEW",
     "COULD_NOT_START",
     "EVERY_DOOR",
@@ -47,6 +48,8 @@ _SAYS = 240
 COULD_NOT_START = 2
 #: Exit status of a half that wants to be started again, to read the configuration that is in force.
 BEGIN_ANEW = 75
+#: For ``reload``: whatever the file says now is wanted.
+ANY_CHECKSUM = bytes(16)
 #: In place of a door's number, for ``close``.
 EVERY_DOOR = 0xFFFF
 #: Seconds that a lease given by hand may last.
@@ -64,7 +67,7 @@ class Verb(enum.IntEnum):
     LEASES = 2  #: how many are live: ``value``
     OPEN = 3  #: begin or renew ``source``'s leases for a door
     CLOSE = 4  #: end leases, of ``source`` or (none given) of everybody; ``value`` tells how many
-    RELOAD = 5  #: read the configuration again and put it in force
+    RELOAD = 5  #: read the configuration again and put it in force, if it has the checksum
     HEAR = 6  #: the reply brings the descriptor that the kernel reports to
 
 
@@ -90,7 +93,7 @@ class Request:
     door: int = EVERY_DOOR
     source: bytes = b""  #: 4 or 16 bytes, or none
     milliseconds: int = 0  #: how long a lease given by hand lasts; the listener's are the door's
-    checksum: bytes = bytes(16)
+    checksum: bytes = ANY_CHECKSUM
 
     def encode(self) -> bytes:
         """48 bytes."""
