@@ -8,6 +8,7 @@ from the same fields, so it cannot tell anything else.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import difflib
 import re
 import tomllib
@@ -75,7 +76,11 @@ def key(doc: str, reader: Reader, default: object = dataclasses.MISSING) -> Any:
 
 def shown(value: object) -> str:
     """A value for a message, on one line of a terminal."""
-    spelled = str(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, bool):
+        spelled = str(value).lower()
+    else:
+        # A date or a time is written without quotes; repr() would tell of Python's classes.
+        spelled = str(value) if isinstance(value, dt.date | dt.time) else repr(value)
     return spelled if len(spelled) <= 60 else f"{spelled[:57]}..."
 
 
@@ -177,8 +182,7 @@ class Document:
             raise ConfigError(message, file=file, line=line, hint="save the file as UTF-8") from None
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            hint = "name a file with --config FILE"
-            raise ConfigError(f"cannot be read: {reason}", file=file, hint=hint) from None
+            raise ConfigError(f"cannot be read: {reason}", file=file, hint="a file is wanted there") from None
 
     def wrong(self, keys: Keys, message: str, hint: str | None = None) -> ConfigError:
         """The error about what stands under ``keys``."""

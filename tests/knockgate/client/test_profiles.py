@@ -114,8 +114,9 @@ def test_a_file_that_is_not_there_has_no_profiles_and_one_that_cannot_be_read_is
     tmp_path: Path,
 ) -> None:
     assert profiles.load(tmp_path / "none" / "profiles.toml") == {}
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read") as caught:
         profiles.load(tmp_path)
+    assert "--config" not in (caught.value.hint or "--config")  # no option of `knock`
     (tmp_path / "profiles.toml").write_text("profiles = 3")
     with pytest.raises(ConfigError, match="must be a table"):
         profiles.load(tmp_path / "profiles.toml")

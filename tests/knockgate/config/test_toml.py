@@ -168,6 +168,11 @@ def test_times(written: object, seconds: float) -> None:
     assert EVER.read(written) == seconds
 
 
+def test_a_date_is_shown_as_it_is_written() -> None:
+    with pytest.raises(Wrong, match=r"^1979-05-27 is no time$"):
+        EVER.read(tomllib.loads("lease = 1979-05-27")["lease"])
+
+
 @pytest.mark.parametrize("written", NO_TIMES, ids=repr)
 def test_no_times(written: object) -> None:
     with pytest.raises(Wrong, match=r"is no time$") as caught:
