@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from knockgate.cli.page import Page
-from knockgate.cli.terminal import advise, say
+from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import Word, seconds
 from knockgate.client import profiles, send
 from knockgate.client.profiles import Profile
@@ -85,7 +85,7 @@ def knock(host: str | None, *, listing: bool, dry_run: bool, as_json: bool, **gi
     report = _Report(plan, address, send.local_address(address, plan.source))
     if not dry_run:
         _carry_out(report)
-    click.echo(json.dumps(report.facts()) if as_json else report.text())
+    (tell if report.sent else click.echo)(json.dumps(report.facts()) if as_json else report.text())
     if report.answer is None or report.answer.state == "open":
         return 0
     advise(_ADVICE[report.answer.state])

@@ -7,7 +7,7 @@ import click
 from knockgate.cli.gate import loaded, warden
 from knockgate.cli.page import Page
 from knockgate.cli.phrases import time_in_words
-from knockgate.cli.terminal import advise, say
+from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import address, configuration, door_argument, door_named, seconds
 from knockgate.config.doors import Configuration, Door
 from knockgate.config.toml import duration
@@ -43,7 +43,7 @@ def open_(origin: Origin, name: str, source: Source, time: float) -> int:
     found = origin.load()
     door = _guarding(found, name)
     _open(found, door, source, time)
-    click.echo(f"{name} is open for {address_text(source)}, for {time_in_words(time)}")
+    tell(f"{name} is open for {address_text(source)}, for {time_in_words(time)}")
     return 0
 
 
@@ -76,7 +76,7 @@ def extend(origin: Origin, name: str, source: Source, time: float) -> int:
         return 1
     whole = min(left + time, LONGEST_BY_HAND)
     _open(found, door, source, whole)
-    click.echo(f"{name} is open for {address_text(source)}, for {time_in_words(whole)}")
+    tell(f"{name} is open for {address_text(source)}, for {time_in_words(whole)}")
     return 0
 
 
@@ -109,9 +109,9 @@ def close(origin: Origin, name: str, source: Source | None, *, everybody: bool) 
     whom = f"for {address_text(source)}" if source else "for everybody"
     if number:
         leases = "1 lease" if number == 1 else f"{number} leases"
-        click.echo(f"{name} is shut {whom}: {leases} ended; connections that are established live on")
+        tell(f"{name} is shut {whom}: {leases} ended; connections that are established live on")
     else:
-        click.echo(f"{name} was shut {whom}: there was no lease")
+        tell(f"{name} was shut {whom}: there was no lease")
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from knockgate.cli.page import Page
-from knockgate.cli.terminal import advise, say
+from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import configuration, seconds
 from knockgate.config.doors import Configuration
 from knockgate.config.toml import duration, spell
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["confirm", "down", "up"]
 
 _QUESTION = "type yes to keep it, Ctrl-C to roll back: "
-_NO_SOURCE = bytes(4)  # 0.0.0.0, which has no leases
 
 
 @click.command(cls=Page)
@@ -67,16 +66,14 @@ def up(origin: Origin, *, trial_time: float | None) -> int:
             hint = "stop it (the table stays), knockgate up --confirm, and start it again"
             raise Unavailable("the daemon runs, and its table cannot be rolled back by others", hint=hint)
         if client:
-            client.reload()
-            # It reads the file that it was started with. This changes nothing where that is ours.
-            client.close(found, None, [_NO_SOURCE])
-            click.echo(f"the daemon has read it again: {_guarded(found)}")
+            client.reload(found.checksum)  # it reads the file that it was started with, which may be another
+            tell(f"the daemon has read it again: {_guarded(found)}")
             return 0
     ruleset = _compiled(found)
     if trial_time:
         return _on_trial(found, ruleset, trial_time)
     _load(ruleset)
-    click.echo(_guarded(found))
+    tell(_guarded(found))
     _tell_of_the_daemon(found)
     return 0
 
@@ -107,7 +104,7 @@ def _guarded(found: Configuration) -> str:
 def _tell_of_the_daemon(found: Configuration) -> None:
     if waiting := [door.name for door in found.daemon_doors()]:
         say(f"without the daemon nobody's knocks open {', '.join(waiting[:8])}")
-        advise("knockgate run, or systemctl start knockgate")
+        advise("knockgate run")
 
 
 @click.command(cls=Page)
@@ -117,7 +114,8 @@ def confirm(origin: Origin) -> int:
 
     To be said in another session than the one that waits; best in one that came in by knocking.
 
-    Exit status: 0 it stays; 1 there is nothing on trial, because it is confirmed or was rolled back.
+    Exit status: 0 it stays; 1 there is nothing on trial, because it is confirmed or was rolled back;
+    2 it could not be confirmed.
     """
     from knockgate.cli import trial  # noqa: PLC0415 - see cli
 
@@ -147,12 +145,12 @@ def down(origin: Origin) -> int:
     trial.refuse_while_one_waits(found.gate.run_directory)
     with warden(found) as client:
         if client:
-            hint = "stop it first: systemctl stop knockgate, or Ctrl-C where `knockgate run` runs"
+            hint = "stop it first: Ctrl-C where `knockgate run` runs, or SIGTERM"
             raise Unavailable("the daemon runs and guards the table", hint=hint)
     with Nftables(own=False) as firewall:
         was_there = firewall.is_loaded()
         firewall.unload()
-    click.echo("nothing is guarded any more" if was_there else "there was no table")
+    tell("nothing is guarded any more" if was_there else "there was no table")
     return 0
 
 
@@ -165,7 +163,7 @@ def _on_trial(found: Configuration, ruleset: str, trial_time: float) -> int:
     under_way = trial.begin(found.gate.run_directory, trial_time, _restoring())
     try:
         _load(ruleset)
-        click.echo(f"{_guarded(found)}; on trial for {spell(trial_time)}")
+        tell(f"{_guarded(found)}; on trial for {spell(trial_time)}")
         _ask(under_way, time.monotonic() + trial_time, trial_time)
     except KnockgateError:  # nothing was loaded
         under_way.answer("none")
@@ -247,9 +245,9 @@ def _draw(left: float, whole: float) -> None:
 
 def _tell_of_the_end(outcome: Outcome) -> int:
     if outcome.kept:
-        click.echo("confirmed: it stays")
+        tell("confirmed: it stays")
         return 0
     if outcome.failure:
         raise Unavailable(f"{outcome.why}, and it could not be rolled back: {outcome.failure}")
-    click.echo(f"{outcome.why}: rolled back")
+    tell(f"{outcome.why}: rolled back")
     return 1

@@ -17,7 +17,7 @@ import click
 
 from knockgate.errors import KnockgateError
 
-__all__ = ["PROGRAM", "ReaderLeft", "advise", "complain", "run", "say"]
+__all__ = ["PROGRAM", "ReaderLeft", "advise", "complain", "run", "say", "tell"]
 
 PROGRAM = "knockgate"
 
@@ -39,6 +39,16 @@ def advise(hint: str | None) -> None:
             print(f"  hint: {hint}", file=sys.stderr, flush=True)
 
 
+def tell(text: str) -> None:
+    """Print a line about what was done, which the exit status tells also where nobody takes the line."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        _hush()
+        if not isinstance(error, BrokenPipeError):
+            say(f"it is done, but the output cannot be written: {error.strerror}")
+
+
 def complain(error: KnockgateError) -> int:
     """Print the error and its hint; returns the exit status 2."""
     say(str(error))
@@ -48,10 +58,12 @@ def complain(error: KnockgateError) -> int:
 
 def run(command: Callable[[], int]) -> int:
     """Call ``command`` and turn a user's mistake into a line and a status instead of a traceback."""
+    # Of our output, unless that was never there: then also that it is not open.
+    failures = {errno.ENOSPC, errno.EIO, *([] if sys.stdout else [errno.EBADF])}
+    _fill_what_is_closed()
     try:
         status = command()
-        if sys.stdout:  # None where it was closed before we began
-            sys.stdout.flush()  # here, where what goes wrong is still our business
+        sys.stdout.flush()  # here, where what goes wrong is still our business
     except KnockgateError as error:
         return complain(error)
     except click.UsageError as error:
@@ -65,11 +77,27 @@ def run(command: Callable[[], int]) -> int:
         _hush()
         if isinstance(error, BrokenPipeError):
             return 141
-        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+        if error.filename is not None or error.errno not in failures:
             raise  # not about our output, so a bug
         say(f"the output cannot be written: {error.strerror}")
         return 2
     return status
+
+
+def _fill_what_is_closed() -> None:
+    """Let nothing that is opened from here on become standard input, output or error by accident.
+
+    Output that was closed stays impossible to write: a command must not end as if somebody had read it.
+    """
+    for descriptor, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, mode), True)  # noqa: FBT003 - the lowest that is free
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)  # print() would take None for standard output
 
 
 def _hush() -> None:
@@ -80,7 +108,7 @@ def _hush() -> None:
 def _complain_of_usage(error: click.UsageError) -> int:
     """Print click's words for a wrong command line in our form; returns the exit status 2."""
     near = getattr(error, "possibilities", None)
-    message = (error.message if near else error.format_message()).rstrip(".")
+    message = " ".join((error.message if near else error.format_message()).split()).rstrip(".")
     where = error.ctx.command_path if error.ctx else PROGRAM
     say(message[:1].lower() + message[1:])
     advise(f"did you mean {near[0]}?" if near else f"{where} --help shows what there is")

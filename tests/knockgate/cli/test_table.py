@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from tests.knockgate.cli.gates import SSH, WEB, Host, gate, status, table
-from tests.knockgate.cli.process import knockgate
+from tests.knockgate.cli.process import command, environment, knockgate
 from tests.netns import isolated, run, without_rights
 
 OTHER = "table inet other { chain some { type filter hook input priority 0; }; }"
@@ -89,6 +90,32 @@ def test_a_wrong_file_changes_nothing(tmp_path: Path) -> None:
     done = knockgate("up", str(tmp_path / "none.toml"))
     assert done.returncode == 2
     assert f"{tmp_path}/none.toml: no such file" in done.stderr
+
+
+@isolated
+def test_what_was_done_is_done_also_where_nobody_takes_the_message(tmp_path: Path) -> None:
+    file = gate(tmp_path, SSH)
+
+    def status_of(*words: str) -> tuple[int, str]:
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                command(*words),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(),
+                check=False,
+                timeout=60,
+            )
+        return done.returncode, done.stderr
+
+    said = "knockgate: it is done, but the output cannot be written: No space left on device\n"
+    assert status_of("up", file) == (0, said)
+    assert status(file)["loaded"]
+    assert status_of("open", "ssh", "10.9.9.2", "--config", file) == (0, said)
+    assert len(status(file)["leases"]) == 1
+    assert status_of("down", file) == (0, said)
+    assert not status(file)["loaded"]
 
 
 @isolated

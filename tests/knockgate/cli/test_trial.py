@@ -45,6 +45,19 @@ def parts(listing: str) -> list[str]:
 
 
 @isolated
+def test_closed_input_and_output_do_not_end_it(tmp_path: Path) -> None:
+    file = gate(tmp_path, SSH)
+    shell = ["sh", "-c", 'exec "$@" <&- >&-', "sh", *command("up", "--confirm", "30s", file)]
+    with subprocess.Popen(shell, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+        until(lambda: status(file)["trial"] and status(file)["loaded"], "a trial")
+        assert process.poll() is None
+        assert knockgate("confirm", file).returncode == 0
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0 and "rolled back" not in err, err
+    assert status(file)["loaded"]
+
+
+@isolated
 def test_not_confirmed_in_time_there_is_no_table_again(tmp_path: Path) -> None:
     host = Host()
     file = gate(tmp_path, SSH)
