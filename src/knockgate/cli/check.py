@@ -64,7 +64,8 @@ def rules(origin: Origin) -> int:
     """Print the rules that a configuration comes to, for `nft -f`.
 
     Changes nothing, and needs no rights. The text is what `knockgate up` loads. It loads where there is
-    no Python, again and again: live leases stay. Sequences with runs_in = "daemon" are not in it.
+    no Python, again and again: live leases stay. Over the table of `knockgate up` it does not load,
+    since that one has an owner; `up` changes it. Sequences with runs_in = "daemon" are not in it.
 
     Exit status: 0; 2 the configuration cannot be used, or read.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+
 import click
 from click.shell_completion import get_completion_class
 
@@ -24,11 +27,15 @@ def completion(ctx: click.Context, shell: str) -> int:
         zsh    eval "$(knockgate completion zsh)"      in ~/.zshrc
         fish   knockgate completion fish | source      in ~/.config/fish/config.fish
 
-    Exit status: 0; 2 where the shell is too old for it.
+    Exit status: 0; 2 where bash is missing, or too old for it.
     """
     kind = get_completion_class(shell)
     if kind is None:  # pragma: no cover - click has these three
         raise Unavailable(f"no completion for {shell}")
-    text = kind(ctx.find_root().command, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source()
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):  # click says what is wrong, and goes on
+        text = kind(ctx.find_root().command, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source()
+    if said.getvalue():
+        raise Unavailable("no completion for this bash", hint="it needs bash 4.4 or later on the PATH")
     click.echo(text)
     return 0

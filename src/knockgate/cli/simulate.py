@@ -90,6 +90,11 @@ def _files(origin: Origin, words: tuple[str, ...]) -> tuple[Origin, str]:
     """``[CONFIG] PCAP`` beside what the options say."""
     context = click.get_current_context()
     *config, pcap = words
+    if Path(pcap).suffix in (".toml", ".conf"):
+        how = f"--knockd {pcap}" if pcap.endswith(".conf") else pcap
+        raise ConfigError(
+            "is a configuration, not a capture", file=pcap, hint=f"knockgate simulate {how} knock.pcap"
+        )
     if len(config) > 1:
         raise click.UsageError(f"there is one PCAP too many: {words[2]}", context)
     if not config:

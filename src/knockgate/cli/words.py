@@ -54,6 +54,9 @@ def seconds(reader: Reader) -> Word:
     return Word("TIME", Reader(reader.says, read))
 
 
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+
+
 def _source(value: str) -> bytes:
     text = value.strip("[]")
     try:
@@ -63,9 +66,15 @@ def _source(value: str) -> bytes:
         if "/" in text:
             hint = "one address, not a network: a lease is for one source"
         raise Wrong(f"{shown(value)} is no address", hint) from None
+    if isinstance(found, ipaddress.IPv6Address) and found.scope_id:
+        hint = f"without %{found.scope_id}: a lease counts on every interface"
+        raise Wrong(f"{shown(value)} names an interface", hint)
     # Such a source sends IPv4 packets, and its lease must be one for those.
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).packed
+    found = mapped or found
+    if found.is_unspecified or found.is_multicast or found == _BROADCAST:
+        raise Wrong(f"{shown(value)} is the address of no host", "nothing comes from there")
+    return found.packed
 
 
 address = Word("SOURCE", Reader("address", _source))
@@ -87,7 +96,9 @@ def configuration(*, file: bool) -> Callable[[F], F]:
             file: str | None = None,
             **others: object,
         ) -> object:
-            given = [name for name in (file, config, knockd) if name]
+            given = [name for name in (file, config, knockd) if name is not None]
+            if "" in given:
+                raise click.UsageError("the name of the configuration is empty", _context())
             if len(given) > 1:
                 raise click.UsageError(f"there are two configurations: {given[0]} and {given[1]}", _context())
             if interface and not knockd:
@@ -133,7 +144,7 @@ def door_named(known: Configuration, name: str) -> Door:
         return known.doors[names.index(name)]
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names[:20])}"
-    raise ConfigError(f"there is no door {name!r}", file=known.file or None, hint=hint)
+    raise ConfigError(f"there is no door {shown(name)}", file=known.file or None, hint=hint)
 
 
 def _complete_door(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's

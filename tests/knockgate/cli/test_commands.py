@@ -78,6 +78,11 @@ def test_the_list_of_commands_names_all_with_a_line_each(capsys: pytest.CaptureF
         (["check", "/nonexistent/gate.toml"], "/nonexistent/gate.toml: no such file", "--config FILE"),
         (["run", "/nonexistent/gate.toml"], "/nonexistent/gate.toml: no such file", "--config FILE"),
         (["confirm", "/nonexistent/gate.toml"], "/nonexistent/gate.toml: no such file", "--config FILE"),
+        (["check", ""], "the name of the configuration is empty", "knockgate check --help"),
+        (["up", "--config", ""], "the name of the configuration is empty", "knockgate up --help"),
+        (["simulate", "a.toml"], "a.toml: is a configuration, not a capture", "simulate a.toml knock.pcap"),
+        (["simulate", "a.conf"], "a.conf: is a configuration, not a capture", "--knockd a.conf knock.pcap"),
+        (["completion"], "missing argument '{bash|zsh|fish}'", "knockgate completion --help"),
         (["completion", "tcsh"], "'tcsh' is not one of", "knockgate completion --help"),
     ],
 )
@@ -97,6 +102,17 @@ def test_a_mistake_is_one_line_and_a_hint(
 def test_a_completion_script_is_made_for_each_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     assert f"_KNOCKGATE_COMPLETE={shell}_complete" in capsys.readouterr().out
+
+
+def test_a_bash_that_is_not_there_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert main(["completion", "fish"]) == 0
+    assert capsys.readouterr().out
+    assert main(["completion", "bash"]) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.splitlines()[0]) == ("", "knockgate: no completion for this bash")
 
 
 def test_a_shell_completes_commands_doors_and_profiles(tmp_path: Path) -> None:
@@ -146,6 +162,27 @@ def test_a_reader_that_left_is_no_traceback(tmp_path: Path) -> None:
         )
     assert done.returncode == 2
     assert done.stderr == b"knockgate: the output cannot be written: No space left on device\n"
+
+
+def test_output_that_was_closed_is_not_taken_for_read(tmp_path: Path) -> None:
+    """Nor does anything that is opened later become standard output."""
+
+    def ended(words: list[str], closed: str) -> tuple[int, str, str]:
+        shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command(*words)]
+        done = subprocess.run(
+            shell, capture_output=True, text=True, env=environment(), check=False, timeout=60
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    file = gate(tmp_path, SSH)
+    for words in (["rules", file], ["check", "--json", file]):
+        status, out, _ = ended(words, "<&-")
+        assert status == 0 and out
+        said = "knockgate: the output cannot be written: Bad file descriptor\n"
+        assert ended(words, "<&- >&-") == (2, "", said)
+        assert ended(words, "<&- >&- 2>&-") == (2, "", "")
+    # A message does not go where results are wanted.
+    assert ended(["check", "/nonexistent"], "2>&-") == (2, "", "")
 
 
 def test_ctrl_c_is_quiet() -> None:
