@@ -242,6 +242,9 @@ def test_reasons_not_to_start(tmp_path: Path) -> None:
     gate.write(KERNEL)
     gate.start()  # control
     assert gate.end() == 0
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    cannot_start(Gate(deep, KERNEL), f"cannot make the socket {deep}")
 
 
 def cannot_start(gate: Gate, why: str, first: str = "") -> None:
@@ -249,21 +252,76 @@ def cannot_start(gate: Gate, why: str, first: str = "") -> None:
     assert status == 1 and why in said and first in gate.log()
 
 
+def another(gate: Gate, name: str, killed: list[int]) -> int:
+    """The process of this half, when the gate is whole; 0 until then."""
+    process = gate.halves().get(name, 0)
+    return 0 if process in killed or not gate.answers() else process
+
+
 @isolated
-def test_gives_up_where_a_half_keeps_ending(tmp_path: Path) -> None:
+def test_gives_up_where_the_warden_keeps_ending(tmp_path: Path) -> None:
+    """And not where the listener does, however often: the warden guards, and hears who opens by hand."""
+    own_mounts()
     gate = Gate(tmp_path, KERNEL)
     gate.start()
-    killed: list[int] = []
-    for _ in range(5):
-        with contextlib.suppress(KeyError):
-            until(lambda: gate.answers() and gate.status()["pid"] not in killed, "another listener")
-        killed.append(gate.status()["pid"])
-        os.kill(killed[-1], signal.SIGKILL)
+    for name, times in (("listener", 6), ("warden", 5)):
+        killed: list[int] = []
+        for _ in range(times):
+            killed.append(until(partial(another, gate, name, killed), f"another {name}"))
+            os.kill(killed[-1], signal.SIGKILL)
+        if name == "listener":
+            gate.until_said("the listener was killed by SIGKILL; starting it again in 1.6 s")
+            with gate.warden() as warden:
+                assert warden.ping().owned
     assert gate.wait() == 1
     assert gate.log().splitlines()[-1] == (
-        "knockgate: the listener was killed by SIGKILL, again and again; giving up, the table stays"
+        "knockgate: the warden was killed by SIGKILL, again and again; giving up, the table stays"
     )
     run("nft", "list", "table", "inet", "knockgate")
+
+
+@isolated
+def test_what_is_short_for_a_while_does_not_end_the_gate(tmp_path: Path) -> None:
+    """No room for a socket in the run directory: starting is tried again, until there is."""
+    own_mounts()
+    gate = Gate(tmp_path, KERNEL)
+    folder = Path(gate.run_directory)
+    folder.mkdir(mode=0o700)
+    run("mount", "-t", "tmpfs", "-o", "mode=700,nr_inodes=20", "none", str(folder))
+    gate.start()
+    taken = 0
+    with contextlib.suppress(OSError):
+        for taken in range(30):
+            (folder / str(taken)).touch()
+    assert 0 < taken < 29
+    os.kill(gate.halves()["listener"], signal.SIGKILL)
+    gate.until_said("cannot start the listener: No space left on device; trying again", 3)
+    with gate.warden() as warden:
+        assert warden.ping().owned
+    for each in range(taken):
+        (folder / str(each)).unlink()
+    until(gate.answers, "the listener is there again")
+    assert gate.end() == 0
+
+
+@isolated
+def test_a_warden_that_ends_waits_for_the_file_to_be_right(tmp_path: Path) -> None:
+    """The kernel guards meanwhile."""
+    own_mounts()
+    gate = Gate(tmp_path, KERNEL)
+    with network(), socket.create_server(("", 22)):
+        gate.start()
+        halves, good = gate.halves(), gate.file.read_text()
+        gate.file.write_text("[doors")
+        os.kill(halves["warden"], signal.SIGKILL)
+        gate.until_said("nothing is listened for until the configuration is put right")
+        assert gate.halves() == {} and not connects(22)
+        knock(*SSH_KNOCKS)
+        assert connects(22)
+        gate.file.write_text(good)
+        gate.until_replaced(halves, "warden", "listener")
+        assert leases() == {SSH} and gate.log().count("giving up") == 0
+        assert gate.end() == 0
 
 
 KNOCKD = """
