@@ -41,13 +41,22 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     "--timeout", type=seconds(profiles.wait_time), help="How long --wait waits at most (default: 5s)."
 )
 @click.option("--delay", type=seconds(profiles.delay_time), help="From one step to the next (default: 50ms).")
-@click.option("-4", "family", flag_value=send.Family.AF_INET, type=click.UNPROCESSED, help="Use IPv4 only.")
-@click.option("-6", "family", flag_value=send.Family.AF_INET6, type=click.UNPROCESSED, help="Use IPv6 only.")
+@click.option("-4", "ipv4", is_flag=True, help="Use IPv4 only.")
+@click.option("-6", "ipv6", is_flag=True, help="Use IPv6 only.")
 @click.option("--source", metavar="ADDRESS", help="Knock from this address of the machine.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--list", "listing", is_flag=True, help="List the profiles.")
-def knock(host: str | None, *, listing: bool, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401 - the fields of a Profile
+def knock(
+    host: str | None,
+    *,
+    listing: bool,
+    dry_run: bool,
+    as_json: bool,
+    ipv4: bool,
+    ipv6: bool,
+    **given: Any,  # noqa: ANN401 - the fields of a Profile
+) -> int:
     """Knock at a host and, if asked, wait until its door answers.
 
     Sends one packet for each STEP, all of them to one address: HOST is resolved once. A TCP step is a
@@ -80,6 +89,10 @@ def knock(host: str | None, *, listing: bool, dry_run: bool, as_json: bool, **gi
     """
     if listing:
         return _list(as_json=as_json)
+    if ipv4 and ipv6:
+        raise click.UsageError("-4 and -6 leave no address", click.get_current_context())
+    if ipv4 or ipv6:
+        given["family"] = send.Family.AF_INET if ipv4 else send.Family.AF_INET6
     plan = _plan(host, {name: value for name, value in given.items() if value not in (None, ())})
     address = send.resolve(plan.host, plan.family)
     report = _Report(plan, address, send.local_address(address, plan.source))

@@ -82,6 +82,7 @@ def test_the_list_of_commands_names_all_with_a_line_each(capsys: pytest.CaptureF
         (["up", "--config", ""], "the name of the configuration is empty", "knockgate up --help"),
         (["simulate", "a.toml"], "a.toml: is a configuration, not a capture", "simulate a.toml knock.pcap"),
         (["simulate", "a.conf"], "a.conf: is a configuration, not a capture", "--knockd a.conf knock.pcap"),
+        (["knock", "a", "1", "-6", "-4"], "-4 and -6 leave no address", "knockgate knock --help"),
         (["completion"], "missing argument '{bash|zsh|fish}'", "knockgate completion --help"),
         (["completion", "tcsh"], "'tcsh' is not one of", "knockgate completion --help"),
     ],

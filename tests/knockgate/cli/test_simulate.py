@@ -166,7 +166,7 @@ def test_what_comes_before_the_damage_counts(tmp_path: Path, config: str) -> Non
         (["--config", "{config}", "other.toml", "{pcap}"], "there are two configurations: other.toml and "),
         (["{config}", "/nonexistent"], "/nonexistent: cannot be read: No such file or directory"),
         (["{config}", "/"], "/: cannot be read: Is a directory"),
-        (["{config}", "{config}"], "no capture file, neither pcap nor pcapng"),
+        (["{config}", "/etc/passwd"], "no capture file, neither pcap nor pcapng"),
         (["/nonexistent", "{pcap}"], "/nonexistent: no such file"),
         (["{config}", "{pcap}", "--host", "10.0.0.0/8"], "--host: '10.0.0.0/8' is no address"),
     ],
