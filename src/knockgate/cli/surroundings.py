@@ -1,7 +1,7 @@
 """What stands around the gate on this host and works against it: other listeners, other rules, old copies.
 
 Reads what anybody may; the rules of other tables, which only root may read, are given to it. Where a file
-cannot be read, nothing is said about it.
+cannot be read, nothing is said about it, unless the gate needs it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,19 @@ _BOOT_FILES = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf")
 def look_around(configuration: Configuration) -> Iterator[Advice]:
     """Whatever on this host stands against what the configuration says."""
     yield from _on_listeners(configuration, listeners())
+    yield from _on_one_time(configuration)
     yield from _on_saved_copies(_BOOT_FILES)
+
+
+def _on_one_time(configuration: Configuration) -> Iterator[Advice]:
+    for door in configuration.doors:
+        if door.sequence and (path := door.sequence.one_time):
+            try:
+                Path(path).open("rb").close()
+            except OSError as error:
+                message = f"its one-time sequences cannot be read: {path}: {error.strerror}"
+                hint = "run it as root" if isinstance(error, PermissionError) else "write one a line there"
+                yield Advice(door.name, message, hint)
 
 
 def _on_listeners(configuration: Configuration, live: set[Port]) -> Iterator[Advice]:
