@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class Half:
         self.name = name
         self._patience = patience
         self.was_ready = False
+        self._ready_at = 0.0
         self.ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._address = Path(run_directory, f"{name}.notify")
         try:
@@ -65,7 +67,7 @@ class Half:
 
     def is_ready(self) -> None:
         """It has said so, and will say nothing more."""
-        self.was_ready = True
+        self.was_ready, self._ready_at = True, time.monotonic()
         self._hang_up()
 
     def _hang_up(self) -> None:
@@ -81,6 +83,10 @@ class Half:
         if status < 0:
             return f"was killed by {signal.Signals(-status).name}"
         return f"ended with status {status}"
+
+    def has_lasted(self, seconds: float) -> bool:
+        """It became ready that long ago."""
+        return self.was_ready and time.monotonic() >= self._ready_at + seconds
 
     def status(self) -> int | None:
         """Its exit status; None while it runs, negative where a signal killed it."""

@@ -1,9 +1,10 @@
 """``knockgate run``: starts the halves of the gate and starts them again, where no systemd does.
 
 The warden comes first and stays. Listener and runner share a link, whose ends are of no use without each
-other, so they come and go together. A half that ends is started again, at first at once and then ever
-more slowly; where that does not help it is better to end with an error than to look like a gate that
-works. In all of this the table stays as it is.
+other, so they come and go together. A half that ends, or that cannot be started for want of a process, a
+descriptor or a disk, is started again, at first at once and then ever more slowly. While the warden guards
+that goes on for good; where the warden itself keeps ending it is better to end with an error than to look
+like a gate that works. In all of this the table stays as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import socket
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,10 +35,11 @@ __all__ = ["PROGRAM", "supervise"]
 
 PROGRAM = "knockgate"
 
-#: So many failures in so many seconds are too many.
-_TOO_MANY, _IN_SECONDS = 5, 10.0
-#: Seconds before the second start in a row; it doubles from one to the next.
-_BACK_OFF = 0.1
+#: So many failures in a row are too many; a half that was ready for so many seconds begins a new row.
+_TOO_MANY, _A_NEW_ROW = 5, 10.0
+#: Seconds before the second start in a row; it doubles from one to the next, up to a limit.
+_BACK_OFF, _LONGEST = 0.1, 30.0
+_STARTING = "start"
 #: Seconds in which a half must be ready: thousands of doors are loaded in a fraction of it.
 _PATIENCE = 60.0
 #: Seconds until a configuration is looked at again that was wrong when it was needed.
@@ -44,7 +47,7 @@ _LOOK_AGAIN = 1.0
 
 
 def supervise(origin: Origin, *, own: bool = True) -> int:
-    """Run the gate until SIGTERM or SIGINT; returns the exit status (0, or 1 where a half keeps ending).
+    """Run the gate until SIGTERM or SIGINT; returns the exit status (0, or 1 where the warden keeps ending).
 
     SIGHUP reloads. With ``own`` the table is the warden's alone where the kernel can do that, else it
     watches it. Raises ConfigError for a configuration that is wrong, and Unavailable where the gate cannot
@@ -81,7 +84,7 @@ class _Supervisor:
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
         self._reload_wanted = False
         self._was_ready = False
-        self._failures: list[float] = []
+        self._failures: Counter[str] = Counter()  # in a row, of each half, and of starting them
         self._warden: Half | None = None
         self._hearing: list[Half] = []  # listener, and runner where there are commands
 
@@ -95,6 +98,10 @@ class _Supervisor:
                 except _Ended as ended:
                     if not self._may_go_on_without(ended.half):
                         return 1
+                except (Unavailable, OSError) as error:
+                    if not self._was_ready:
+                        raise
+                    self._start_later(error)
         except _Stopped:
             return 0
 
@@ -118,11 +125,13 @@ class _Supervisor:
         if self._warden and self._warden.ended():
             raise _Ended(self._warden)
         if self._warden is None:
+            self._configuration()  # it could not start with a wrong one; the kernel guards meanwhile
             watching = [] if self._own else ["--watch"]
             self._warden = Half("warden", [*self._origin.arguments(), *watching], self._directory)
             self._await(self._warden)
         if not self._hearing:
             self._start_hearing()
+        self._failures.pop(_STARTING, None)
         if not self._was_ready:
             self._was_ready = True
             notify.ready("all halves are running")
@@ -151,12 +160,14 @@ class _Supervisor:
             self._await(half)
 
     def _configuration(self) -> Configuration:
-        """As it is in the file now; a wrong one is waited out, since the warden goes on with what it has."""
+        """As it is in the file now; a wrong one is waited out, since what is in force stays so."""
         said = False
         while True:
             try:
                 return self._origin.load()
             except ConfigError as error:
+                if self._warden and self._warden.ended():
+                    raise _Ended(self._warden) from None
                 if not said:
                     say_why(PROGRAM, error)
                     say(PROGRAM, "nothing is listened for until the configuration is put right")
@@ -225,15 +236,37 @@ class _Supervisor:
             self._reload()  # the file is not the one any more that the warden has in force
         elif status == COULD_NOT_START and not self._was_ready:
             raise Unavailable(f"the {half.name} cannot start", hint="the lines above say why")
-        now = time.monotonic()
-        self._failures = [at for at in self._failures if at > now - _IN_SECONDS] + [now]
-        if len(self._failures) >= _TOO_MANY:
+        if half.has_lasted(_A_NEW_ROW):
+            self._failures[half.name] = 0
+        self._failures[half.name] += 1
+        if self._failures[half.name] >= _TOO_MANY and (half.name == "warden" or not self._was_ready):
             say(PROGRAM, f"the {half.name} {half.ended()}, again and again; giving up, the table stays")
             return False
-        say(PROGRAM, f"the {half.name} {half.ended()}; starting it again")
-        if len(self._failures) > 1:
-            self._pause(_BACK_OFF * 2 ** (len(self._failures) - 2))
+        say(PROGRAM, f"the {half.name} {half.ended()}; starting it again{self._when(half.name)}")
+        self._back_off(half.name)
         return True
+
+    def _start_later(self, error: Unavailable | OSError) -> None:
+        """There was no process, descriptor or disk for a half; the others are none the worse for it."""
+        self._end_hearing()
+        self._failures[_STARTING] += 1
+        say(PROGRAM, f"{error}; trying again{self._when(_STARTING)}")
+        self._back_off(_STARTING)
+
+    def _delay(self, name: str) -> float:
+        times = self._failures[name]
+        return min(_LONGEST, _BACK_OFF * 2.0 ** min(times - 2, 20)) if times > 1 else 0.0
+
+    def _when(self, name: str) -> str:
+        return f" in {delay:g} s" if (delay := self._delay(name)) >= 1 else ""
+
+    def _back_off(self, name: str) -> None:
+        """Wait, but not longer than the warden lives or than nobody asks for a reload."""
+        until = time.monotonic() + self._delay(name)
+        while (left := until - time.monotonic()) > 0 and not self._reload_wanted:
+            if self._warden and self._warden.ended():
+                return
+            self._pause(left)
 
 
 def _make(directory: str) -> None:

@@ -295,7 +295,7 @@ def test_what_is_short_for_a_while_does_not_end_the_gate(tmp_path: Path) -> None
             (folder / str(taken)).touch()
     assert 0 < taken < 29
     os.kill(gate.halves()["listener"], signal.SIGKILL)
-    gate.until_said("cannot start the listener: No space left on device; trying again", 3)
+    gate.until_said("listener.notify: No space left on device; trying again", 3)
     with gate.warden() as warden:
         assert warden.ping().owned
     for each in range(taken):
