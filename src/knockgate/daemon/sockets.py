@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import select
 import signal
 import socket
 import sys
@@ -72,11 +73,42 @@ class Signals:
         return set()
 
 
+class _Log:
+    """Lines on stderr, as long as somebody takes them: to guard is more than to tell of it."""
+
+    def __init__(self) -> None:
+        self._lost = 0
+        self._poll = select.poll()
+        self._poll.register(2, select.POLLOUT)
+
+    def write(self, program: str, text: str) -> None:
+        if self._lost and self._put(f"{program}: {self._lost} lines were lost, nobody read the log"):
+            self._lost = 0
+        if self._lost or not self._put(f"{program}: {text}"):
+            self._lost += 1
+
+    def _put(self, line: str) -> bool:
+        """False where it would have to wait. A pipe that is ready takes _LONGEST_LINE bytes at once."""
+        if any(what & select.POLLOUT == 0 for _, what in self._poll.poll(0) or [(2, 0)]):
+            return False
+        with contextlib.suppress(OSError):  # whoever read it is gone; that is no reason to stop guarding
+            whole = line.encode(errors="backslashreplace")[: _LONGEST_LINE - 1]
+            sys.stderr.write(whole.decode(errors="ignore") + "\n")
+            sys.stderr.flush()
+        return True
+
+
+#: Bytes of a line, with its end (PIPE_BUF); the rest is cut off.
+_LONGEST_LINE = 4096
+_log = _Log()
+
+
 def say(program: str, text: str) -> None:
-    """One line on stderr; systemd and syslog stamp it with the time."""
-    with contextlib.suppress(OSError):  # whoever read it is gone; that is no reason to stop guarding
-        sys.stderr.write(f"{program}: {text}\n")
-        sys.stderr.flush()
+    """One line on stderr; systemd and syslog stamp it with the time.
+
+    It never waits for a reader: lines that find no room are dropped, and counted in a later one.
+    """
+    _log.write(program, text)
 
 
 def say_why(program: str, error: KnockgateError) -> None:
