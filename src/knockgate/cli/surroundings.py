@@ -7,6 +7,7 @@ cannot be read, nothing is said about it, unless the gate needs it.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import ipaddress
 import re
 import socket
@@ -31,9 +32,20 @@ _BOOT_FILES = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf")
 
 def look_around(configuration: Configuration) -> Iterator[Advice]:
     """Whatever on this host stands against what the configuration says."""
+    yield from _on_interface(configuration)
     yield from _on_listeners(configuration, listeners())
     yield from _on_one_time(configuration)
     yield from _on_saved_copies(_BOOT_FILES)
+
+
+def _on_interface(configuration: Configuration) -> Iterator[Advice]:
+    """It may come later, as ppp0 does; with a name that is merely wrong nothing is guarded."""
+    name, there = configuration.gate.interface, [each for _, each in socket.if_nameindex()]
+    if name and name not in there:
+        near = difflib.get_close_matches(name, there, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(there)}"
+        for door in configuration.doors[:1]:
+            yield Advice(door.name, f"no interface {name} is there, so no door is guarded", hint)
 
 
 def _on_one_time(configuration: Configuration) -> Iterator[Advice]:
