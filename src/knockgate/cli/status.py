@@ -14,6 +14,7 @@ import click
 
 from knockgate.cli.page import Page
 from knockgate.cli.phrases import columns, opened_by, time_in_words
+from knockgate.cli.surroundings import on_interface
 from knockgate.cli.words import configuration
 from knockgate.config.doors import Configuration, Door, RunsIn
 from knockgate.daemon.control import Facts
@@ -138,6 +139,8 @@ class _State:
             yield "ANOTHER CONFIGURATION is in force, not this one. `knockgate up` puts this one in force"
         if self.trial is not None:
             yield f"on trial: rolled back in {time_in_words(self.trial)} unless you say `knockgate confirm`"
+        for advice in on_interface(self.configuration):
+            yield f"NOT GUARDED: {advice.message}; {advice.hint}"
         yield ""
         yield columns(
             [("DOOR", "PORTS", "STATE", "OPENED BY"), *map(self._door_row, self.configuration.doors)]

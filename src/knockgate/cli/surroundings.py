@@ -20,7 +20,7 @@ from knockgate.config.doors import Configuration
 from knockgate.firewall.redirects import Redirect
 from knockgate.model import Port, Protocol, address_text
 
-__all__ = ["listeners", "look_around", "on_redirects"]
+__all__ = ["listeners", "look_around", "on_interface", "on_redirects"]
 
 #: In /proc/net, proc_pid_net(5): a listening TCP socket, and a UDP socket that is not connected.
 _LISTENS = {Protocol.TCP: "0A", Protocol.UDP: "07"}
@@ -32,13 +32,13 @@ _BOOT_FILES = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf")
 
 def look_around(configuration: Configuration) -> Iterator[Advice]:
     """Whatever on this host stands against what the configuration says."""
-    yield from _on_interface(configuration)
+    yield from on_interface(configuration)
     yield from _on_listeners(configuration, listeners())
     yield from _on_one_time(configuration)
     yield from _on_saved_copies(_BOOT_FILES)
 
 
-def _on_interface(configuration: Configuration) -> Iterator[Advice]:
+def on_interface(configuration: Configuration) -> Iterator[Advice]:
     """It may come later, as ppp0 does; with a name that is merely wrong nothing is guarded."""
     name, there = configuration.gate.interface, [each for _, each in socket.if_nameindex()]
     if name and name not in there:

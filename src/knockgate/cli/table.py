@@ -69,6 +69,7 @@ def up(origin: Origin, *, trial_time: float | None) -> int:
             client.reload(found.checksum)  # it reads the file that it was started with, which may be another
             tell(f"the daemon has read it again: {_guarded(found)}")
             return 0
+    _warn_of_the_interface(found)
     ruleset = _compiled(found)
     if trial_time:
         return _on_trial(found, ruleset, trial_time)
@@ -76,6 +77,14 @@ def up(origin: Origin, *, trial_time: float | None) -> int:
     tell(_guarded(found))
     _tell_of_the_daemon(found)
     return 0
+
+
+def _warn_of_the_interface(found: Configuration) -> None:
+    """It may come later; until then the table guards nothing, and nobody would notice."""
+    from knockgate.cli.surroundings import on_interface  # noqa: PLC0415 - see cli
+
+    for advice in on_interface(found):
+        click.echo(f"knockgate: warning: {advice.message}\n  hint: {advice.hint}", err=True)
 
 
 def _compiled(found: Configuration) -> str:

@@ -168,3 +168,17 @@ def test_the_text_of_rules_is_what_up_loads(tmp_path: Path) -> None:
     grace = "elements = { tcp timeout 1m"
     assert grace in table()
     assert rules(table()) == rules(by_hand)
+
+
+@isolated
+def test_an_interface_that_is_not_there_is_told_by_whoever_is_asked(tmp_path: Path) -> None:
+    """It may come later, so it is no mistake; the control names one that is there."""
+    for name, said in (("eht0", "no interface eht0 is there, so no door is guarded"), ("lo", "")):
+        file = gate(tmp_path, SSH)
+        text = Path(file).read_text().replace("[gate]", f'[gate]\ninterface = "{name}"')
+        Path(file).write_text(text)
+        for verb in ("check", "up", "status"):
+            done = knockgate(verb, file)
+            assert done.returncode == 0
+            told = done.stdout + done.stderr
+            assert (said in told) if said else ("no interface" not in told)
