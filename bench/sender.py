@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 from bench.packets import ACK, PSH, SYN, Path, tcp, udp
 
-__all__ = ["KINDS", "main"]
+__all__ = ["KINDS", "Header", "Message", "Piece", "main"]
 
 BATCH = 32
 #: Frames made beforehand; they are sent round and round.
@@ -32,15 +32,19 @@ PAYLOAD = bytes(64)
 CATCH_UP = 0.1
 
 
-class _Piece(ctypes.Structure):  # struct iovec
+class Piece(ctypes.Structure):
+    """``struct iovec``."""
+
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class _Header(ctypes.Structure):  # struct msghdr
+class Header(ctypes.Structure):
+    """``struct msghdr``."""
+
     _fields_ = (
         ("name", ctypes.c_void_p),
         ("name_length", ctypes.c_uint),
-        ("pieces", ctypes.POINTER(_Piece)),
+        ("pieces", ctypes.POINTER(Piece)),
         ("piece_count", ctypes.c_size_t),
         ("control", ctypes.c_void_p),
         ("control_length", ctypes.c_size_t),
@@ -48,8 +52,10 @@ class _Header(ctypes.Structure):  # struct msghdr
     )
 
 
-class _Message(ctypes.Structure):  # struct mmsghdr
-    _fields_ = (("header", _Header), ("sent", ctypes.c_uint))
+class Message(ctypes.Structure):
+    """``struct mmsghdr``."""
+
+    _fields_ = (("header", Header), ("sent", ctypes.c_uint))
 
 
 def _no_opening(path: Path, turn: int, chance: random.Random) -> bytes:
@@ -107,11 +113,11 @@ def _frames(args: argparse.Namespace) -> list[bytes]:
 def _flood(sock: socket.socket, frames: list[bytes], rate: int, until: float) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     buffers = [ctypes.create_string_buffer(frame, len(frame)) for frame in frames]
-    pieces = (_Piece * FRAMES)(*(_Piece(ctypes.addressof(b), len(b)) for b in buffers))
-    messages = (_Message * FRAMES)()
+    pieces = (Piece * FRAMES)(*(Piece(ctypes.addressof(b), len(b)) for b in buffers))
+    messages = (Message * FRAMES)()
     for number, message in enumerate(messages):
         message.header.pieces, message.header.piece_count = ctypes.pointer(pieces[number]), 1
-    first, size, file = ctypes.addressof(messages), ctypes.sizeof(_Message), sock.fileno()
+    first, size, file = ctypes.addressof(messages), ctypes.sizeof(Message), sock.fileno()
     batches = [ctypes.c_void_p(first + at * size) for at in range(0, FRAMES, BATCH)]
     next_at, gap = time.monotonic(), BATCH / rate
     turn = 0

@@ -21,6 +21,7 @@ import sys
 import time
 
 from bench.packets import SYN, Path, tcp
+from bench.sender import Message, Piece
 
 __all__ = ["frames", "main"]
 
@@ -28,26 +29,6 @@ BATCH = 32
 _ENOBUFS = 105
 #: A number that runs through all of 2^32 before it repeats; its bytes look random to a hash.
 _STRIDE = 0x9E3779B1
-
-
-class _Piece(ctypes.Structure):  # struct iovec
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-class _Header(ctypes.Structure):  # struct msghdr
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_length", ctypes.c_uint),
-        ("pieces", ctypes.POINTER(_Piece)),
-        ("piece_count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
-class _Message(ctypes.Structure):  # struct mmsghdr
-    _fields_ = (("header", _Header), ("sent", ctypes.c_uint))
 
 
 def frames(count: int, source_mac: bytes, host_mac: bytes, host: str, port: int) -> tuple[bytearray, int]:
@@ -86,8 +67,8 @@ def frames(count: int, source_mac: bytes, host_mac: bytes, host: str, port: int)
 def _flood(sock: socket.socket, text: bytearray, size: int, rate: int) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     window = ctypes.create_string_buffer(BATCH * size)
-    pieces = (_Piece * BATCH)(*(_Piece(ctypes.addressof(window) + n * size, size) for n in range(BATCH)))
-    messages = (_Message * BATCH)()
+    pieces = (Piece * BATCH)(*(Piece(ctypes.addressof(window) + n * size, size) for n in range(BATCH)))
+    messages = (Message * BATCH)()
     for message, piece in zip(messages, pieces, strict=True):
         message.header.pieces, message.header.piece_count = ctypes.pointer(piece), 1
     source = (ctypes.c_char * len(text)).from_buffer(text)
