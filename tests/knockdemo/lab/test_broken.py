@@ -116,6 +116,7 @@ def test_knockds_child_closes_the_door_when_only_the_main_process_dies() -> None
     assert notes["B"]["closes_without_daemon"] is True
 
 
+@pytest.mark.long
 def test_question_does_not_begin_while_a_door_is_open() -> None:
     with pytest.raises(Unavailable, match=r"still not shut: door B for the client at 192\.0\.2\.1"):
         answers("never-closing")
@@ -126,6 +127,7 @@ def test_daemon_that_died_is_an_error_and_no_answer() -> None:
         answers("dead-daemon")
 
 
+@pytest.mark.long
 def test_tour_from_the_client() -> None:
     """Right against a guarded host, wrong against an unguarded one, and clear about mistakes."""
     _, runs = answers("tour")
