@@ -315,7 +315,7 @@ cat >"$4/bin/python" <<'END'
 #!/bin/sh
 echo "pip $*" >>"$FAKE/log"
 [ ! -e "$FAKE/pip-fails" ] || exit 1
-for name in knockdemo pytest ruff mypy lint-imports; do
+for name in knockdemo knockgate pytest ruff mypy lint-imports; do
     printf '#!/bin/sh\\n' >"${0%/*}/$name"; chmod 755 "${0%/*}/$name"
 done
 END
