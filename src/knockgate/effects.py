@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from knockgate.model import Observation, Port, Source
+from knockgate.errors import Reason
+from knockgate.model import Claim, Moment, Observation, Port, Source, Token
 
 __all__ = [
     "ClaimLine",
     "ClaimSettled",
+    "ClaimToken",
+    "DatagramSeen",
     "Effect",
     "Event",
+    "KnockRefused",
     "OpenDoor",
+    "PacketEffect",
+    "PacketEvent",
     "PacketPassed",
     "PacketSeen",
     "Rearmed",
     "RunCommands",
     "Tick",
+    "TokenSettled",
 ]
 
 
@@ -62,15 +69,37 @@ class Rearmed:
     steps: tuple[Port, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class DatagramSeen:
+    """A datagram came in on the port of single packets."""
+
+    payload: bytes
+    sender: Source  #: claimed by whoever sent it
+    moment: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettled:
+    """The answer to a ``ClaimToken``."""
+
+    token: Token
+    claim: Claim
+    moment: Moment
+
+
+#: What sequences are fed on, and what single packets are.
 Event = PacketSeen | PacketPassed | Tick | ClaimSettled | Rearmed
+PacketEvent = DatagramSeen | TokenSettled
 
 
 @dataclass(frozen=True, slots=True)
 class OpenDoor:
-    """Let ``source`` through ``door``, for as long as the door's lease says."""
+    """Let ``source`` through ``door``, for ``seconds`` or as long as the door's lease says."""
 
     door: str
     source: Source
+    seconds: float | None = None
+    key: str | None = None  #: the name of the key that asked for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +117,28 @@ class RunCommands:
 
     door: str
     source: Source
+    seconds: float | None = None  #: of the lease; None: as long as the door's says
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimToken:
+    """Spend a token, durably; nothing opens before it is settled."""
+
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class KnockRefused:
+    """A knock was turned away. One without a key is a stranger's: it is counted, never logged by itself."""
+
+    reason: Reason
+    key: str | None = None  #: the name of the key that made it
+    sender: Source = b""
+    source: Source = b""  #: who was to be let in, where that was asked for
+    skew: float | None = None  #: seconds that the sender's clock is behind ours; negative: ahead of it
+    asked: str = ""  #: what it asked for that it may not have
+
+
+#: What sequences answer, and what single packets do.
 Effect = OpenDoor | ClaimLine | RunCommands
+PacketEffect = OpenDoor | ClaimToken | RunCommands | KnockRefused

@@ -64,6 +64,28 @@ class Reason(enum.Enum):
     FRAGMENT = "fragment"
     NO_PORTS = "no-ports"
 
+    # A single packet, before it is known whose it is ...
+    BAD_LENGTH = "bad-length"  #: no packet of this kind has it
+    NOT_BASE64 = "not-base64"  #: or not in the one canonical form
+    NOT_OURS = "not-ours"  #: no key of ours has authenticated it
+    NOT_SEALED = "not-sealed"  #: it does not decrypt to what a key of ours seals
+    BAD_DIGEST = "bad-digest"  #: what is inside was changed
+    MALFORMED = "malformed"  #: what is inside is not spelled as it must be
+    # ... and after.
+    REPLAYED = "replayed"
+    AHEAD = "ahead"  #: dated too far in our future; not spent
+    STALE = "stale"
+    STORE_FULL = "store-full"
+    STORE_UNAVAILABLE = "store-unavailable"
+    KEY_EXPIRED = "key-expired"
+    CLOCK_UNKNOWN = "clock-unknown"  #: it would need to be known what time it is
+    SENDER_DENIED = "sender-denied"  #: the key does not knock from there
+    USER_DENIED = "user-denied"
+    TYPE_DENIED = "type-denied"  #: it asks for something else than to open ports
+    SOURCE_DENIED = "source-denied"  #: the key does not let that address in
+    UNSTATED_SOURCE = "unstated-source"  #: it names no address, and the key must
+    PORT_DENIED = "port-denied"  #: the key does not open that port
+
 
 class Refused(KnockgateError):
     """A packet turned away; ``reason`` is all that is known about it."""

@@ -11,7 +11,18 @@ import ipaddress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Lease", "Observation", "Port", "Protocol", "Source", "TcpFlag", "address_text"]
+__all__ = [
+    "Claim",
+    "Lease",
+    "Moment",
+    "Observation",
+    "Port",
+    "Protocol",
+    "Source",
+    "TcpFlag",
+    "Token",
+    "address_text",
+]
 
 #: The address that is to be let in: 4 or 16 bytes, network order.
 Source = bytes
@@ -75,6 +86,34 @@ class Observation(NamedTuple):
     def opens_connection(self) -> bool:
         """A TCP SYN without ACK, RST and FIN, or any UDP datagram (UDP does not say)."""
         return self.protocol == 17 or (self.flags & 0x17) == 0x02
+
+
+class Moment(NamedTuple):
+    """What time it is, as far as this machine knows."""
+
+    now: float  #: seconds since 1970 (CLOCK_REALTIME)
+    synchronised: bool  #: whether ``now`` can be relied on
+    up: float  #: seconds since the boot, sleep included (CLOCK_BOOTTIME); it never steps
+    boot: str  #: names the boot
+
+
+class Token(NamedTuple):
+    """What makes one packet that one: it is claimed once, and never again."""
+
+    digest: bytes  #: 32 bytes
+    issued: int  #: seconds since 1970, by the sender's clock
+    key: str  #: the name of the key that made it
+    source: Source  #: who is to be let in; for people
+
+
+class Claim(enum.Enum):
+    """What became of a claim."""
+
+    CLAIMED = "claimed"
+    REPLAYED = "replayed"  #: it was claimed before
+    FORGOTTEN = "forgotten"  #: it is as old as those that are not remembered any more
+    FULL = "full"  #: there is no room to remember it
+    FAILED = "failed"  #: it could not be written down
 
 
 def address_text(address: bytes) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from knockgate.model import Lease, Port, Source
+from knockgate.model import Claim, Lease, Moment, Port, Source, Token
 
-__all__ = ["Firewall"]
+__all__ = ["Clock", "Firewall", "ReplayStore"]
 
 
 class Firewall(Protocol):
@@ -36,3 +36,35 @@ class Firewall(Protocol):
 
     def leases(self) -> list[Lease]:
         """All live leases, in no order."""
+
+
+class ReplayStore(Protocol):
+    """The tokens that were claimed. Every verb raises Unavailable where the disk refuses.
+
+    A token that freshness alone refuses is forgotten: one issued more than ``fresh`` seconds before a
+    synchronised ``now``, and claimed longer ago than any step of the clock could make it fresh again.
+    The newest ``issued`` among the forgotten is remembered, for a time without a clock.
+    """
+
+    def claim(self, token: Token, moment: Moment) -> Claim:
+        """Spend the token, whatever comes of it; it is on the disk before this returns CLAIMED.
+
+        FORGOTTEN is for an unsynchronised clock only: ``issued`` is not newer than what was forgotten.
+        Never returns FAILED.
+        """
+
+    def settle(self, token: Token) -> None:
+        """What was claimed has been answered: doors are open, or it was refused. Need not be on the disk."""
+
+    def unsettled(self) -> list[Token]:
+        """Claimed by an earlier life that ended before it answered; asking settles them."""
+
+    def __len__(self) -> int:
+        """Tokens remembered now."""
+
+
+class Clock(Protocol):
+    """Hands out the time, and whether to rely on it."""
+
+    def read(self) -> Moment:
+        """The time now."""

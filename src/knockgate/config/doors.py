@@ -11,9 +11,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from knockgate.config import readers
-from knockgate.config.readers import MAX_STEPS, Flags, RunsIn
+from knockgate.config.readers import MAX_STEPS, Flags, Reliance, RunsIn
 from knockgate.config.toml import (
     Document,
     Keys,
@@ -27,7 +28,7 @@ from knockgate.config.toml import (
     values,
     whole,
 )
-from knockgate.model import Port
+from knockgate.model import Port, Protocol
 
 __all__ = [
     "DEFAULT_PATH",
@@ -38,7 +39,9 @@ __all__ = [
     "Configuration",
     "Door",
     "Flags",
+    "Fwknop",
     "Gate",
+    "Reliance",
     "RunsIn",
     "Sequence",
     "load",
@@ -87,11 +90,41 @@ class Gate:
         whole(1, 1 << 24),
         65536,
     )
+    clock: Reliance = key(
+        "`auto`: rely on the clock while the kernel says that it is synchronised, and ever after until the "
+        "gate is started again. `trusted`: always. `unknown`: never; then a packet's age says nothing, and "
+        "packets are remembered for good.",
+        readers.reliance,
+        Reliance.AUTO,
+    )
     run_directory: str = key("Sockets of the running daemon.", readers.folder, "/run/knockgate")
     state_directory: str = key(
         "What must outlive a reboot: commands that are still to be run to close a door.",
         readers.folder,
         "/var/lib/knockgate",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fwknop:
+    """``[fwknop]``: how fwknop's packets are heard; they are as soon as a key of ``[keys]`` is for them."""
+
+    port: Port = key(
+        "Packets come to this UDP port. Nothing is bound to it, and it answers nobody.",
+        readers.udp_port,
+        Port(Protocol.UDP, 62201),
+    )
+    freshness: float = key(
+        "How far the time that a packet bears may be from ours, before and after, while our clock is "
+        "synchronised.",
+        duration(1, 86400),
+        120.0,
+    )
+    remembered: int = key(
+        "Packets that are remembered, so that none is taken twice. When there is no room for more they are "
+        "refused: that takes a clock that is not synchronised, or very many knocks.",
+        whole(16, 100_000_000),
+        1_000_000,
     )
 
 
@@ -195,8 +228,19 @@ class Door:
         duration(0, 30 * 86400),
         15.0,
     )
+    longest: float | None = key(
+        "A packet that asks for a time of its own gets at most this; without it `lease` is the most.",
+        duration(1, 30 * 86400),
+        None,
+    )
     sequence: Sequence | None = None
     commands: Commands | None = None
+    keyed: bool = False  #: whether a key may open it
+
+    @property
+    def most(self) -> float:
+        """Seconds that a lease for somebody's key lasts at most."""
+        return max(self.lease, self.longest or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,12 +249,13 @@ class Configuration:
 
     gate: Gate
     doors: tuple[Door, ...]
+    fwknop: Fwknop | None = None  #: None where no key is for its packets
     file: str = dataclasses.field(default="", compare=False)
 
     @property
     def checksum(self) -> bytes:
         """16 bytes that differ where what is configured differs; comments and order of keys do not count."""
-        return hashlib.sha256(repr((self.gate, self.doors)).encode()).digest()[:16]
+        return hashlib.sha256(repr((self.gate, self.doors, self.fwknop)).encode()).digest()[:16]
 
     def kernel_doors(self) -> list[Door]:
         """The doors whose sequence the kernel follows."""
@@ -239,19 +284,32 @@ def parse(content: str, file: str = "gate.toml") -> Configuration:
 
 
 def _configuration(document: Document) -> Configuration:
-    top = document.only((), document.table, ["gate", "doors"])
+    top = document.only((), document.table, ["gate", "doors", "fwknop", "keys"])
     gate = read(document, ("gate",), top.get("gate", {}), Gate)
+    fwknop = read(document, ("fwknop",), top.get("fwknop", {}), Fwknop)
+    keys = document.only(("keys",), top.get("keys", {}))
+    keyed = _keyed(keys)
     tables = document.only(("doors",), top.get("doors", {}))
     if not tables:
         raise document.wrong(("doors",), "there is no door", 'begin with [doors.ssh] and ports = ["tcp/22"]')
     if len(tables) > MAX_DOORS:
         raise document.wrong(("doors",), f"{len(tables)} doors", f"{MAX_DOORS} are possible")
-    doors = tuple(_door(document, name, table) for name, table in tables.items())
-    _no_clashes(document, doors)
-    return Configuration(gate=gate, doors=doors, file=document.file)
+    doors = tuple(_door(document, name, table, keyed=name in keyed) for name, table in tables.items())
+    _no_clashes(document, doors, fwknop.port if keys else None)
+    return Configuration(gate=gate, doors=doors, fwknop=fwknop if keys else None, file=document.file)
 
 
-def _door(document: Document, name: str, table: object) -> Door:
+def _keyed(keys: dict[str, Any]) -> set[str]:
+    """The doors that some key opens. All else about keys is for ``config.keys``, which checks it."""
+    named: set[str] = set()
+    for table in keys.values():
+        doors = table.get("doors") if isinstance(table, dict) else None
+        if isinstance(doors, list):
+            named |= {name for name in doors if isinstance(name, str)}
+    return named
+
+
+def _door(document: Document, name: str, table: object, *, keyed: bool) -> Door:
     keys: Keys = ("doors", name)
     if not isinstance(table, dict):
         hint = "a door is a table that has a name of its own, such as [doors.ssh]"
@@ -264,7 +322,7 @@ def _door(document: Document, name: str, table: object) -> Door:
     for part, schema in _PARTS.items():
         if part in table:
             given[part] = read(document, (*keys, part), table[part], schema)
-    door = Door(name=name, **given)
+    door = Door(name=name, keyed=keyed, **given)
     if door.sequence:
         _check_sequence(document, (*keys, "sequence"), door.sequence)
     if door.commands:
@@ -306,8 +364,9 @@ def _check_commands(document: Document, keys: Keys, door: Door, table: dict[str,
     commands = door.commands
     if not commands:
         return
-    if not door.sequence or door.sequence.runs_in is not RunsIn.DAEMON:
-        hint = f'a sequence with runs_in = "daemon" below [{dotted(keys[:-1])}.sequence]'
+    by_kernel = door.sequence is not None and door.sequence.runs_in is RunsIn.KERNEL
+    if by_kernel or not (door.sequence or door.keyed):
+        hint = f'a sequence with runs_in = "daemon" below [{dotted(keys[:-1])}.sequence], or a key'
         raise document.wrong(keys, "only the daemon runs commands", hint)
     for name in ("open", "close", "open6", "close6"):
         command = getattr(commands, name)
@@ -327,7 +386,7 @@ def _check_commands(document: Document, keys: Keys, door: Door, table: dict[str,
         raise document.wrong((*keys, name), "there is nothing to run on opening", "give open as well")
 
 
-def _no_clashes(document: Document, doors: tuple[Door, ...]) -> None:
+def _no_clashes(document: Document, doors: tuple[Door, ...], heard: Port | None) -> None:
     owners: dict[Port, Door] = {}
     for door in doors:
         for one in door.ports:
@@ -341,3 +400,9 @@ def _no_clashes(document: Document, doors: tuple[Door, ...]) -> None:
                 hint = "whoever connects to the open door would be knocking; take another port"
                 place = ("doors", door.name, "sequence", "steps")
                 raise document.wrong(place, f"{step} is what door {owners[step].name} guards", hint)
+            if step == heard:
+                place = ("doors", door.name, "sequence", "steps")
+                raise document.wrong(place, f"{step} is where packets come to", "take another port")
+    if heard in owners:
+        message = f"{heard} is what door {owners[heard].name} guards"
+        raise document.wrong(("fwknop", "port"), message, "take another port")

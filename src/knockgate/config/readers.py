@@ -5,6 +5,7 @@ Each reader takes any TOML value and gives the field's value or raises ``Wrong``
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import ipaddress
 import re
@@ -16,17 +17,23 @@ from knockgate.model import Port, Protocol, TcpFlag
 __all__ = [
     "MAX_STEPS",
     "Flags",
+    "Network",
+    "Reliance",
     "RunsIn",
     "address",
     "command",
     "file_path",
     "flags",
     "folder",
+    "instant",
     "interface",
+    "networks",
     "port",
     "ports",
+    "reliance",
     "runs_in",
     "steps",
+    "udp_port",
 ]
 
 MAX_STEPS = 32
@@ -37,6 +44,18 @@ class RunsIn(enum.Enum):
 
     KERNEL = "kernel"
     DAEMON = "daemon"
+
+
+class Reliance(enum.Enum):
+    """Whether to rely on this machine's clock."""
+
+    AUTO = "auto"
+    TRUSTED = "trusted"
+    UNKNOWN = "unknown"
+
+
+#: Addresses of one family that begin alike.
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +141,51 @@ def _runs_in(value: object) -> RunsIn:
         raise Wrong(f"{shown(value)} is neither kernel nor daemon", 'write "kernel" or "daemon"') from None
 
 
+def _reliance(value: object) -> Reliance:
+    try:
+        return Reliance(text.read(value))
+    except ValueError:
+        names = ", ".join(f'"{each.value}"' for each in Reliance)
+        raise Wrong(f"{shown(value)} says nothing of a clock", f"one of {names}") from None
+
+
+def _udp_port(value: object) -> Port:
+    found = port(value)
+    if found.protocol is not Protocol.UDP:
+        raise Wrong(f"{found} is no UDP port", f'did you mean "udp/{found.number}"?')
+    return found
+
+
+def _networks(value: object) -> tuple[Network, ...]:
+    hint = 'a list of addresses and networks such as ["192.0.2.0/24", "2001:db8::7"]'
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise Wrong("must be a list of networks", hint)
+    return tuple(_network(item.strip(), hint) for item in value)
+
+
+def _network(item: str, hint: str) -> Network:
+    try:
+        found = ipaddress.ip_network(item)
+    except ValueError:
+        try:
+            near = ipaddress.ip_network(item, strict=False)
+        except ValueError:
+            raise Wrong(f"{shown(item)} is no network", hint) from None
+        raise Wrong(f"{shown(item)} is an address within a network", f'did you mean "{near}"?') from None
+    if isinstance(found, ipaddress.IPv6Network) and found.network_address.scope_id:
+        raise Wrong(f"{shown(item)} names an interface", "without what comes after the %")
+    return found
+
+
+def _instant(value: object) -> dt.datetime:
+    """A day ends with its last second, here: whoever reads "until 3 May" may knock on 3 May."""
+    if isinstance(value, dt.datetime):
+        return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+    if isinstance(value, dt.date):
+        return dt.datetime.combine(value + dt.timedelta(days=1), dt.time(), dt.UTC)
+    raise Wrong("must be a date without quotes", "such as 2027-05-03 or 2027-05-03T18:00:00Z; UTC is meant")
+
+
 def _command(value: object) -> tuple[str, ...]:
     """A list of words, or one text, which is right where ``shell`` is true; that is seen later."""
     if isinstance(value, str):
@@ -164,6 +228,10 @@ steps = Reader("list of ports", _steps)
 flags = Reader("list of flags", _flags)
 address = Reader("address", _address)
 runs_in = Reader("`kernel` or `daemon`", _runs_in)
+reliance = Reader("`auto`, `trusted` or `unknown`", _reliance)
+udp_port = Reader("UDP port", _udp_port)
+networks = Reader("list of networks", _networks)
+instant = Reader("date, or date and time", _instant)
 command = Reader("list of words", _command)
 interface = Reader("text", _interface)
 folder = Reader("absolute path", _folder)

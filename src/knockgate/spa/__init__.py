@@ -1,0 +1,1 @@
+"""Codecs of single packets, pure: randomness and time are arguments."""
