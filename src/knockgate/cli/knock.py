@@ -15,8 +15,8 @@ import click
 from knockgate.cli.page import Page
 from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import Word, seconds
-from knockgate.client import profiles, send
-from knockgate.client.profiles import Profile
+from knockgate.client import profiles, send, spellings
+from knockgate.client.profiles import SequenceProfile
 from knockgate.client.wait import Answer, State, probe, wait_open
 from knockgate.config.toml import spell
 from knockgate.errors import ConfigError, KnockgateError
@@ -33,14 +33,16 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 @click.command(cls=Page)
 @click.argument("host", metavar="(PROFILE | HOST STEP...)", required=False, shell_complete=_complete)
-@click.argument("steps", metavar="", nargs=-1, type=Word("STEP", profiles.step))
+@click.argument("steps", metavar="", nargs=-1, type=Word("STEP", spellings.step))
 @click.option(
-    "--wait", metavar="PORT", type=Word("PORT", profiles.door), help="Then wait until this TCP port answers."
+    "--wait", metavar="PORT", type=Word("PORT", spellings.door), help="Then wait until this TCP port answers."
 )
 @click.option(
-    "--timeout", type=seconds(profiles.wait_time), help="How long --wait waits at most (default: 5s)."
+    "--timeout", type=seconds(spellings.wait_time), help="How long --wait waits at most (default: 5s)."
 )
-@click.option("--delay", type=seconds(profiles.delay_time), help="From one step to the next (default: 50ms).")
+@click.option(
+    "--delay", type=seconds(spellings.delay_time), help="From one step to the next (default: 50ms)."
+)
 @click.option("-4", "ipv4", is_flag=True, help="Use IPv4 only.")
 @click.option("-6", "ipv6", is_flag=True, help="Use IPv6 only.")
 @click.option("--source", metavar="ADDRESS", help="Knock from this address of the machine.")
@@ -111,22 +113,23 @@ _ADVICE = {
 }
 
 
-def _plan(host: str | None, given: dict[str, Any]) -> Profile:
+def _plan(host: str | None, given: dict[str, Any]) -> SequenceProfile:
     """What the words of the command line and the profile come to."""
     if host is None:
         raise click.UsageError("there is no HOST and no PROFILE", click.get_current_context())
-    plan = Profile(host=host, **given) if "steps" in given else replace(_profile(host), **given)
+    plan = SequenceProfile(host=host, **given) if "steps" in given else replace(_profile(host), **given)
     if plan.source and plan.family == send.Family.AF_UNSPEC:
         # A name with both kinds of address: take the kind that can be reached from there.
         plan = replace(plan, family=send.Family.AF_INET6 if ":" in plan.source else send.Family.AF_INET)
     return plan
 
 
-def _profile(name: str) -> Profile:
+def _profile(name: str) -> SequenceProfile:
     path = profiles.default_path()
     known = profiles.load(path)
-    if name in known:
-        return known[name]
+    found = known.get(name)
+    if isinstance(found, SequenceProfile):
+        return found
     if not known:
         hint = f"give the steps: knockgate knock {name} 7000 8000 9000"
         raise ConfigError(f"no steps, and no profile {name!r}, nor any other", file=str(path), hint=hint)
@@ -143,7 +146,9 @@ def _list(*, as_json: bool) -> int:
         return 0
     for name, each in known.items():
         # Not the steps: whoever looks over the shoulder would have them.
-        steps = "1 step" if len(each.steps) == 1 else f"{len(each.steps)} steps"
+        steps = "a packet"
+        if isinstance(each, SequenceProfile):
+            steps = "1 step" if len(each.steps) == 1 else f"{len(each.steps)} steps"
         click.echo(f"{name}: {each.host}, {steps}" + (f", {each.wait}" if each.wait else ""))
     if not known:
         say(f"there is no profile in {path}")
@@ -157,7 +162,7 @@ def _list(*, as_json: bool) -> int:
 class _Report:
     """What was asked for, and what became of it."""
 
-    plan: Profile
+    plan: SequenceProfile
     address: str
     source: str | None  #: None where there is no route
     sent: bool = False

@@ -5,89 +5,86 @@
     steps = ["7000", "udp/8000", "tcp/9000"]
     wait = "tcp/22"
 
-A sequence is a secret of sorts, so the file is best readable by its owner alone; nothing here writes it.
+    [profiles.office]
+    host = "office.example"
+    fwknop = "~/.config/knockgate/office.secrets"
+    access = ["tcp/22"]
+
+With ``steps`` the knock is a sequence, with ``fwknop`` a packet. A sequence is a secret of sorts, so the
+file is best readable by its owner alone; nothing here writes it.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from knockgate.client import spellings
+from knockgate.client.allow import Allow, Whoever, allowed, is_plain
 from knockgate.client.send import DELAY, Family
-from knockgate.config.toml import Document, Reader, Wrong, duration, key, read, shown, text
+from knockgate.config.toml import Document, Keys, fields_of, flag, key, read, text
 from knockgate.model import Port, Protocol
+from knockgate.spa.fwknop import Hash, Mode
 
-__all__ = ["Profile", "default_path", "delay_time", "door", "load", "step", "wait_time"]
+__all__ = ["SPA_PORT", "PacketProfile", "Profile", "SequenceProfile", "default_path", "load"]
 
-_STEP = re.compile(r"(?:(tcp|udp)/)?([0-9]{1,9})(?:[/:](tcp|udp))?")
-
-
-def _step(value: object) -> Port:
-    """``7000``, ``tcp/7000``, ``7000/tcp`` or, as knockd has it, ``7000:tcp``; raises Wrong."""
-    word = str(value).strip().lower() if type(value) in (str, int) else ""
-    found = _STEP.fullmatch(word)
-    if not found or (found[1] and found[3]):
-        hint = "write 7000, tcp/7000 or udp/8000"
-        if "," in word:
-            hint = "give the steps as separate words: " + " ".join(word.replace(",", " ").split())
-        raise Wrong(f"{shown(value)} is no step", hint)
-    number = int(found[2])
-    if not 1 <= number <= 65535:
-        raise Wrong(f"{shown(value)}: a port is a number from 1 to 65535")
-    return Port(Protocol[(found[1] or found[3] or "tcp").upper()], number)
-
-
-def _steps(value: object) -> tuple[Port, ...]:
-    if not isinstance(value, list) or not value:
-        raise Wrong("must be a list of steps", 'for example ["tcp/7000", "udp/8000", "tcp/9000"]')
-    return tuple(_step(item) for item in value)
-
-
-def _door(value: object) -> Port:
-    port = _step(value)
-    if port.protocol is not Protocol.TCP:
-        raise Wrong(
-            f"cannot wait for {port}: an open UDP port need not answer", "a TCP port of the same door"
-        )
-    return port
-
-
-def _family(value: object) -> Family:
-    families = {4: socket.AF_INET, 6: socket.AF_INET6}
-    if type(value) is not int or value not in families:
-        raise Wrong(f"{shown(value)} is no address family", "4 or 6")
-    return families[value]
-
-
-def _host(value: object) -> str:
-    name: str = text.read(value)
-    if not name.strip():
-        raise Wrong("the host is empty", 'a name or an address such as "192.0.2.7"')
-    return name
-
-
-step = Reader("port", _step)
-door = Reader("TCP port", _door)
-delay_time = duration(0, 60)
-wait_time = duration(0.01, 3600)
+#: Where fwknopd and our gate listen for packets, unless their configuration says otherwise.
+SPA_PORT = Port(Protocol.UDP, 62201)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """``[profiles.NAME]``: what `knockgate knock NAME` does. Options of the command come before it."""
 
-    host: str = key("A name or an address. It is resolved once for each knock.", Reader("text", _host))
-    steps: tuple[Port, ...] = key(
-        'The knocks, such as `["7000", "udp/8000"]`.', Reader("list of ports", _steps)
-    )
-    wait: Port | None = key("Then wait until this TCP port answers.", door, None)
-    timeout: float = key("How long to wait for it.", wait_time, 5.0)
-    delay: float = key("From one step to the next.", delay_time, DELAY)
-    family: Family = key("4 or 6: use this address family.", Reader("4 or 6", _family), socket.AF_UNSPEC)
+    host: str = key("A name or an address. It is resolved once for each knock.", spellings.host)
+    wait: Port | None = key("Then wait until this TCP port answers.", spellings.door, None)
+    timeout: float = key("How long to wait for it.", spellings.wait_time, 5.0)
+    family: Family = key("4 or 6: use this address family.", spellings.family, socket.AF_UNSPEC)
     source: str | None = key("Knock from this address of the machine.", text, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceProfile(Profile):
+    """The knock is a sequence."""
+
+    steps: tuple[Port, ...] = key('The knocks, such as `["7000", "udp/8000"]`.', spellings.steps)
+    delay: float = key("From one step to the next.", spellings.delay_time, DELAY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacketProfile(Profile):
+    """The knock is one packet of fwknop's."""
+
+    fwknop: Path | None = key(
+        "The file with the secrets, of mode 0600, as the gate's `[keys.NAME]` names it. "
+        'Empty (`""`): they are in the environment, or asked for.',
+        spellings.secrets_path_or_none,
+    )
+    access: tuple[Port, ...] = key('The ports to be opened, such as `["tcp/22"]`.', spellings.ports)
+    allow: Allow = key(
+        "Whom to let in: an address; `route`, this machine's address on the way to the host; `observed`, "
+        "whoever sends the packet; or a URL that answers with the address.",
+        allowed,
+        Whoever.ROUTE,
+    )
+    resolve_http: bool = key(
+        "Let that URL be one without TLS, whose answer anybody on the way can change.",
+        flag,
+        False,  # noqa: FBT003 - a default
+    )
+    port: Port = key("Where the packet is sent.", spellings.spa_port, SPA_PORT)
+    lease: float | None = key("Ask for this long; without it the host decides.", spellings.lease_time, None)
+    hmac: Hash = key(
+        "What the packet is authenticated with, as the host expects it.", spellings.hash_name, Hash.SHA256
+    )
+    digest: Hash = key(
+        "The checksum within the packet. The host takes any.", spellings.hash_name, Hash.SHA256
+    )
+    mode: Mode = key("How the packet is encrypted, as the host expects it.", spellings.mode_name, Mode.CBC)
+    username: str = key("The user name in the packet; empty: the one logged in as.", spellings.user_name, "")
+    offset: float = key("How far the host's clock is ahead of ours.", spellings.time_offset, 0.0)
 
 
 def default_path() -> Path:
@@ -110,4 +107,23 @@ def load(path: Path) -> dict[str, Profile]:
     tables = document.only((), document.table, ["profiles"]).get("profiles", {})
     if not isinstance(tables, dict):
         raise document.wrong(("profiles",), "must be a table", "begin with [profiles.home]")
-    return {name: read(document, ("profiles", name), table, Profile) for name, table in tables.items()}
+    return {name: _profile(document, ("profiles", name), table) for name, table in tables.items()}
+
+
+def _profile(document: Document, keys: Keys, table: object) -> Profile:
+    """Either kind, as the one key tells that only this kind has."""
+    given = document.only(keys, table)
+    if "fwknop" in given and "steps" in given:
+        raise document.wrong((*keys, "fwknop"), "there are steps too", "a knock is one or the other")
+    if "steps" in given:
+        return read(document, keys, given, SequenceProfile)
+    if "fwknop" not in given:
+        known = {field.name for kind in (SequenceProfile, PacketProfile) for field in fields_of(kind)}
+        document.only(keys, given, sorted(known))
+        hint = 'for a sequence: steps = ["tcp/7000", "udp/8000"]; for a packet: fwknop = "~/home.secrets"'
+        raise document.wrong(keys, "there is nothing to knock with", hint)
+    profile = read(document, keys, given, PacketProfile)
+    if is_plain(profile.allow) and not profile.resolve_http:
+        hint = "use https, or say resolve_http = true: anybody on the way can change who is let in"
+        raise document.wrong((*keys, "allow"), "is a URL without TLS", hint)
+    return profile

@@ -12,11 +12,22 @@ from pathlib import Path
 from knockgate.config import readers, secrets
 from knockgate.config.doors import DOOR_NAME, Configuration, Door
 from knockgate.config.readers import Network
-from knockgate.config.toml import Document, Keys, Reader, Wrong, dotted, duration, flag, key, shown, text, values
+from knockgate.config.toml import (
+    Document,
+    Keys,
+    Reader,
+    Wrong,
+    duration,
+    flag,
+    key,
+    shown,
+    text,
+    values,
+)
 from knockgate.errors import ConfigError
 from knockgate.spa.fwknop import Hash, Mode, Secret
 
-__all__ = ["MAX_KEYS", "FwknopKey", "load", "parse"]
+__all__ = ["MAX_KEYS", "FwknopKey", "load", "one_of", "parse"]
 
 MAX_KEYS = 100_000
 
@@ -27,7 +38,8 @@ def _doors(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
-def _one_of(kind: type[Hash] | type[Mode]) -> Reader:
+def one_of(kind: type[Hash | Mode]) -> Reader:
+    """One of fwknop's names, in any spelling that fwknop's own files have."""
     names = ", ".join(each.value for each in kind)
 
     def read(value: object) -> Hash | Mode:
@@ -50,15 +62,16 @@ class FwknopKey:
         readers.file_path,
     )
     doors: tuple[str, ...] = key("The doors that it opens.", Reader("list of doors", _doors))
-    hmac: Hash = key("What the packet is authenticated with.", _one_of(Hash), Hash.SHA256)
-    mode: Mode = key("How the packet is encrypted.", _one_of(Mode), Mode.CBC)
+    hmac: Hash = key("What the packet is authenticated with.", one_of(Hash), Hash.SHA256)
+    mode: Mode = key("How the packet is encrypted.", one_of(Mode), Mode.CBC)
     insecure: bool = key(
         "Take a key without HMAC. Its packets can be tampered with, and each costs a decryption.",
         flag,
         False,  # noqa: FBT003 - a default
     )
     sources: tuple[Network, ...] = key(
-        "Who may be let in: the address that a packet names must be in one of these networks. Empty: anybody.",
+        "Who may be let in: the address that a packet names must be in one of these networks. "
+        "Empty: anybody.",
         readers.networks,
         (),
     )
@@ -69,8 +82,8 @@ class FwknopKey:
         (),
     )
     observed: bool = key(
-        "Take packets that name no address (0.0.0.0): who sent it is let in. Whoever intercepts such a packet "
-        "can send it on as their own.",
+        "Take packets that name no address (0.0.0.0): who sent it is let in. Whoever intercepts such a "
+        "packet can send it on as their own.",
         flag,
         False,  # noqa: FBT003 - a default
     )
@@ -128,6 +141,6 @@ def _key(document: Document, name: str, table: object, doors: dict[str, Door]) -
             raise document.wrong((*keys, "fwknop"), error.message, error.hint) from None
         raise
     if secret.hmac_key is None and not insecure:
-        hint = f"make a new pair: knockgate key new --fwknop {name}; or say insecure = true below [{dotted(keys)}]"
+        hint = f"make a new pair: knockgate key new --fwknop {name}; or say insecure = true"
         raise document.wrong(keys, f"{given['fwknop']} has no HMAC_KEY, so packets are not authentic", hint)
     return FwknopKey(name=name, secret=secret, **given)

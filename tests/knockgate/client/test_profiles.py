@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from knockgate.client import profiles
+from knockgate.client import profiles, spellings
+from knockgate.client.profiles import SequenceProfile
 from knockgate.config.toml import Wrong
 from knockgate.errors import ConfigError
 from knockgate.model import Port, Protocol
@@ -27,8 +28,8 @@ from knockgate.model import Port, Protocol
     ],
 )
 def test_a_step_is_read_in_every_spelling(word: object, port: Port) -> None:
-    assert profiles.step.read(word) == port
-    assert profiles.step.read(str(port)) == port
+    assert spellings.step.read(word) == port
+    assert spellings.step.read(str(port)) == port
 
 
 @pytest.mark.parametrize(
@@ -51,10 +52,10 @@ def test_a_step_is_read_in_every_spelling(word: object, port: Port) -> None:
 )
 def test_what_is_no_step_is_refused(word: object, message: str | None, hint: str | None) -> None:
     if message is None:
-        assert profiles.step.read(word) == Port(Protocol.TCP, 7000)
+        assert spellings.step.read(word) == Port(Protocol.TCP, 7000)
         return
     with pytest.raises(Wrong) as caught:
-        profiles.step.read(word)
+        spellings.step.read(word)
     assert caught.value.message.endswith(message)
     assert (hint or "") in (caught.value.hint or "")
 
@@ -79,6 +80,7 @@ def test_a_profile_is_what_the_file_says(tmp_path: Path) -> None:
     found = profiles.load(file)
     assert list(found) == ["home", "the office"]
     home, office = found.values()
+    assert isinstance(home, SequenceProfile) and isinstance(office, SequenceProfile)
     assert [str(step) for step in home.steps] == ["tcp/7000", "udp/8000", "tcp/9000"]
     assert (str(home.wait), home.timeout, home.delay) == ("tcp/22", 2.0, 0.1)
     assert (home.family, home.source) == (socket.AF_INET6, "2001:db8::7")

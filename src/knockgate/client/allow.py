@@ -1,0 +1,71 @@
+"""Whom a packet asks to let in: an address, or the way in which it is to be found.
+
+``route`` is the address from which this machine sends to the host. Behind NAT that is not what the host
+sees; there a URL that answers with the address that the world sees, or ``observed``: then the packet
+names no address, and whoever sends it is let in, which is whoever intercepts it too.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import urllib.parse
+
+from knockgate.config.toml import Reader, Wrong, shown, text
+
+__all__ = ["Allow", "Whoever", "allowed", "is_plain", "url"]
+
+
+class Whoever(enum.Enum):
+    """Where no address is given."""
+
+    ROUTE = "route"
+    OBSERVED = "observed"
+
+
+#: ``bytes`` are an address of 4 or 16 bytes; a ``str`` is a URL that answers with one.
+Allow = Whoever | bytes | str
+
+_HINT = (
+    'an address, "route", "observed", or a URL that answers with the address, such as "https://ip.example/"'
+)
+
+
+def is_plain(allow: Allow) -> bool:
+    """Whether it is a URL whose answer anybody on the way can change."""
+    return isinstance(allow, str) and allow.startswith("http:")
+
+
+def _allow(value: object) -> Allow:
+    word: str = text.read(value).strip()
+    if word in (each.value for each in Whoever):
+        return Whoever(word)
+    if "://" in word:
+        return _url(word)
+    try:
+        found = ipaddress.ip_address(word.strip("[]"))
+    except ValueError:
+        raise Wrong(f"{shown(word)} is nobody to be let in", _HINT) from None
+    if isinstance(found, ipaddress.IPv6Address) and found.scope_id:
+        raise Wrong(f"{shown(word)} names an interface", f"without %{found.scope_id}: the host has others")
+    # Such a source sends IPv4 packets.
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return Whoever.OBSERVED if found.is_unspecified else (mapped or found).packed
+
+
+def _url(value: object) -> str:
+    word: str = text.read(value).strip()
+    try:
+        parts = urllib.parse.urlsplit(word)
+        _ = parts.port  # ValueError where it is no number
+    except ValueError:
+        raise Wrong(f"{shown(word)} is no URL", "such as https://ip.example/") from None
+    if parts.scheme not in ("https", "http") or not parts.hostname or not word.isascii():
+        raise Wrong(f"{shown(word)} is no URL of the web", "such as https://ip.example/")
+    if not word.isprintable() or " " in word or parts.username is not None:
+        raise Wrong("the URL has a blank, or a name before an @", "such as https://ip.example/")
+    return word
+
+
+allowed = Reader("address, `route`, `observed` or URL", _allow)
+url = Reader("URL", _url)

@@ -1,0 +1,161 @@
+"""The words of a knock, in a profile as on a command line: TOML values or texts -> ports, times, names.
+
+Each reader takes any TOML value and gives the field's value or raises ``Wrong``, never anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+
+from knockgate.client.send import Family
+from knockgate.config.keys import one_of
+from knockgate.config.toml import Reader, Wrong, duration, shown, text
+from knockgate.model import Port, Protocol
+from knockgate.spa.fwknop import Hash, Mode
+
+__all__ = [
+    "delay_time",
+    "door",
+    "family",
+    "hash_name",
+    "host",
+    "lease_time",
+    "mode_name",
+    "ports",
+    "secrets_path",
+    "secrets_path_or_none",
+    "spa_port",
+    "step",
+    "steps",
+    "time_offset",
+    "user_name",
+    "wait_time",
+]
+
+_PORT = re.compile(r"(?:(tcp|udp)/)?([0-9]{1,9})(?:[/:](tcp|udp))?")
+#: fwknop's rule for what a user may be called: nothing that could end a field or a word of a shell.
+_USERNAME = re.compile(r"""[^\x00-\x1f\x7f-\U0010ffff"/\\\[\]:;|=,+*?<>]{1,48}""")
+
+
+def _port(value: object, protocol: str, kind: str) -> Port:
+    """``7000``, ``tcp/7000``, ``7000/tcp`` or, as knockd has it, ``7000:tcp``; raises Wrong."""
+    word = str(value).strip().lower() if type(value) in (str, int) else ""
+    found = _PORT.fullmatch(word)
+    if not found or (found[1] and found[3]):
+        hint = "write 7000, tcp/7000 or udp/8000"
+        if "," in word and kind == "step":
+            hint = "give the steps as separate words: " + " ".join(word.replace(",", " ").split())
+        raise Wrong(f"{shown(value)} is no {kind}", hint)
+    number = int(found[2])
+    if not 1 <= number <= 65535:
+        raise Wrong(f"{shown(value)}: a port is a number from 1 to 65535")
+    return Port(Protocol[(found[1] or found[3] or protocol).upper()], number)
+
+
+def _step(value: object) -> Port:
+    return _port(value, "tcp", "step")
+
+
+def _steps(value: object) -> tuple[Port, ...]:
+    if not isinstance(value, list) or not value:
+        raise Wrong("must be a list of steps", 'for example ["tcp/7000", "udp/8000", "tcp/9000"]')
+    return tuple(_step(item) for item in value)
+
+
+def _access(value: object) -> tuple[Port, ...]:
+    """A list, or what stands after fwknop's -A: ``tcp/22,udp/53``."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or not items:
+        raise Wrong("must be a list of ports", 'for example ["tcp/22"]')
+    return tuple(_port(item, "tcp", "port") for item in items)
+
+
+def _spa_port(value: object) -> Port:
+    port = _port(value, "udp", "port")
+    if port.protocol is not Protocol.UDP:
+        raise Wrong(f"{port} is no UDP port", "packets travel over UDP alone")
+    return port
+
+
+def _door(value: object) -> Port:
+    port = _step(value)
+    if port.protocol is not Protocol.TCP:
+        raise Wrong(
+            f"cannot wait for {port}: an open UDP port need not answer", "a TCP port of the same door"
+        )
+    return port
+
+
+def _family(value: object) -> Family:
+    families = {4: socket.AF_INET, 6: socket.AF_INET6}
+    if type(value) is not int or value not in families:
+        raise Wrong(f"{shown(value)} is no address family", "4 or 6")
+    return families[value]
+
+
+def _host(value: object) -> str:
+    name: str = text.read(value)
+    if not name.strip():
+        raise Wrong("the host is empty", 'a name or an address such as "192.0.2.7"')
+    return name
+
+
+def _secrets_path(value: object) -> Path:
+    name: str = text.read(value)
+    if name.startswith("~/"):
+        name = os.environ.get("HOME", "/") + name[1:]
+    if not name.startswith("/") or "\0" in name:
+        raise Wrong(f"{shown(name)} is no path from / or ~/", "such as ~/.config/knockgate/home.secrets")
+    return Path(name)
+
+
+def _secrets_path_or_none(value: object) -> Path | None:
+    return None if value == "" else _secrets_path(value)
+
+
+def _lease(value: object) -> float:
+    seconds: float = duration(1, 65536).read(value)
+    if seconds % 1:
+        raise Wrong(f"{shown(value)} is no time in whole seconds", "the packet has no room for a fraction")
+    return seconds
+
+
+_OFFSET = duration(-36500 * 86400, 36500 * 86400)
+
+
+def _offset(value: object) -> float:
+    """A time that may have a sign before it."""
+    word = value.strip() if isinstance(value, str) else value
+    if isinstance(word, str) and word.startswith(("+", "-")):
+        seconds: float = _OFFSET.read(word[1:])
+        return -seconds if word.startswith("-") else seconds
+    return float(_OFFSET.read(word))
+
+
+def _username(value: object) -> str:
+    name: str = text.read(value)
+    if name and not _USERNAME.fullmatch(name):
+        hint = "at most 48 of ASCII's letters, digits and signs, without any of \"/\\[]:;|=,+*?<>"
+        raise Wrong(f"{shown(name)} is no user name for a packet", hint)
+    return name
+
+
+host = Reader("text", _host)
+family = Reader("4 or 6", _family)
+step = Reader("port", _step)
+steps = Reader("list of ports", _steps)
+door = Reader("TCP port", _door)
+delay_time = duration(0, 60)
+wait_time = duration(0.01, 3600)
+secrets_path = Reader("path from `/` or `~/`", _secrets_path)
+secrets_path_or_none = Reader("path from `/` or `~/`, or empty", _secrets_path_or_none)
+ports = Reader("list of ports", _access)
+spa_port = Reader("UDP port", _spa_port)
+lease_time = Reader("time in whole seconds, 1s to 65536s", _lease)
+time_offset = Reader("time, with - before it where the host's clock is behind", _offset)
+user_name = Reader("text", _username)
+hash_name = one_of(Hash)
+mode_name = one_of(Mode)
