@@ -28,7 +28,8 @@ class Firewall(Protocol):
     def open(self, ports: Sequence[Port], source: Source, seconds: float, by: str) -> None:
         """Begin or renew the leases of ``source`` for ``ports``: they end ``seconds`` from now.
 
-        Those given by hand (``by`` is ``hand``) are kept apart: a knock never shortens them.
+        Those given by hand or to a packet (``by`` is ``hand`` or ``packet``) are kept apart: a knock never
+        shortens them, nor does a packet.
         """
 
     def close(self, ports: Sequence[Port], sources: Iterable[Source]) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
+from knockgate.cli.keyring import key_facts, key_in_words, keys_of
 from knockgate.cli.page import Page
 from knockgate.cli.phrases import door_facts, door_in_words
 from knockgate.cli.terminal import advise, say
@@ -15,6 +17,9 @@ from knockgate.config.advice import Advice
 from knockgate.config.doors import Configuration
 from knockgate.daemon.origin import Origin
 from knockgate.errors import Unavailable
+
+if TYPE_CHECKING:
+    from knockgate.config.keys import FwknopKey
 
 __all__ = ["check", "rules"]
 
@@ -39,7 +44,8 @@ def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
     """
     found = origin.load()
     _compile(found)
-    warnings = list(_warnings(found, origin))
+    known = keys_of(origin, found)
+    warnings = [*_warnings(found, origin), *_on_keys(known)]
     if as_json:
         doubts = [
             {"door": each.door or None, "message": each.message, "hint": each.hint} for each in warnings
@@ -47,11 +53,12 @@ def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
         facts = {
             "file": found.file,
             "doors": [door_facts(door) for door in found.doors],
+            "keys": [key_facts(key) for key in known],
             "warnings": doubts,
         }
         click.echo(json.dumps(facts))
     else:
-        click.echo("\n".join(map(door_in_words, found.doors)))
+        click.echo("\n".join([*map(door_in_words, found.doors), *map(key_in_words, known)]))
         for each in warnings:
             say(f"warning: {each.door}: {each.message}" if each.door else f"warning: {each.message}")
             advise(each.hint)
@@ -75,6 +82,14 @@ def rules(origin: Origin) -> int:
     """
     click.echo(_compile(origin.load()), nl=False)
     return 0
+
+
+def _on_keys(known: Sequence[FwknopKey]) -> Iterator[Advice]:
+    if known:
+        from knockgate.config.keyadvice import advise_on_keys  # noqa: PLC0415 - see cli
+
+        for each in advise_on_keys(known):
+            yield Advice(f"key {each.key}", each.message, each.hint)
 
 
 def _compile(found: Configuration) -> str:

@@ -20,10 +20,14 @@ def door_in_words(door: Door) -> str:
 def _parts(door: Door) -> Iterator[str]:
     if door.ports:
         yield f"{', '.join(map(str, door.ports))} for {spell(door.lease)}"
-    if not door.sequence:
-        yield "opened by hand alone"
-    else:
+    if door.sequence:
         yield f"after {_knocks(door.sequence)} ({door.sequence.runs_in.value})"
+    if door.keyed:
+        yield f"{'or ' if door.sequence else ''}by a key's packet" + (
+            f", for {spell(door.most)} at most" if door.most > door.lease else ""
+        )
+    if not door.sequence and not door.keyed:
+        yield "opened by hand alone"
     if door.commands:
         runs = [word for word in (door.commands.open, door.commands.close) if word]
         yield f"runs {' and '.join(words[0] for words in runs)}" if runs else "runs commands for IPv6"
@@ -43,7 +47,8 @@ def _knocks(sequence: Sequence) -> str:
 
 def opened_by(door: Door) -> str:
     """The word that its leases are marked with, besides ``hand``."""
-    return f"{door.sequence.runs_in.value} sequence" if door.sequence else "hand"
+    ways = [f"{door.sequence.runs_in.value} sequence"] if door.sequence else []
+    return ", ".join([*ways, "packet"] if door.keyed else ways) or "hand"
 
 
 def door_facts(door: Door) -> dict[str, object]:
@@ -53,6 +58,7 @@ def door_facts(door: Door) -> dict[str, object]:
         "name": door.name,
         "ports": [str(port) for port in door.ports],
         "lease": door.lease,
+        "longest": door.most,
         "opened_by": opened_by(door),
         "steps": [str(step) for step in sequence.steps] if sequence else [],
         "within": sequence.within if sequence else None,

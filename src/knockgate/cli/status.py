@@ -202,8 +202,25 @@ class _State:
         for name, number in exhausted.items():
             yield ""
             yield f"{_BOUNDS.get(name, name)} (reported {number} times, at most once a second)"
+        if packets := self.daemon.get("packets"):
+            yield ""
+            yield from _packet_lines(packets)
 
 
+def _packet_lines(packets: dict[str, Any]) -> Iterator[str]:
+    """What became of single packets."""
+    refused = ", ".join(f"{number} {reason}" for reason, number in sorted(packets["refused"].items()))
+    yield f"packets: opened {packets['opened']} doors; refused: {refused or 'none'}"
+    for each in packets["recent_refused"][:_REFUSALS]:
+        yield f"  {time_in_words(each['seconds_ago'])} ago {each['key']}: {each['why']}"
+    if not packets["synchronised"]:
+        yield "  the clock is not synchronised: how old a packet is does not count, and none is forgotten"
+    if packets["remembered"] >= packets["room"]:
+        yield f"  STORE FULL: {packets['remembered']} packets are remembered, and no more can be opened for"
+
+
+#: Refused knocks of keys that are told; --json tells all that the daemon remembers.
+_REFUSALS = 10
 _BOUNDS = {
     "crowded": "knocks were lost: too many sources at once, more than sources and hurried of [gate]",
     "paced": "knocks were lost: a source knocked more than ten times a second",

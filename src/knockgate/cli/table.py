@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from knockgate.cli.keyring import keys_of
 from knockgate.cli.page import Page
 from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import configuration, seconds
@@ -60,6 +61,7 @@ def up(origin: Origin, *, trial_time: float | None) -> int:
     from knockgate.cli.gate import warden  # noqa: PLC0415 - see cli
 
     found = origin.load()
+    keys_of(origin, found)  # a key that cannot be used is found now, and not when somebody knocks
     trial.refuse_while_one_waits(found.gate.run_directory)
     with warden(found) as client:
         if client and trial_time:
@@ -111,8 +113,9 @@ def _guarded(found: Configuration) -> str:
 
 
 def _tell_of_the_daemon(found: Configuration) -> None:
-    if waiting := [door.name for door in found.daemon_doors()]:
-        say(f"without the daemon nobody's knocks open {', '.join(waiting[:8])}")
+    by_daemon = found.daemon_doors()
+    if waiting := [door.name for door in found.doors if door.keyed or door in by_daemon]:
+        say(f"without the daemon {'nobody' if by_daemon else 'no packet'} opens {', '.join(waiting[:8])}")
         advise("knockgate run")
 
 

@@ -115,7 +115,15 @@ def _keys(document: Document, configuration: Configuration) -> tuple[FwknopKey, 
     if len(tables) > MAX_KEYS:
         raise document.wrong(("keys",), f"{len(tables)} keys", f"{MAX_KEYS} are possible")
     doors = {door.name: door for door in configuration.doors}
-    return tuple(_key(document, name, table, doors) for name, table in tables.items())
+    found = tuple(_key(document, name, table, doors) for name, table in tables.items())
+    owners: dict[Secret, str] = {}
+    for each in found:
+        if each.secret in owners:
+            message = f"has the same secrets as key {owners[each.secret]}, so nobody could tell them apart"
+            hint = "make one key of both, or a pair of its own"
+            raise document.wrong(("keys", each.name, "fwknop"), message, hint)
+        owners[each.secret] = each.name
+    return found
 
 
 def _key(document: Document, name: str, table: object, doors: dict[str, Door]) -> FwknopKey:

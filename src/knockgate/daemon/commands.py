@@ -130,7 +130,7 @@ class Runner:
             if standing.must_close or standing.failed:
                 self._reopen(errand, standing)
             else:
-                self._renew(errand, standing, door.lease)
+                self._renew(errand, standing, _lease(door, errand))
         elif closing and errand in self._queue:
             return
         elif len(self._queue) >= QUEUED or (closing and len(self._standing) >= STANDING):
@@ -257,9 +257,9 @@ class Runner:
         )
         standing = None
         if closing:
-            due = self._now() + door.lease
-            row = Pending(errand.door, errand.source, closing, commands.time_limit, due)
-            standing = _Standing(row, door.lease)
+            lease = _lease(door, errand)
+            row = Pending(errand.door, errand.source, closing, commands.time_limit, self._now() + lease)
+            standing = _Standing(row, lease)
         try:
             self._start(errand, "open", opening, commands.time_limit, standing)
         except Unavailable as error:
@@ -370,6 +370,11 @@ class Runner:
             self._say(f"{_named(errand)}: closed, and will be closed again after a restart: {error}")
         if standing.again:
             self.run(errand)
+
+
+def _lease(door: Door, errand: Errand) -> float:
+    """Seconds; what is asked for is limited here once more."""
+    return door.lease if errand.seconds is None else min(errand.seconds, door.most)
 
 
 def boottime() -> float:

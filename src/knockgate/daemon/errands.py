@@ -2,16 +2,18 @@
 
 A message on a SOCK_SEQPACKET socket, JSON, at most 4096 bytes::
 
-    {"door": "ssh", "source": "192.0.2.7"}
+    {"door": "ssh", "source": "192.0.2.7", "seconds": 30.0}
 
-It names a door of the configuration that both sides read, never a command.
+``seconds`` is null where the lease is the door's own. It names a door of the configuration that both sides
+read, never a command.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-from typing import NamedTuple
+import math
+from dataclasses import dataclass, field
 
 from knockgate.daemon.link import Surprise
 from knockgate.model import Source, address_text
@@ -24,15 +26,18 @@ ENDS_WITHIN = 15.0
 LONGEST = 4096
 
 
-class Errand(NamedTuple):
-    """Run the commands of ``door`` for ``source``, 4 or 16 bytes."""
+@dataclass(frozen=True, slots=True, order=True)
+class Errand:
+    """Run the commands of ``door`` for ``source``, 4 or 16 bytes. Two errands for the same are equal."""
 
     door: str
     source: Source
+    seconds: float | None = field(default=None, compare=False)  #: of the lease; None: the door's own
 
     def encode(self) -> bytes:
         """The message."""
-        return json.dumps({"door": self.door, "source": address_text(self.source)}).encode()
+        message = {"door": self.door, "source": address_text(self.source), "seconds": self.seconds}
+        return json.dumps(message).encode()
 
     @classmethod
     def decode(cls, message: bytes) -> Errand:
@@ -41,13 +46,15 @@ class Errand(NamedTuple):
             if len(message) > LONGEST:
                 raise ValueError("it is too long")
             said = json.loads(message)
-            if not isinstance(said, dict) or said.keys() != {"door", "source"}:
-                raise ValueError("it has not the two keys")
-            door, source = said["door"], said["source"]
+            if not isinstance(said, dict) or said.keys() != {"door", "source", "seconds"}:
+                raise ValueError("it has not the three keys")
+            door, source, seconds = said["door"], said["source"], said["seconds"]
             # ip_address() takes numbers for addresses, and any text behind a % for an IPv6 scope: what it
             # gives back as text could still hold a command. Bytes cannot.
             if not isinstance(door, str) or not isinstance(source, str) or "%" in source:
                 raise ValueError("it names no door or no address")
-            return cls(door, ipaddress.ip_address(source).packed)
+            if seconds is not None and not (type(seconds) is float and 0 < seconds < math.inf):
+                raise ValueError("its lease is no time")
+            return cls(door, ipaddress.ip_address(source).packed, seconds)
         except (ValueError, RecursionError) as error:
             raise Surprise(f"a message that is no errand: {error}") from None

@@ -22,9 +22,9 @@ from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset, mark_of
 from knockgate.model import Port, Source
 
-__all__ = ["BY_DAEMON", "BY_HAND", "Guard"]
+__all__ = ["BY_DAEMON", "BY_HAND", "BY_PACKET", "Guard"]
 
-BY_DAEMON, BY_HAND = "daemon sequence", "hand"
+BY_DAEMON, BY_PACKET, BY_HAND = "daemon sequence", "packet", "hand"
 
 #: Seconds between two copies of the leases, at least; and how many times longer than copying takes.
 _COPY_EVERY, _COPY_SHARE = 1.0, 20.0
@@ -187,11 +187,21 @@ class Guard:
             if not 1 <= seconds <= LONGEST_BY_HAND:
                 raise _Refusal(Status.NOT_ALLOWED, "a lease lasts from 1 second to 30 days")
             self._begin(door, request.source, seconds, BY_HAND)
+        elif request.milliseconds:
+            self._open_for_key(door, request)
         else:
             # The kernel's doors are none of the listener's business: their knocks never come to it.
             if not door.sequence or door.sequence.runs_in is not RunsIn.DAEMON:
                 raise _Refusal(Status.NOT_ALLOWED, f"door {door.name} is not the daemon's to open")
             self._begin(door, request.source, door.lease, BY_DAEMON)
+
+    def _open_for_key(self, door: Door, request: Request) -> None:
+        seconds = request.milliseconds / 1000
+        if not door.keyed:
+            raise _Refusal(Status.NOT_ALLOWED, f"door {door.name} is for no key")
+        if not 1 <= seconds <= door.most:
+            raise _Refusal(Status.NOT_ALLOWED, f"door {door.name} is not opened for {seconds:g} s")
+        self._begin(door, request.source, seconds, BY_PACKET)
 
     def _begin(self, door: Door, source: Source, seconds: float, by: str) -> None:
         self._firewall.open(door.ports, source, seconds, by)

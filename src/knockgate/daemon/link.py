@@ -92,7 +92,7 @@ class Request:
     number: int = 0  #: 0 to 2**32 - 1
     door: int = EVERY_DOOR
     source: bytes = b""  #: 4 or 16 bytes, or none
-    milliseconds: int = 0  #: how long a lease given by hand lasts; the listener's are the door's
+    milliseconds: int = 0  #: how long the lease lasts: by hand, or for a key; 0 is the door's own
     checksum: bytes = ANY_CHECKSUM
 
     def encode(self) -> bytes:

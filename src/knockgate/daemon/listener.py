@@ -20,20 +20,25 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import NoReturn
 
 from knockgate.capture.afpacket import PacketCapture
 from knockgate.config.doors import Configuration, Door
+from knockgate.config.toml import spell
 from knockgate.daemon import nflog, notify
+from knockgate.daemon.bearers import bearers_of
 from knockgate.daemon.errands import Errand
 from knockgate.daemon.grants import Grants
 from knockgate.daemon.link import BEGIN_ANEW, COULD_NOT_START, Surprise
 from knockgate.daemon.origin import Origin
+from knockgate.daemon.packets import PacketGrants
 from knockgate.daemon.sockets import Readable, Seldom, Signals, say, say_why
 from knockgate.daemon.status import Account, StatusSocket
 from knockgate.daemon.ward import BeginAnew, Gone, Ward
 from knockgate.errors import KnockgateError, Refused, Unavailable
 from knockgate.firewall.ruleset import BOUNDS, OPENED
+from knockgate.mechanisms.packet import Bearer
 from knockgate.model import Port, Source, address_text
 from knockgate.wire import bpf
 
@@ -51,7 +56,13 @@ _BY_KERNEL, _BY_DAEMON = "kernel sequence", "daemon sequence"
 class Listener:
     """Waits for all of it at once. ``Hands`` of ``Grants``."""
 
-    def __init__(self, configuration: Configuration, ward: Ward, runner: socket.socket | None) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        bearers: Sequence[Bearer],
+        ward: Ward,
+        runner: socket.socket | None,
+    ) -> None:
         """Raises Unavailable where the kernel or the run directory has not what is needed."""
         self._configuration = configuration
         self._ward = ward
@@ -70,8 +81,13 @@ class Listener:
         if runner:
             self._when_readable(runner, self._runner_is_gone)
         self._reports = self._begin_to_hear_reports()
+        self._captures: dict[PacketCapture, Callable[[bytes], None]] = {}
         self._grants = Grants(configuration, self) if configuration.daemon_doors() else None
-        self._capture = self._begin_to_capture(self._grants) if self._grants else None
+        self._packets = PacketGrants(configuration, bearers, self) if bearers else None
+        if self._grants:
+            self._begin_to_capture(self._capture_of(self._grants), self._grants.hear)
+        if self._packets:
+            self._begin_to_capture(self._packets.capture(), self._packets.hear)
         self._status_socket = StatusSocket(configuration.gate.run_directory, self._selector, self._status)
 
     def serve(self) -> None:
@@ -80,11 +96,12 @@ class Listener:
             while not self._ending:
                 for key, _ in self._selector.select(self._timeout()):
                     key.data()
-                if self._grants:
-                    self._look_after(self._grants)
+                self._look_after()
         finally:
             self._status_socket.close()
             self._summarize()
+            if self._packets:
+                self._packets.close()
 
     def _when_readable(self, what: Readable, then: Callable[[], None]) -> None:
         self._selector.register(what, selectors.EVENT_READ, then)
@@ -92,16 +109,18 @@ class Listener:
     def _timeout(self) -> float | None:
         wakeup = self._grants.next_wakeup() if self._grants else None
         wait = None if wakeup is None else max(0.0, wakeup - time.monotonic())
-        if self._capture and not self._capture.listening:
+        if not all(capture.listening for capture in self._captures):
             return _LOOK_AGAIN if wait is None else min(wait, _LOOK_AGAIN)
         return wait
 
-    def _look_after(self, grants: Grants) -> None:
-        wakeup = grants.next_wakeup()
-        if wakeup is not None and time.monotonic() >= wakeup:
-            grants.tick()
-        if self._capture and not self._capture.listening:
-            self._hear_packets()
+    def _look_after(self) -> None:
+        if self._grants:
+            wakeup = self._grants.next_wakeup()
+            if wakeup is not None and time.monotonic() >= wakeup:
+                self._grants.tick()
+        for capture in self._captures:
+            if not capture.listening:
+                self._hear_packets(capture)
 
     def _obey(self) -> None:
         self._ending = bool(self._signals.take() & {signal.SIGTERM, signal.SIGINT})
@@ -154,42 +173,49 @@ class Listener:
 
     # --- what the daemon opens ------------------------------------------------------------------------
 
-    def _begin_to_capture(self, grants: Grants) -> PacketCapture:
+    def _capture_of(self, grants: Grants) -> PacketCapture:
         interface = self._configuration.gate.interface
         engine = grants.engine
         program = bpf.openings(udp=engine.datagrams, loopback=interface == "lo", flags=engine.flags)
-        capture = PacketCapture(program, interface)
-        self._when_readable(capture, self._hear_packets)
-        return capture
+        return PacketCapture(program, interface)
 
-    def _hear_packets(self) -> None:
-        if not self._grants or not self._capture:
-            return
-        was_listening = self._capture.listening
+    def _begin_to_capture(self, capture: PacketCapture, then: Callable[[bytes], None]) -> None:
+        self._captures[capture] = then
+        self._when_readable(capture, partial(self._hear_packets, capture))
+
+    def _hear_packets(self, capture: PacketCapture) -> None:
+        was_listening, then = capture.listening, self._captures[capture]
         for _ in range(_BATCH):
-            packet = self._capture.receive(0)
+            packet = capture.receive(0)
             if packet is None:
                 break
-            self._grants.hear(packet)
-        if self._capture.listening != was_listening:
+            then(packet)
+        if capture.listening != was_listening and capture is next(iter(self._captures)):
             interface = self._configuration.gate.interface
-            say(PROGRAM, f"{interface} is {'up again' if self._capture.listening else 'down'}")
+            say(PROGRAM, f"{interface} is {'up again' if capture.listening else 'down'}")
 
     def open(self, door: Door, source: Source) -> bool:
         """Let the source in; whether it is in."""
-        refusal = self._ward.open(door, source) if door.ports else None
+        return self._open(door, source, None, _BY_DAEMON)
+
+    def open_for_key(self, door: Door, source: Source, seconds: float, key: str) -> bool:
+        """Let the source in for as long as its key has asked for; whether it is in."""
+        return self._open(door, source, seconds, f"packet of {key}, {spell(seconds)}")
+
+    def _open(self, door: Door, source: Source, seconds: float | None, by: str) -> bool:
+        refusal = self._ward.open(door, source, seconds) if door.ports else None
         if refusal is None:
-            self._opened(door, source, _BY_DAEMON)
+            self._opened(door, source, by)
         else:
             self._seldom.say("refused", f"{door.name} is not opened for {address_text(source)}: {refusal}")
         return refusal is None
 
-    def run_commands(self, door: Door, source: Source) -> None:
+    def run_commands(self, door: Door, source: Source, seconds: float | None = None) -> None:
         """Have the runner run what the door runs."""
         if not self._runner:
             raise AssertionError("a door with commands has a runner")
         try:
-            self._runner.send(Errand(door.name, source).encode())
+            self._runner.send(Errand(door.name, source, seconds).encode())
         except BlockingIOError:
             self._seldom.say(
                 "commands", f"the runner has too much to do; commands of {door.name} are not run"
@@ -197,9 +223,12 @@ class Listener:
         except OSError as error:
             raise Gone(f"the runner is gone: {error.strerror}") from None
 
-    def complain(self, line: str) -> None:
-        """Tell the administrator."""
-        say(PROGRAM, line)
+    def complain(self, line: str, kind: str = "") -> None:
+        """Tell the administrator; lines of one ``kind`` once a minute at most."""
+        if kind:
+            self._seldom.say(kind, line)
+        else:
+            say(PROGRAM, line)
 
     def _runner_is_gone(self) -> None:
         raise Gone("the runner is gone")  # it never says anything
@@ -208,11 +237,13 @@ class Listener:
 
     def _heard(self) -> dict[str, int]:
         heard = asdict(self._grants.engine.tally) if self._grants else {}
-        packets, lost = self._capture.drops() if self._capture else (0, 0)
+        drops = [capture.drops() for capture in self._captures]
+        packets, lost = (sum(numbers) for numbers in zip((0, 0), *drops, strict=True))
         return {**heard, "packets": packets - lost, "lost": lost, "lost_reports": self._lost_reports}
 
     def _status(self) -> dict[str, object]:
-        return self._account.document(self._heard(), owned=self._ward.owned, restored=self._ward.restored)
+        told = self._account.document(self._heard(), owned=self._ward.owned, restored=self._ward.restored)
+        return {**told, "packets": self._packets.document() if self._packets else None}
 
     def _summarize(self) -> None:
         """One line for all that strangers did: they could fill a log with lines of their own."""
@@ -240,13 +271,21 @@ def serve(origin: Origin, runner: socket.socket | None) -> None:
     if runner is None and any(door.commands for door in configuration.doors):
         # The file has changed since the runner was decided on.
         raise BeginAnew
-    listener = Listener(configuration, Ward(configuration), runner)
-    doors = len(configuration.daemon_doors())
-    listening = f"listening for the knocks of {doors} {'door' if doors == 1 else 'doors'}"
-    line = listening if doors else "no door needs the daemon to listen"
+    bearers = bearers_of(origin, configuration)
+    listener = Listener(configuration, bearers, Ward(configuration), runner)
+    line = _listening(len(configuration.daemon_doors()), len(bearers))
     say(PROGRAM, line)
     notify.ready(line)
     listener.serve()
+
+
+def _listening(doors: int, keys: int) -> str:
+    parts = []
+    if doors:
+        parts.append(f"the knocks of {doors} {'door' if doors == 1 else 'doors'}")
+    if keys:
+        parts.append(f"the packets of {keys} {'key' if keys == 1 else 'keys'}")
+    return f"listening for {' and '.join(parts)}" if parts else "no door needs the daemon to listen"
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

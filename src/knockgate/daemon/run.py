@@ -54,7 +54,7 @@ def supervise(origin: Origin, *, own: bool = True) -> int:
     start: another one runs, or a right is missing. What it has to say it says on stderr, a line each.
     The table stays when it ends.
     """
-    directory = origin.load().gate.run_directory
+    directory = _checked(origin).gate.run_directory
     _make(directory)
     with _for_us_alone(directory):
         supervisor = _Supervisor(origin, directory, own=own)
@@ -164,7 +164,7 @@ class _Supervisor:
         said = False
         while True:
             try:
-                return self._origin.load()
+                return _checked(self._origin)
             except ConfigError as error:
                 if self._warden and self._warden.ended():
                     raise _Ended(self._warden) from None
@@ -216,7 +216,7 @@ class _Supervisor:
         """The warden reads the file anew, if it is right; its listener then begins anew by itself."""
         self._reload_wanted = False
         try:
-            self._origin.load()
+            _checked(self._origin)
             with WardenClient(self._directory) as warden:
                 warden.reload()
         except KnockgateError as error:
@@ -267,6 +267,16 @@ class _Supervisor:
             if self._warden and self._warden.ended():
                 return
             self._pause(left)
+
+
+def _checked(origin: Origin) -> Configuration:
+    """What the halves will read, with the keys and their secrets; raises ConfigError."""
+    from knockgate.daemon.bearers import bearers_of  # noqa: PLC0415 - most gates have no keys
+
+    configuration = origin.load()
+    if configuration.fwknop:
+        bearers_of(origin, configuration)
+    return configuration
 
 
 def _make(directory: str) -> None:

@@ -62,11 +62,13 @@ class Ward:
         self.owned, self.restored = reply.owned, reply.value
         return socket.socket(fileno=descriptors[0])
 
-    def open(self, door: Door, source: Source) -> str | None:
-        """Open a door of the daemon's for as long as its lease says; None, or why that was not done."""
+    def open(self, door: Door, source: Source, seconds: float | None = None) -> str | None:
+        """Open a door of ours for ``seconds``, which are a key's, or its lease; None, or why it is not."""
         number = self._configuration.doors.index(door)
         checksum = self._configuration.checksum
-        reply = self._ask(Request(Verb.OPEN, door=number, source=source, checksum=checksum), [])
+        milliseconds = 0 if seconds is None else max(1, round(seconds * 1000))
+        request = Request(Verb.OPEN, door=number, source=source, milliseconds=milliseconds, checksum=checksum)
+        reply = self._ask(request, [])
         return None if reply.status is Status.DONE else reply.says
 
     def take_notices(self) -> None:

@@ -113,12 +113,19 @@ class MemoryFirewall:
         if not self._loaded:
             raise Unavailable("the table is not loaded", hint="knockgate up")
         self._expire()
-        given = by == "hand"
+        given = by in ("hand", "packet")
+        if by == "packet":
+            ports = [port for port in ports if self._left(port, source) < seconds]
         fresh = [port for port in ports if (given, port, source) not in self._leases]
         if self._live(len(source), given=given) + len(fresh) > self._limit:
             raise Unavailable("no room for another lease", hint="raise leases in [gate]")
         for port in ports:
             self._leases[given, port, source] = _Granted(self._now() + seconds, seconds, by)
+
+    def _left(self, port: Port, source: Source) -> float:
+        """Seconds of what was given beside the knocks."""
+        granted = self._leases.get((True, port, source))
+        return granted.ends - self._now() if granted else 0.0
 
     def close(self, ports: Sequence[Port], sources: Iterable[Source]) -> int:
         """End these leases, whoever gave them; returns how many there were."""

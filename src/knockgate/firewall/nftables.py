@@ -33,7 +33,7 @@ from knockgate.model import Lease, Port, Source
 __all__ = ["Nftables"]
 
 _DECLARATION = f"add table inet {TABLE}\n"
-_PACKET_PATH, _HAND = "kernel sequence", "hand"
+_PACKET_PATH, _PACKET, _HAND = "kernel sequence", "packet", "hand"
 #: Leases that are ended in one transaction, since more do not fit into a datagram everywhere. Up to so
 #: many are looked for one by one; for more it takes less time to list all that are live.
 _AT_ONCE = 1000
@@ -142,11 +142,14 @@ class Nftables:
         """Begin or renew the leases of ``source`` for all of ``ports``, in one transaction.
 
         Adding an element that is there does not renew its time, and deleting one that is not there
-        fails: so add, delete, add.
+        fails: so add, delete, add. A packet's leases last as long as it asked for, so they are kept beside
+        those by hand, and none is made shorter.
         """
-        name = LEASE_SETS[len(source)][by == _HAND]
-        keys = [nfmessages.key_of(port, source) for port in ports]
+        name = LEASE_SETS[len(source)][by in (_HAND, _PACKET)]
         milliseconds = max(1, round(seconds * 1000))
+        keys = [nfmessages.key_of(port, source) for port in ports]
+        if by == _PACKET and not (keys := [key for key in keys if self._left(name, key) < milliseconds]):
+            return
         add = nfmessages.add_elements(TABLE, name, keys, milliseconds, "" if by == _PACKET_PATH else by)
         try:
             self._channel.change([*add, *nfmessages.delete_elements(TABLE, name, keys), *add])
@@ -260,13 +263,18 @@ class Nftables:
         raise Unavailable("leases end faster than they can be deleted")
 
     def _has(self, name: str, key: bytes) -> bool:
+        return self._left(name, key) > 0
+
+    def _left(self, name: str, key: bytes) -> float:
+        """Milliseconds until it ends; 0 where it is not there, ``inf`` where it never does."""
         try:
-            self._channel.ask(nfmessages.get_element(TABLE, name, key))
+            answer = self._channel.ask(nfmessages.get_element(TABLE, name, key))
         except OSError as error:
             if error.errno == errno.ENOENT:
-                return False
+                return 0
             raise self._unavailable(error) from error
-        return True
+        left = [each.left for each in nfmessages.elements_of(answer)]
+        return math.inf if None in left else max((each or 0 for each in left), default=math.inf)
 
     def _unavailable(self, error: OSError) -> Unavailable:
         match error.errno:

@@ -14,7 +14,7 @@ guard          loopback and sessions under way pass; ports of ours branch off; a
                source makes an end of its half-made sequence, and passes
 door           not for this host: passes. With a lease: passes. The rest is dropped
 knock          one step of the automaton (``mechanisms.automaton``), then dropped
-quiet          knocks that the daemon listens for: dropped, so that they look like the doors
+quiet          knocks and packets that the daemon listens for: dropped, so that they look like the doors
 advance        after a step: remember the new state (``hold_*``), open (``lease_*``)
 pace           a source, or who shares its bucket, changes state too often: dropped
 =============  ===================================================================================
@@ -181,6 +181,8 @@ def _ports(configuration: Configuration) -> Iterator[tuple[str, str]]:
             kinds |= dict.fromkeys(door.sequence.steps, "quiet")
     for door in configuration.kernel_doors():
         kinds |= dict.fromkeys(door.sequence.steps if door.sequence else (), "knock")
+    if configuration.fwknop:
+        kinds[configuration.fwknop.port] = "quiet"
     for door in configuration.doors:
         kinds |= dict.fromkeys(door.ports, "door")
     for port, chain in sorted(kinds.items()):

@@ -16,7 +16,16 @@ from typing import NamedTuple
 
 from knockgate.wire.frames import ETH_P_IP, ETH_P_IPV6
 
-__all__ = ["ACCEPT", "Ancillary", "Instruction", "assemble", "evaluate", "openings", "passings"]
+__all__ = [
+    "ACCEPT",
+    "Ancillary",
+    "Instruction",
+    "assemble",
+    "datagrams",
+    "evaluate",
+    "openings",
+    "passings",
+]
 
 #: What an accepting program returns: the number of bytes to keep, which is all of them.
 ACCEPT = 0x40000
@@ -57,19 +66,76 @@ def openings(*, udp: bool, loopback: bool, flags: Iterable[tuple[int, int]] = ()
     TCP packets to be heard: those whose flags under a mask (at most 0x3F) are a value.
     """
     asm = _Assembler()
+    _for_this_host(asm, loopback=loopback)
+    # Of FIN, SYN, RST and ACK only SYN.
+    return _transports(asm, udp=udp, flags=[(0x17, 0x02), *flags])
+
+
+def datagrams(port: int, lengths: Iterable[int], first: bytes, *, loopback: bool) -> tuple[Instruction, ...]:
+    """Hear UDP datagrams for this host, to one port, over IPv4 and IPv6, that are shaped like a knock.
+
+    That is: the payload is of one of ``lengths`` (bytes, at most 250 different ones) and begins with one of
+    the octets in ``first``. Fragments are not heard, nor IPv6 with extension headers: nobody's client sends
+    them, and to walk them is what a stranger would have us do.
+    """
+    asm = _Assembler()
+    _for_this_host(asm, loopback=loopback)
+    asm.load(_W, _AD_PROTOCOL)
+    asm.branch(_JEQ, ETH_P_IP, "ipv4", "not-ipv4")
+    asm.label("not-ipv4")
+    asm.branch(_JEQ, ETH_P_IPV6, "ipv6", "no")
+    asm.label("ipv4")
+    asm.load(_H, 6)
+    asm.branch(_JSET, 0x3FFF, "no", "whole")
+    asm.label("whole")
+    asm.load(_B, 9)
+    asm.branch(_JEQ, 17, "udp4", "no")
+    asm.label("udp4")
+    asm.emit(_LDX | _B | _MSH, 0)  # x = length of the IPv4 header
+    asm.jump("datagram")
+    asm.label("ipv6")
+    asm.load(_B, 6)
+    asm.branch(_JEQ, 17, "udp6", "no")
+    asm.label("udp6")
+    asm.emit(_LDX | _IMM, 40)
+    asm.label("datagram")
+    asm.emit(_LD | _H | _IND, 2)
+    asm.branch(_JEQ, port, "ours", "no")
+    asm.label("no")
+    asm.emit(_RET, 0)
+    asm.label("ours")
+    asm.emit(_LD | _B | _IND, 8)
+    _one_of(asm, first, "begins")
+    asm.emit(_LD | _H | _IND, 4)  # of the header and what it heads
+    _one_of(asm, (8 + length for length in lengths), "accept")
+    asm.emit(_RET, ACCEPT)
+    return asm.finish()
+
+
+def _one_of(asm: _Assembler, values: Iterable[int], then: str) -> None:
+    """Go on where A is one of the values, else end the program. ``then`` is a label that is not taken."""
+    for value in sorted(set(values)):
+        asm.branch(_JEQ, value, then, f"{then}-not-{value}")
+        asm.label(f"{then}-not-{value}")
+    asm.emit(_RET, 0)
+    asm.label(then)
+
+
+def _for_this_host(asm: _Assembler, *, loopback: bool) -> None:
+    """Drop what is not for us, and go on with the rest."""
     asm.load(_W, _AD_PKTTYPE)
-    asm.branch(_JEQ, _PACKET_HOST, "mine", "drop")
+    asm.branch(_JEQ, _PACKET_HOST, "mine", "drop-early")
     asm.label("mine")
     if not loopback:
         asm.load(_W, _AD_IFINDEX)
-        asm.branch(_JEQ, _LOOPBACK_IFINDEX, "drop", "wired")
+        asm.branch(_JEQ, _LOOPBACK_IFINDEX, "drop-early", "wired")
         asm.label("wired")
     # A socket bound to eth0 also sees what is tagged for eth0.10; a tag of VLAN 0 is only a priority.
     asm.load(_W, _AD_VLAN_TAG)
-    asm.branch(_JSET, 0x0FFF, "drop", "untagged")
+    asm.branch(_JSET, 0x0FFF, "drop-early", "untagged")
+    asm.label("drop-early")
+    asm.emit(_RET, 0)
     asm.label("untagged")
-    # Of FIN, SYN, RST and ACK only SYN.
-    return _transports(asm, udp=udp, flags=[(0x17, 0x02), *flags])
 
 
 def passings() -> tuple[Instruction, ...]:
@@ -170,6 +236,9 @@ class _Assembler:
     def branch(self, test: int, k: int, then: str, otherwise: str) -> None:
         self._lines.append((_JMP | test, then, otherwise, k))
 
+    def jump(self, to: str) -> None:
+        self._lines.append((_JMP | _JEQ, to, to, 0))  # one way or the other
+
     def finish(self) -> tuple[Instruction, ...]:
         def distance(at: int, name: str | None) -> int:
             return 0 if name is None else self._labels[name] - at - 1
@@ -209,7 +278,7 @@ def evaluate(program: Sequence[Instruction], packet: bytes, ancillary: Ancillary
         if kind in (_LD, _LDX):
             mode, size = code & 0xE0, {_W: 4, _H: 2, _B: 1}[code & 0x18]
             if mode == _IMM:
-                a = k
+                a, x = (k, x) if kind == _LD else (a, k)
                 continue
             if mode == _ABS and k in words:
                 a = words[k]

@@ -10,11 +10,12 @@ Sources: RFC 791 (IPv4), RFC 8200 (IPv6 and its extension headers), RFC 9293 (TC
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from knockgate.errors import Reason, Refused
 from knockgate.model import Observation, Source
 
-__all__ = ["ETH_P_IP", "ETH_P_IPV6", "MAX_EXTENSIONS", "glance", "observe"]
+__all__ = ["ETH_P_IP", "ETH_P_IPV6", "MAX_EXTENSIONS", "Datagram", "datagram", "glance", "observe"]
 
 ETH_P_IP = 0x0800
 ETH_P_IPV6 = 0x86DD
@@ -34,9 +35,35 @@ _IPV6 = struct.Struct("!B3xHB")  # version, payload length, next header
 _PORTS = struct.Struct("!HH")
 _UDP_HEADER = struct.Struct("!HHH")  # source port, destination port, length
 _FRAGMENT_WORD = struct.Struct("!H")
+# Of IPv4 without options and UDP: total length, fragment word, protocol, addresses, length of the datagram.
+_DATAGRAM4 = struct.Struct("!2xH2xHxB2x4s4s4xH")
 # Protocol, source and destination port of TCP or UDP right behind a header without options or extensions.
 _GLANCE4 = struct.Struct("!9xB2x4s6xH")
 _GLANCE6 = struct.Struct("!6xBx16s18xH")
+
+
+class Datagram(NamedTuple):
+    """What a UDP datagram carries, from whom and to whom."""
+
+    source: Source
+    destination: bytes
+    payload: bytes
+
+
+def datagram(packet: bytes) -> Datagram:
+    """A UDP datagram; raises Refused as ``observe`` does, and NO_PORTS for any other packet.
+
+    A plain one over IPv4 is read at a third of the price: it is what floods are made of.
+    """
+    if len(packet) >= 28 and packet[0] == 0x45:
+        total, fragment, protocol, source, destination, length = _DATAGRAM4.unpack_from(packet)
+        if protocol == _UDP and not fragment & 0x3FFF and 28 <= 20 + length <= total <= len(packet):
+            return Datagram(source, destination, packet[28 : 20 + length])
+    seen = observe(packet)
+    if seen.protocol != _UDP:
+        raise Refused(Reason.NO_PORTS)
+    (length,) = _FRAGMENT_WORD.unpack_from(packet, seen.payload - 4)  # of the header and what it heads
+    return Datagram(seen.source, seen.destination, packet[seen.payload : seen.payload - 8 + length])
 
 
 def glance(packet: bytes) -> tuple[int, Source, int] | None:

@@ -23,7 +23,7 @@ LIMIT = 64
 
 SSH, WEB, WEB3 = Port(Protocol.TCP, 22), Port(Protocol.TCP, 443), Port(Protocol.UDP, 443)
 ALICE, BOB, ALICE6 = raw("192.0.2.7"), raw("192.0.2.8"), raw("2001:db8::7")
-KERNEL, DAEMON, HAND = "kernel sequence", "daemon sequence", "hand"
+KERNEL, DAEMON, PACKET, HAND = "kernel sequence", "daemon sequence", "packet", "hand"
 
 
 @dataclass
@@ -144,6 +144,28 @@ def a_knock_leaves_what_was_given_by_hand(stage: Stage) -> None:
     assert {lease.by: lease.lasts for lease in firewall.leases()} == {DAEMON: 60, HAND: 30}
 
 
+def a_packet_makes_no_lease_shorter(stage: Stage) -> None:
+    """Neither a hand's nor another packet's, nor a knock a packet's; a longer one is a longer one."""
+    firewall = stage.loaded()
+    for source in (ALICE, ALICE6):
+        firewall.open([SSH], source, 60, HAND)
+        firewall.open([SSH, WEB], source, 30, PACKET)
+        found = _found(firewall)
+        assert {(port, by): lease.lasts for (port, whose, by), lease in found.items() if whose == source} == {
+            (SSH, HAND): 60,
+            (WEB, PACKET): 30,
+        }
+        firewall.open([WEB], source, 5, PACKET)
+        firewall.open([WEB], source, 5, DAEMON)
+        firewall.open([SSH], source, 90, PACKET)
+        found = _found(firewall)
+        assert {(port, by): lease.lasts for (port, whose, by), lease in found.items() if whose == source} == {
+            (SSH, PACKET): 90,
+            (WEB, PACKET): 30,
+            (WEB, DAEMON): 5,
+        }
+
+
 def a_lease_ends_by_itself(stage: Stage) -> None:
     """Those that are over are gone, of both families, and cannot be closed; another goes on."""
     firewall = stage.loaded()
@@ -207,6 +229,7 @@ CASES: tuple[Callable[[Stage], None], ...] = (
     opening_again_gives_the_full_time_again,
     opening_again_may_change_everything,
     a_knock_leaves_what_was_given_by_hand,
+    a_packet_makes_no_lease_shorter,
     a_lease_ends_by_itself,
     closing_ends_just_these,
     full_is_said_and_nothing_is_half_open,

@@ -1,0 +1,40 @@
+"""The keys of a configuration -> what the mechanism judges packets by."""
+
+from __future__ import annotations
+
+from knockgate.config.doors import Configuration
+from knockgate.config.keys import FwknopKey, load
+from knockgate.daemon.origin import Origin
+from knockgate.mechanisms.packet import Bearer, Way
+from knockgate.model import Port
+
+__all__ = ["bearers_of"]
+
+
+def bearers_of(origin: Origin, configuration: Configuration) -> list[Bearer]:
+    """Reads the secrets; ``configuration`` is what ``origin`` has loaded. Raises ConfigError.
+
+    A knockd.conf has no keys.
+    """
+    if origin.knockd:
+        return []
+    return [_bearer(key, configuration) for key in load(origin.path, configuration)]
+
+
+def _bearer(key: FwknopKey, configuration: Configuration) -> Bearer:
+    ways: dict[Port, Way] = {}
+    for door in configuration.doors:
+        if door.name in key.doors:
+            way = Way(door.name, door.lease, door.most, runs_commands=door.commands is not None)
+            ways |= dict.fromkeys(door.ports, way)
+    return Bearer(
+        key.name,
+        key.secret,
+        ways,
+        sources=key.sources,
+        senders=key.senders,
+        observed=key.observed,
+        username=key.username,
+        longest=key.longest,
+        expires=key.expires.timestamp() if key.expires else None,
+    )

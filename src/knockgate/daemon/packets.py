@@ -1,0 +1,216 @@
+"""The doors that open to a single packet: feeds the mechanism, claims what it wants claimed, opens.
+
+Nothing opens before its claim is on the disk. A claim that is not answered, because the gate ended in
+between, is told of at the next start: the packet is spent, and its sender has to knock again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from knockgate.capture.afpacket import PacketCapture
+from knockgate.clock import KernelClock
+from knockgate.config.doors import Configuration, Door
+from knockgate.config.toml import spell
+from knockgate.daemon.addresses import OwnAddresses
+from knockgate.effects import (
+    ClaimToken,
+    DatagramSeen,
+    KnockRefused,
+    OpenDoor,
+    PacketEffect,
+    RunCommands,
+    TokenSettled,
+)
+from knockgate.errors import Reason, Refused, Unavailable
+from knockgate.mechanisms.packet import Bearer, Packets
+from knockgate.model import Claim, Source, Token, address_text
+from knockgate.store.sqlite import SqliteStore
+from knockgate.wire import bpf, frames
+
+__all__ = ["STORE", "PacketGrants", "PacketHands"]
+
+STORE = "replay.sqlite"
+#: Refusals that are told in full, of who has a key.
+_REMEMBERED = 50
+
+
+class PacketHands(Protocol):
+    """Who does what is decided here."""
+
+    def open_for_key(self, door: Door, source: Source, seconds: float, key: str) -> bool:
+        """Let the source in; whether it is in."""
+
+    def run_commands(self, door: Door, source: Source, seconds: float | None = None) -> None:
+        """Run what the door runs."""
+
+    def complain(self, line: str, kind: str = "") -> None:
+        """Tell the administrator; lines of one ``kind`` not more often than they can be read."""
+
+
+class PacketGrants:
+    """Takes packets, in the order in which they came."""
+
+    def __init__(self, configuration: Configuration, bearers: Sequence[Bearer], hands: PacketHands) -> None:
+        """Opens the store. Raises Unavailable where the disk or the kernel refuses."""
+        if configuration.fwknop is None:
+            raise AssertionError("a gate with keys hears packets")
+        self._fwknop = configuration.fwknop
+        self._interface = configuration.gate.interface
+        self._doors = {door.name: door for door in configuration.doors}
+        self._hands = hands
+        self._own = OwnAddresses()
+        self._clock = KernelClock(configuration.gate.clock)
+        self._packets = Packets(bearers, fresh=self._fwknop.freshness)
+        self._concerns = self._packets.concerns
+        self._refused: Counter[Reason] = Counter()
+        self._recent: deque[tuple[KnockRefused, float]] = deque(maxlen=_REMEMBERED)
+        self._opened = 0
+        self._store = _opened(configuration)
+        for token in self._store.unsettled():
+            self._hands.complain(
+                f"a knock of {token.key} for {address_text(token.source)} was accepted, but the gate ended "
+                "before it had opened; it has to knock again"
+            )
+
+    def capture(self) -> PacketCapture:
+        """What hears them; raises Unavailable."""
+        shapes = self._packets.shapes
+        first = {octet for shape in shapes for at, octets in shape.octets if at == 0 for octet in octets}
+        program = bpf.datagrams(
+            self._fwknop.port.number,
+            {shape.length for shape in shapes},
+            bytes(first),
+            loopback=self._interface == "lo",
+        )
+        return PacketCapture(program, self._interface)
+
+    def hear(self, packet: bytes) -> None:
+        """A packet from its network header on, out of the capture."""
+        try:
+            sender, destination, payload = frames.datagram(packet)
+        except Refused as refused:
+            self._refused[refused.reason] += 1
+            return
+        if not self._concerns(payload):
+            self._refused[Reason.NOT_OURS] += 1  # a whole flood comes by here
+        elif destination in self._own:
+            self._do(self._packets.feed(DatagramSeen(payload, sender, self._clock.read())))
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._store.close()
+
+    def _do(self, effects: Iterable[PacketEffect]) -> None:
+        shut: set[str] = set()
+        for effect in effects:
+            match effect:
+                case ClaimToken():
+                    self._claim(effect.token)
+                case OpenDoor():
+                    if not self._open(effect):
+                        shut.add(effect.door)
+                case RunCommands():
+                    if effect.door not in shut:
+                        self._hands.run_commands(self._doors[effect.door], effect.source, effect.seconds)
+                case KnockRefused():
+                    self._refuse(effect)
+
+    def _claim(self, token: Token) -> None:
+        moment = self._clock.read()
+        try:
+            claim = self._store.claim(token, moment)
+        except Unavailable as error:
+            claim = Claim.FAILED
+            self._hands.complain(f"a knock cannot be remembered, so it is refused: {error}", "store")
+        self._do(self._packets.feed(TokenSettled(token, claim, moment)))
+        if claim is Claim.CLAIMED:
+            try:
+                self._store.settle(token)
+            except Unavailable as error:
+                self._hands.complain(str(error), "store")
+
+    def _open(self, effect: OpenDoor) -> bool:
+        seconds = effect.seconds or self._doors[effect.door].lease
+        self._opened += 1
+        return self._hands.open_for_key(self._doors[effect.door], effect.source, seconds, effect.key or "")
+
+    def _refuse(self, refused: KnockRefused) -> None:
+        self._refused[refused.reason] += 1
+        if refused.key is not None:
+            self._recent.appendleft((refused, time.monotonic()))
+            kind = f"{refused.key} {refused.reason.value}"
+            self._hands.complain(f"a knock of {refused.key} is refused: {_why(refused)}", kind)
+
+    def document(self) -> dict[str, object]:
+        """What ``control.ask`` tells of packets."""
+        moment, now = self._clock.read(), time.monotonic()
+        return {
+            "opened": self._opened,
+            "refused": {reason.value: count for reason, count in self._refused.items()},
+            "recent_refused": [
+                {
+                    "key": each.key,
+                    "reason": each.reason.value,
+                    "why": _why(each),
+                    "sender": address_text(each.sender),
+                    "skew": None if each.skew is None else round(each.skew, 1),
+                    "seconds_ago": round(now - at, 1),
+                }
+                for each, at in self._recent
+            ],
+            "remembered": len(self._store),
+            "room": self._fwknop.remembered,
+            "synchronised": moment.synchronised,
+        }
+
+
+def _opened(configuration: Configuration) -> SqliteStore:
+    folder = Path(configuration.gate.state_directory)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot make {folder}: {error.strerror}"
+        raise Unavailable(message, hint="gate.state_directory names it") from None
+    fwknop = configuration.fwknop
+    if fwknop is None:
+        raise AssertionError("there are no packets to remember")
+    return SqliteStore(folder / STORE, fresh=fwknop.freshness, limit=fwknop.remembered)
+
+
+_WORDS = {
+    Reason.NOT_SEALED: "its HMAC is right, but it does not decrypt: the two sides have another KEY, or mode",
+    Reason.BAD_DIGEST: "its HMAC is right, but what is inside was changed",
+    Reason.MALFORMED: "its HMAC is right, but what is inside is not spelled as fwknop spells it",
+    Reason.REPLAYED: "it was sent before",
+    Reason.AHEAD: "it is dated ahead of us",
+    Reason.STALE: "it is too old",
+    Reason.STORE_FULL: "no room to remember it (fwknop.remembered); the clock is not synchronised, or there "
+    "are very many knocks",
+    Reason.STORE_UNAVAILABLE: "it cannot be remembered",
+    Reason.KEY_EXPIRED: "the key has expired",
+    Reason.CLOCK_UNKNOWN: "the key expires at some time, and we do not know what time it is",
+    Reason.SENDER_DENIED: "it comes from an address that the key does not knock from (senders)",
+    Reason.USER_DENIED: "it bears another user name",
+    Reason.TYPE_DENIED: "it asks for something else than to open ports",
+    Reason.SOURCE_DENIED: "the key does not let that address in (sources)",
+    Reason.UNSTATED_SOURCE: "it names no address, and the key has to (observed)",
+    Reason.PORT_DENIED: "the key does not open that",
+}
+
+
+def _why(refused: KnockRefused) -> str:
+    words = f"{refused.reason.value}: {_WORDS.get(refused.reason, refused.reason.value)}"
+    if refused.asked:
+        words += f": {refused.asked}"
+    if refused.skew is not None:
+        side = "behind" if refused.skew > 0 else "ahead of"
+        words += f"; its clock is {spell(abs(round(refused.skew)))} {side} ours"
+    words += f" (from {address_text(refused.sender)}"
+    if refused.source and refused.source != refused.sender:
+        words += f", for {address_text(refused.source)}"
+    return f"{words})"
