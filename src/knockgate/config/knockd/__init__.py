@@ -45,7 +45,7 @@ a zero byte, a line over 4094 bytes  cut there               refused
 """
 
 from knockgate.config.knockd.load import examine, load
-from knockgate.config.knockd.reading import Note
 from knockgate.config.knockd.translate import translate
+from knockgate.config.notes import Note
 
 __all__ = ["Note", "examine", "load", "translate"]

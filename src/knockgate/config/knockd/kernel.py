@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from knockgate.config.doors import Door
 from knockgate.config.knockd.rules import Opening, opening_of
-from knockgate.config.knockd.writing import listed, quoted, table
 from knockgate.config.toml import spell
+from knockgate.config.writing import listed, quoted, table
 from knockgate.model import Port, TcpFlag
 
 __all__ = ["Advice", "advise"]

@@ -10,7 +10,8 @@ from knockgate.config.doors import MAX_DOORS, Configuration, Gate
 from knockgate.config.knockd import grammar
 from knockgate.config.knockd.doors import door_of
 from knockgate.config.knockd.grammar import KnockdFile
-from knockgate.config.knockd.reading import Note, Reading
+from knockgate.config.knockd.reading import Reading
+from knockgate.config.notes import Note
 from knockgate.errors import ConfigError
 
 __all__ = ["configuration_of", "examine", "gate_of", "load", "names_of"]

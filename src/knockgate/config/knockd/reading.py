@@ -6,24 +6,10 @@ import re
 from dataclasses import dataclass, field
 
 from knockgate.config.knockd.grammar import Section, Value
+from knockgate.config.notes import Note
 from knockgate.errors import ConfigError
 
-__all__ = ["Note", "Reading"]
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that is done differently than by knockd, or not at all. ``line`` 0 is the whole file."""
-
-    file: str
-    line: int
-    key: str  #: ``openSSH.TCPFlags``; empty for a heading or the file
-    message: str
-    hint: str | None = None
-
-    def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        return ": ".join(part for part in (place, self.key, self.message) if part)
+__all__ = ["Reading"]
 
 
 @dataclass(slots=True)

@@ -18,9 +18,10 @@ from knockgate.config.knockd.doors import door_of
 from knockgate.config.knockd.grammar import KnockdFile, Section
 from knockgate.config.knockd.kernel import Advice, advise
 from knockgate.config.knockd.load import configuration_of, gate_of, names_of
-from knockgate.config.knockd.reading import Note, Reading
-from knockgate.config.knockd.writing import comment, listed, quoted, table
+from knockgate.config.knockd.reading import Reading
+from knockgate.config.notes import Note
 from knockgate.config.toml import spell
+from knockgate.config.writing import comment, listed, quoted, table
 from knockgate.errors import ConfigError
 from knockgate.model import Port, TcpFlag, address_text
 
