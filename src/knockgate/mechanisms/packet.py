@@ -189,11 +189,6 @@ def _within(source: Source, networks: Sequence[_Network]) -> bool:
 def _is_a_host(source: Source) -> bool:
     """Whether packets to us can come from there."""
     address = ipaddress.ip_address(source)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return not (
-        mapped
-        or address.is_unspecified
-        or address.is_loopback
-        or address.is_multicast
-        or source == b"\xff\xff\xff\xff"
+        address.is_unspecified or address.is_loopback or address.is_multicast or source == b"\xff\xff\xff\xff"
     )

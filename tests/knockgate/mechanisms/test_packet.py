@@ -1,0 +1,258 @@
+"""What becomes of a packet, in both states of the clock; each refusal beside a knock that opens."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+
+import pytest
+
+from knockgate.effects import (
+    ClaimToken,
+    DatagramSeen,
+    KnockRefused,
+    OpenDoor,
+    PacketEffect,
+    RunCommands,
+    TokenSettled,
+)
+from knockgate.errors import Reason
+from knockgate.mechanisms.packet import Bearer, Packets, Way
+from knockgate.model import Claim, Moment, Port, Protocol
+from knockgate.spa.fwknop import Message, MessageType, Secret, seal
+
+FRESH = 120
+NOW = 1_800_000_000
+SURE = Moment(NOW, True, 1000.0, "boot")
+UNSURE = SURE._replace(synchronised=False)
+SSH, WEB, OTHER = Port(Protocol.TCP, 22), Port(Protocol.TCP, 443), Port(Protocol.TCP, 25)
+CLIENT, ELSEWHERE = bytes([192, 0, 2, 7]), bytes([198, 51, 100, 9])
+ALICE, BOB = Secret(b"a" * 32, b"A" * 64), Secret(b"b" * 32, b"B" * 64)
+WAYS = {SSH: Way("ssh", 30, 300), WEB: Way("web", 60, 60, runs_commands=True)}
+MESSAGE = Message(
+    nonce="1234567890123456",
+    username="alice",
+    issued=NOW,
+    type=MessageType.ACCESS,
+    address=CLIENT,
+    ports=(SSH,),
+)
+PACKET = b"\x00" * 8
+net = ipaddress.ip_network
+
+
+def gate(**policy: object) -> Packets:
+    """Alice may what is said; Bob may open ssh."""
+    alice = Bearer("alice", ALICE, WAYS, **policy)  # type: ignore[arg-type]
+    return Packets([alice, Bearer("bob", BOB, {SSH: WAYS[SSH]})], fresh=FRESH)
+
+
+def knock(
+    packets: Packets,
+    message: Message = MESSAGE,
+    *,
+    secret: Secret = ALICE,
+    moment: Moment = SURE,
+    claim: Claim = Claim.CLAIMED,
+    sender: bytes = CLIENT,
+) -> tuple[PacketEffect, ...]:
+    """What it comes to, when the store says ``claim`` of it."""
+    payload = seal(message, secret, salt=PACKET)
+    assert packets.concerns(payload)
+    (effect,) = packets.feed(DatagramSeen(payload, sender, moment))
+    if not isinstance(effect, ClaimToken):
+        return (effect,)
+    assert effect.token.issued == message.issued and len(effect.token.digest) == 32
+    return packets.feed(TokenSettled(effect.token, claim, moment))
+
+
+def reason(effects: tuple[PacketEffect, ...]) -> Reason | None:
+    """Why it was refused; None where it opens ssh for the client."""
+    (effect,) = effects
+    if isinstance(effect, KnockRefused):
+        assert effect.key == "alice"
+        return effect.reason
+    assert isinstance(effect, OpenDoor) and (effect.door, effect.source) == ("ssh", CLIENT)
+    return None
+
+
+# --- opening ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "longest", "seconds"),
+    [(None, None, 30), (10, None, 10), (300, None, 300), (301, None, 300), (65536, None, 300), (0, None, 30),
+     (300, 20.0, 20), (None, 20.0, 20), (10, 20.0, 10)],
+)  # fmt: skip
+def test_the_time_asked_for_is_capped_by_the_door_and_the_key(
+    asked: int | None, longest: float | None, seconds: float
+) -> None:
+    kind = MessageType.ACCESS if asked is None else MessageType.CLIENT_TIMEOUT_ACCESS
+    message = replace(MESSAGE, type=kind, timeout=asked)
+    assert knock(gate(longest=longest), message) == (OpenDoor("ssh", CLIENT, seconds, "alice"),)
+
+
+def test_one_packet_may_open_several_doors_and_runs_their_commands() -> None:
+    message = replace(MESSAGE, ports=(WEB, SSH, WEB))
+    assert knock(gate(), message) == (
+        OpenDoor("web", CLIENT, 60, "alice"),
+        RunCommands("web", CLIENT, 60),
+        OpenDoor("ssh", CLIENT, 30, "alice"),
+    )
+
+
+def test_the_key_that_made_it_counts() -> None:
+    (opened,) = knock(gate(), secret=BOB)
+    assert opened == OpenDoor("ssh", CLIENT, 30, "bob")
+    (refused,) = knock(gate(), replace(MESSAGE, ports=(WEB,)), secret=BOB)
+    assert isinstance(refused, KnockRefused) and refused.key == "bob" and refused.reason is Reason.PORT_DENIED
+
+
+def test_an_address_of_ipv6_may_be_let_in() -> None:
+    address = ipaddress.ip_address("2001:db8::7").packed
+    assert knock(gate(), replace(MESSAGE, address=address)) == (OpenDoor("ssh", address, 30, "alice"),)
+
+
+# --- the clock ----------------------------------------------------------------------------------------
+
+CLOCK = [
+    # seconds that the packet is dated from now, while the clock is sure, while it is not
+    (0, None, None),
+    (-FRESH, None, None),
+    (-FRESH - 1, Reason.STALE, None),
+    (+FRESH, None, None),
+    (+FRESH + 1, Reason.AHEAD, None),
+    (-NOW, Reason.STALE, None),
+    (2**31 - NOW, Reason.AHEAD, None),
+    (2**33 - NOW, Reason.AHEAD, None),
+]
+
+
+@pytest.mark.parametrize(("offset", "sure", "unsure"), CLOCK)
+def test_freshness_in_both_states_of_the_clock(
+    offset: int, sure: Reason | None, unsure: Reason | None
+) -> None:
+    message = replace(MESSAGE, issued=NOW + offset)
+    assert reason(knock(gate(), message)) is sure
+    assert reason(knock(gate(), message, moment=UNSURE)) is unsure
+
+
+def test_beyond_2038_all_goes_on() -> None:
+    later = SURE._replace(now=2.0**31 + 10)
+    message = replace(MESSAGE, issued=2**31 + 10)
+    assert reason(knock(gate(), message, moment=later)) is None
+    assert reason(knock(gate(), replace(message, issued=10), moment=later)) is Reason.STALE
+
+
+def test_a_refusal_tells_the_skew() -> None:
+    for offset, expected in ((-500, 500), (500, -500)):
+        (refused,) = knock(gate(), replace(MESSAGE, issued=NOW + offset))
+        assert isinstance(refused, KnockRefused) and refused.skew == expected
+
+
+def test_what_is_stale_is_claimed_and_what_is_ahead_is_not() -> None:
+    for offset, kind in ((-500, ClaimToken), (500, KnockRefused)):
+        payload = seal(replace(MESSAGE, issued=NOW + offset), ALICE, salt=PACKET)
+        (effect,) = gate().feed(DatagramSeen(payload, CLIENT, SURE))
+        assert isinstance(effect, kind)
+
+
+# --- the store ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", [SURE, UNSURE])
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        (Claim.CLAIMED, None),
+        (Claim.REPLAYED, Reason.REPLAYED),
+        (Claim.FORGOTTEN, Reason.STALE),
+        (Claim.FULL, Reason.STORE_FULL),
+        (Claim.FAILED, Reason.STORE_UNAVAILABLE),
+    ],
+)
+def test_nothing_opens_that_was_not_claimed(claim: Claim, expected: Reason | None, moment: Moment) -> None:
+    assert reason(knock(gate(), claim=claim, moment=moment)) is expected
+
+
+def test_the_token_is_the_packets_own() -> None:
+    def token(message: Message, secret: Secret = ALICE, salt: bytes = PACKET) -> bytes:
+        (effect,) = gate().feed(DatagramSeen(seal(message, secret, salt=salt), CLIENT, SURE))
+        assert isinstance(effect, ClaimToken)
+        return effect.token.digest
+
+    assert token(MESSAGE) == token(MESSAGE)
+    # Sealed anew it is the same knock; made anew, it is another.
+    assert token(MESSAGE) == token(MESSAGE, salt=b"\x01" * 8)
+    assert token(MESSAGE) != token(replace(MESSAGE, nonce="6543210987654321"))
+
+
+# --- policy -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "change", "sender", "expected"),
+    [
+        ({}, {}, CLIENT, None),
+        ({"sources": [net("192.0.2.0/24")]}, {}, ELSEWHERE, None),
+        ({"sources": [net("192.0.2.0/29")]}, {"address": ELSEWHERE}, CLIENT, Reason.SOURCE_DENIED),
+        ({"sources": [net("2001:db8::/32")]}, {}, CLIENT, Reason.SOURCE_DENIED),
+        ({"senders": [net("192.0.2.7/32")]}, {}, CLIENT, None),
+        ({"senders": [net("192.0.2.7/32")]}, {}, ELSEWHERE, Reason.SENDER_DENIED),
+        ({"username": "alice"}, {}, CLIENT, None),
+        ({"username": "bob"}, {}, CLIENT, Reason.USER_DENIED),
+        ({"observed": True}, {"address": bytes(4)}, CLIENT, None),
+        ({}, {"address": bytes(4)}, CLIENT, Reason.UNSTATED_SOURCE),
+        ({"observed": True, "sources": [net("192.0.2.7/32")]}, {"address": bytes(4)}, ELSEWHERE,
+         Reason.SOURCE_DENIED),
+        ({}, {"address": bytes([127, 0, 0, 1])}, CLIENT, Reason.SOURCE_DENIED),
+        ({}, {"address": bytes([224, 0, 0, 1])}, CLIENT, Reason.SOURCE_DENIED),
+        ({}, {"address": b"\xff\xff\xff\xff"}, CLIENT, Reason.SOURCE_DENIED),
+        ({}, {"ports": (OTHER,)}, CLIENT, Reason.PORT_DENIED),
+        ({}, {"ports": (SSH, OTHER)}, CLIENT, Reason.PORT_DENIED),
+        ({}, {"ports": (Port(Protocol.UDP, 22),)}, CLIENT, Reason.PORT_DENIED),
+        ({}, {"type": MessageType.COMMAND, "ports": (), "command": b"reboot"}, CLIENT, Reason.TYPE_DENIED),
+        ({}, {"type": MessageType.NAT_ACCESS, "nat": ("10.0.0.9", 22)}, CLIENT, Reason.TYPE_DENIED),
+        ({}, {"type": MessageType.LOCAL_NAT_ACCESS, "nat": ("10.0.0.9", 22)}, CLIENT, Reason.TYPE_DENIED),
+        ({"expires": NOW + 1.0}, {}, CLIENT, None),
+        ({"expires": NOW + 0.0}, {}, CLIENT, Reason.KEY_EXPIRED),
+    ],
+)  # fmt: skip
+def test_a_key_may_what_its_policy_says(
+    policy: dict[str, object], change: dict[str, object], sender: bytes, expected: Reason | None
+) -> None:
+    assert reason(knock(gate(**policy), replace(MESSAGE, **change), sender=sender)) is expected  # type: ignore[arg-type]
+
+
+def test_a_key_that_expires_needs_a_clock() -> None:
+    packets = gate(expires=NOW + 1000.0)
+    assert reason(knock(packets, moment=UNSURE)) is Reason.CLOCK_UNKNOWN
+    assert reason(knock(packets)) is None
+
+
+# --- strangers ----------------------------------------------------------------------------------------
+
+
+def test_a_stranger_is_nobody() -> None:
+    stranger = seal(MESSAGE, Secret(b"c" * 32, b"C" * 64), salt=PACKET)
+    packets = gate()
+    assert not packets.concerns(stranger)
+    assert packets.feed(DatagramSeen(stranger, CLIENT, SURE)) == (
+        KnockRefused(Reason.NOT_OURS, None, CLIENT),
+    )
+
+
+def test_who_has_only_the_hmac_key_is_named_and_refused() -> None:
+    half = seal(MESSAGE, Secret(b"c" * 32, ALICE.hmac_key), salt=PACKET)
+    (refused,) = gate().feed(DatagramSeen(half, CLIENT, SURE))
+    assert isinstance(refused, KnockRefused)
+    assert (refused.reason, refused.key) == (Reason.NOT_SEALED, "alice")
+
+
+def test_without_hmac_what_does_not_decrypt_is_a_strangers() -> None:
+    secret = Secret(b"a" * 32)
+    packets = Packets([Bearer("old", secret, WAYS)], fresh=FRESH)
+    (refused,) = packets.feed(DatagramSeen(seal(MESSAGE, Secret(b"c" * 32), salt=PACKET), CLIENT, SURE))
+    assert isinstance(refused, KnockRefused) and refused.key is None
+    (claim,) = packets.feed(DatagramSeen(seal(MESSAGE, secret, salt=PACKET), CLIENT, SURE))
+    assert isinstance(claim, ClaimToken)
