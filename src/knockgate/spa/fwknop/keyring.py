@@ -1,74 +1,96 @@
-"""Whose is it? The HMACs of all secrets, tried at a pace that a flood of junk calls for."""
+"""Whose is it? The HMACs of all secrets, tried at a pace that a flood of junk calls for.
+
+A packet names no key, so junk of the right shape costs an HMAC for each. Of all public ways to have the key's
+part of it done once, ``cryptography``'s is the fastest (bench/README.md), hash by hash.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from hmac import compare_digest
-from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from knockgate.spa.fwknop import text64
 from knockgate.spa.fwknop.layout import PREFIX, Layout, Shape, layouts
 from knockgate.spa.fwknop.secret import Hash, Secret
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
 __all__ = ["Keyring"]
+
+_HASHES: dict[Hash, hashes.HashAlgorithm] = {
+    Hash.MD5: hashes.MD5(),  # noqa: S303 - fwknop's users can choose it
+    Hash.SHA1: hashes.SHA1(),  # noqa: S303
+    Hash.SHA256: hashes.SHA256(),
+    Hash.SHA384: hashes.SHA384(),
+    Hash.SHA512: hashes.SHA512(),
+    Hash.SHA3_256: hashes.SHA3_256(),
+    Hash.SHA3_512: hashes.SHA3_512(),
+}
+
+
+class _Group:
+    """The secrets with one kind of HMAC: ``keys`` holds their numbers, and what begins each one's HMAC."""
+
+    def __init__(self, kind: Hash) -> None:
+        self.kind = kind
+        self.keys: list[tuple[int, Callable[[], HMAC]]] = []
+
+    def add(self, number: int, key: bytes) -> None:
+        self.keys.append((number, HMAC(key, _HASHES[self.kind]).copy))
+
+    def authentic(self, sealed: bytes, tag: bytes) -> list[int]:
+        """Which of them have made the tag (not as text) for the sealed text."""
+        found = []
+        for number, begin in self.keys:
+            state = begin()
+            state.update(sealed)
+            # Not ==, whose time would tell how much of a forged tag is right.
+            if compare_digest(state.finalize(), tag):
+                found.append(number)
+        return found
 
 
 class Keyring:
     """Secrets by their number in ``secrets``, arranged for trying them all."""
 
     def __init__(self, secrets: Sequence[Secret]) -> None:
-        self._groups: dict[Hash | None, list[tuple[int, Callable[[], _Hash], Callable[[], _Hash]]]] = {}
-        self._layouts: dict[int, list[tuple[Layout, Hash | None]]] = {}
+        groups: dict[Hash, _Group] = {}
+        self._bare: list[int] = []  # those without HMAC
+        # What a payload of a length can be: several hashes may share one.
+        self._of_sealed: dict[int, list[tuple[Layout, _Group]]] = {}
+        self._of_bare: dict[int, Layout] = {}
         for number, secret in enumerate(secrets):
-            kind = secret.hmac if secret.hmac_key is not None else None
-            if kind not in self._groups:
-                self._groups[kind] = []
+            if secret.hmac_key is None:
+                self._bare.append(number)
+                self._of_bare = layouts(secret)
+                continue
+            group = groups.get(secret.hmac)
+            if group is None:
+                group = groups[secret.hmac] = _Group(secret.hmac)
                 for length, layout in layouts(secret).items():
-                    self._layouts.setdefault(length, []).append((layout, kind))
-            self._groups[kind].append(_states(number, secret))
-        for alternatives in self._layouts.values():
-            alternatives.sort(key=lambda each: each[1] is None)
+                    self._of_sealed.setdefault(length, []).append((layout, group))
+            group.add(number, secret.hmac_key)
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """All that a packet for one of the secrets can look like.
+        """All that a packet for one of the secrets can look like, by length.
 
-        Several shapes of one length are alternatives.
+        Shapes of the same length are alternatives: what has one of them can be a packet.
         """
-        return tuple(dict.fromkeys(layout.shape for each in self._layouts.values() for layout, _ in each))
+        found = [layout.shape for each in self._of_sealed.values() for layout, _ in each]
+        found += [layout.shape for layout in self._of_bare.values()]
+        return tuple(sorted(set(found)))
 
     def candidates(self, payload: bytes) -> Sequence[int]:
         """Numbers of the secrets that authenticate the payload; then those without HMAC whose shape fits."""
         found: list[int] = []
-        for layout, kind in self._layouts.get(len(payload), ()):
-            if not layout.fits(payload):
-                continue
-            if kind is None:
-                found += [number for number, _, _ in self._groups[None]]
-                continue
-            sealed, tag = PREFIX + payload[: layout.tag], text64.decode(payload[layout.tag :])
-            for number, inner, outer in self._groups[kind]:
-                state = inner()
-                state.update(sealed)
-                whole = outer()
-                whole.update(state.digest())
-                if compare_digest(whole.digest(), tag):
-                    found.append(number)
+        length = len(payload)
+        for layout, group in self._of_sealed.get(length, ()):
+            if layout.fits(payload):
+                tag = text64.decode(payload[layout.tag :])
+                found += group.authentic(PREFIX + payload[: layout.tag], tag)
+        bare = self._of_bare.get(length)
+        if bare is not None and bare.fits(payload):
+            found += self._bare
         return found
-
-
-def _states(number: int, secret: Secret) -> tuple[int, Callable[[], _Hash], Callable[[], _Hash]]:
-    """The HMAC's two hashes with the key already in them (RFC 2104, section 4)."""
-    empty = hashlib.new(secret.hmac.value, usedforsecurity=False)
-    key = secret.hmac_key or b""
-    if len(key) > empty.block_size:
-        key = hashlib.new(secret.hmac.value, key, usedforsecurity=False).digest()
-    key = key.ljust(empty.block_size, b"\0")
-    inner, outer = empty.copy(), empty
-    inner.update(bytes(octet ^ 0x36 for octet in key))
-    outer.update(bytes(octet ^ 0x5C for octet in key))
-    return number, inner.copy, outer.copy

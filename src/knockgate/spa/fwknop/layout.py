@@ -19,7 +19,6 @@ PREFIX = b"U2FsdGVkX1"
 BLOCK = 16  #: bytes of AES
 _FIRST = b"89+/"
 _SHORTEST = 140  # fwknopd takes nothing below
-_NOT_BASE64 = bytes(set(range(256)) - set(text64.ALPHABET))
 
 
 class Shape(NamedTuple):
@@ -37,9 +36,10 @@ class Layout(NamedTuple):
 
     def fits(self, payload: bytes) -> bool:
         """Whether a payload of that length can be one: base64 that is canonical in both its parts."""
-        if any(payload[offset] not in values for offset, values in self.shape.octets):
-            return False
-        return len(payload.translate(None, _NOT_BASE64)) == len(payload)
+        for offset, values in self.shape.octets:
+            if payload[offset] not in values:
+                return False
+        return not payload.translate(None, delete=text64.ALPHABET)
 
 
 def layouts(secret: Secret) -> dict[int, Layout]:
