@@ -28,7 +28,7 @@ from tests.packets import (
 
 from knockgate.errors import Reason, Refused
 from knockgate.model import Observation, address_text
-from knockgate.wire.frames import MAX_EXTENSIONS, glance, observe
+from knockgate.wire.frames import MAX_EXTENSIONS, datagram, glance, observe
 
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION, MOBILITY, HIP, SHIM6 = 0, 43, 44, 60, 135, 139, 140
 WITH_LENGTH = [HOP_BY_HOP, ROUTING, DESTINATION, MOBILITY, HIP, SHIM6]
@@ -420,9 +420,20 @@ def sound(packet: bytes) -> None:
     """The promise to everybody above: an Observation that lies within the packet, or Refused."""
     try:
         seen = observe(packet)
-    except Refused:
+    except Refused as refused:
+        with pytest.raises(Refused) as found:
+            datagram(packet)
+        assert found.value.reason is refused.reason  # noqa: PT017 - the other one's
         return
-    # And of what is taken, glance() says the same or nothing.
+    # And of what is taken, glance() says the same or nothing, and datagram() the same if it is one.
+    if seen.protocol == UDP:
+        source, destination, payload = datagram(packet)
+        assert (source, destination) == (seen.source, seen.destination)
+        assert len(payload) == int.from_bytes(udp_length(packet, seen)) - 8
+        assert packet[seen.payload :].startswith(payload)
+    else:
+        with pytest.raises(Refused, match=Reason.NO_PORTS.value):
+            datagram(packet)
     assert glance(packet) in (None, (seen.protocol, seen.source, seen.port))
     size = 4 if packet[0] >> 4 == 4 else 16
     assert len(seen.source) == len(seen.destination) == size
