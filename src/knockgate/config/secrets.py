@@ -35,15 +35,17 @@ def load(path: Path, hmac: Hash, mode: Mode) -> Secret:
     except OSError as error:
         hint = "make a pair with: knockgate key new --fwknop NAME"
         raise ConfigError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
-    with os.fdopen(file, "rb") as stream:
-        found = os.fstat(stream.fileno())
+    try:
+        found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
             raise ConfigError(f"{path} is no file", hint="name the file with the secrets")
         if found.st_uid not in (0, os.geteuid()):
             raise ConfigError(f"{path} belongs to somebody else", hint=f"chown root {path}")
         if found.st_mode & 0o077:
             raise ConfigError(f"{path} can be read by others", hint=f"chmod 600 {path}")
-        content = stream.read(_LARGEST + 1)
+        content = os.read(file, _LARGEST + 1)  # a file of this size is read at once
+    finally:
+        os.close(file)
     if len(content) > _LARGEST:
         raise ConfigError("is too long for a file of secrets", file=str(path))
     return parse(content.decode(errors="surrogateescape"), str(path), hmac, mode)
