@@ -1,10 +1,15 @@
-"""How hypothesis runs here: without deadlines, since the cores are shared, and alike on every run in CI."""
+"""How hypothesis runs here, and what a test may not leave on this host.
+
+Hypothesis has no deadlines, since the cores are shared, and runs alike every time in CI.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
@@ -21,3 +26,17 @@ settings.register_profile(
 )
 settings.register_profile("thorough", deadline=None, max_examples=10_000, database=FAILURES)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "here"))
+
+# Where a gate keeps things when its configuration names no other place.
+FOLDERS = [Path("/run/knockgate"), Path("/var/lib/knockgate")]
+_known = {folder for folder in FOLDERS if folder.exists()}  # of a gate that is installed here
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None]:
+    """Fail the test after which one of the folders is on this host; the tests after it are not to blame."""
+    yield
+    made = sorted({folder for folder in FOLDERS if folder.exists()} - _known)
+    _known.update(made)
+    if made:
+        pytest.fail(f"made on this host: {', '.join(map(str, made))}", pytrace=False)

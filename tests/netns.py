@@ -38,7 +38,7 @@ T = TypeVar("T")
 DEADLINE = 30.0
 """Seconds until a condition that does not come true fails a test; nothing waits as long as that."""
 
-_NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
+_NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
 _CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13
 _SOL_PACKET, _PACKET_AUXDATA, _SO_ATTACH_FILTER = 263, 8, 26
@@ -166,6 +166,15 @@ def _die_with_the_parent(alive: int) -> None:
     poll.register(alive, 0)
     if poll.poll(0):  # nobody holds the other end: the parent died before the line above
         os._exit(1)
+
+
+def own_mounts() -> None:
+    """Have /run, /var/lib and /proc to ourselves: where a gate keeps things, and who its children are."""
+    _call("unshare", _NEWNS)
+    run("mount", "--make-rprivate", "/")
+    run("mount", "-t", "proc", "proc", "/proc")
+    for folder in ("/run", "/var/lib"):
+        run("mount", "-t", "tmpfs", "tmpfs", folder)
 
 
 # --- in the child: networks --------------------------------------------------------------------------

@@ -7,7 +7,6 @@ in which commands append to ``notes``. So whatever is sent, the one is the contr
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import signal
@@ -21,7 +20,7 @@ from typing import Self
 
 import pytest
 from tests import packets
-from tests.netns import DEADLINE, Network, Sender, mac, run, until, until_carries, up, veth
+from tests.netns import DEADLINE, Network, Sender, mac, own_mounts, until, until_carries, up, veth
 
 ADDRESS, ADDRESS6 = "10.9.0.1", "fd09::1"
 CLIENT, CLIENT6 = "10.9.0.2", "fd09::2"
@@ -90,16 +89,6 @@ class Tunnel(Wire):
 
 
 # --- the gates ----------------------------------------------------------------------------------------
-
-
-def own_files() -> None:
-    """Have /run, /var/lib and /proc to ourselves: where a gate keeps things, and who its children are."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.unshare(0x20000) == 0, os.strerror(ctypes.get_errno())  # CLONE_NEWNS
-    run("mount", "--make-rprivate", "/")
-    run("mount", "-t", "proc", "proc", "/proc")
-    for folder in ("/run", "/var/lib"):
-        run("mount", "-t", "tmpfs", "tmpfs", folder)
 
 
 class Gate:
@@ -217,7 +206,7 @@ class OurGate(Gate):
 @contextlib.contextmanager
 def both(text: str, *, interface: str = "gate0", once: str = "") -> Iterator[tuple[RealKnockd, OurGate]]:
     """knockd and ours with the same configuration; ``once`` is the text of their HERE/once."""
-    own_files()
+    own_mounts()
     knockd, ours = RealKnockd(text, "knockd", interface), OurGate(text, "ours", interface)
     for gate in (knockd, ours):
         (gate.folder / "once").write_text(once)

@@ -21,9 +21,8 @@ from tests.knockgate.config.gates import (
     Wire,
     both,
     door,
-    own_files,
 )
-from tests.netns import isolated, until
+from tests.netns import isolated, own_mounts, until
 
 from knockgate.config.knockd import load
 from knockgate.errors import ConfigError
@@ -106,7 +105,7 @@ CASES = {
 def test_packets() -> None:
     """A knockd for each case, so that it meets only its own faults; ours has all the doors at once."""
     last = door("last", "8999")
-    own_files()
+    own_mounts()
     wire = Wire(GATE, GATE6)
     with contextlib.ExitStack() as stack:
         ours = OurGate("".join(case.doors for case in CASES.values()) + last, "ours")

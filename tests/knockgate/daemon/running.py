@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -42,7 +41,6 @@ runs_in = "daemon"
 """
 SSH_KNOCKS, WEB_KNOCKS = ("tcp/7000", "udp/7001"), ("tcp/8000", "udp/8001")
 
-_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000
 _START = """
 import signal, sys
 from knockgate.daemon.origin import Origin
@@ -54,19 +52,6 @@ try:
 except KnockgateError as error:
     sys.exit(f"refused: {error}")
 """
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def own_mounts() -> None:
-    """Processes under /proc as they are numbered here, and a /run that is nobody else's."""
-    for name, arguments in (
-        ("unshare", (_NEWNS,)),
-        ("mount", (b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)),
-        ("mount", (b"proc", b"/proc", b"proc", 0, None)),
-        ("mount", (b"tmpfs", b"/run", b"tmpfs", 0, None)),
-    ):
-        if getattr(_libc, name)(*arguments):
-            raise OSError(ctypes.get_errno(), name)
 
 
 class Gate:

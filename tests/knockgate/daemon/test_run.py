@@ -25,9 +25,8 @@ from tests.knockgate.daemon.running import (
     knock,
     leases,
     network,
-    own_mounts,
 )
-from tests.netns import isolated, run, until, without_rights
+from tests.netns import isolated, own_mounts, run, until, without_rights
 
 from knockgate.daemon.control import Facts
 
