@@ -1,4 +1,4 @@
-"""One packet to each step of a sequence, all of them to one address; needs no rights.
+"""One packet to each step of a sequence, all of them to one address, or one datagram; needs no rights.
 
 The rule to keep: one step is one packet. A TCP step begins a connection and drops it before the system
 would send the SYN again, since a repeated knock is noise at best and a wrong knock at worst.
@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from knockgate.errors import Unavailable
 from knockgate.model import Port, Protocol
 
-__all__ = ["DELAY", "Family", "begin", "knock", "local_address", "resolve", "unsent"]
+__all__ = ["DELAY", "Family", "begin", "datagram", "knock", "local_address", "resolve", "unsent"]
 
 Family = socket.AddressFamily
 
@@ -113,8 +113,19 @@ def knock(
     return left_at
 
 
-def begin(address: str, port: Port, source: str | None) -> socket.socket:
-    """Put one packet on the wire, a SYN or a datagram of one zero byte; OSError when it cannot leave.
+def datagram(address: str, port: Port, payload: bytes, *, source: str | None = None) -> float:
+    """Send one datagram; returns the monotonic time at which it left. Raises Unavailable."""
+    left_at = time.monotonic()
+    try:
+        begin(address, port, source, payload).close()
+    except OSError as error:
+        raise unsent("the packet", address, error) from None
+    return left_at
+
+
+# Not an empty datagram: some systems on the way drop those.
+def begin(address: str, port: Port, source: str | None, payload: bytes = b"\0") -> socket.socket:
+    """Put one packet on the wire, a SYN or a datagram of ``payload``; OSError when it cannot leave.
 
     Returns the socket, non-blocking. Whoever holds it for a second will see the SYN repeated.
     """
@@ -122,7 +133,7 @@ def begin(address: str, port: Port, source: str | None) -> socket.socket:
     try:
         if port.protocol is Protocol.UDP:
             sock.connect(_sockaddr(address, port.number))
-            sock.send(b"\0")  # not an empty datagram: some systems on the way drop those
+            sock.send(payload)
         else:
             # Over loopback the refusal may be back by the time that it returns.
             code = sock.connect_ex(_sockaddr(address, port.number))

@@ -150,7 +150,10 @@ def test_profiles_are_listed_without_their_steps(home: Path, capsys: pytest.Capt
     told = capsys.readouterr().out
     assert told == "home: 127.0.0.1, 2 steps, tcp/20003\noffice: ::1, 1 step\n"
     assert main(["knock", "--list", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"home": {"host": "127.0.0.1"}, "office": {"host": "::1"}}
+    assert json.loads(capsys.readouterr().out) == {
+        "home": {"host": "127.0.0.1", "kind": "sequence"},
+        "office": {"host": "::1", "kind": "sequence"},
+    }
     home.unlink()
     assert main(["knock", "--list"]) == 0
     assert "there is no profile in" in capsys.readouterr().err

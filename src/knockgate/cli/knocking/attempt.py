@@ -1,0 +1,133 @@
+"""One knock of either kind: what was asked for, what became of it, and the waiting for its door."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+from knockgate.cli.terminal import advise
+from knockgate.client import send
+from knockgate.client.profiles import Profile
+from knockgate.client.wait import Answer, State, probe, wait_open
+from knockgate.model import Port
+
+__all__ = ["Attempt"]
+
+
+class Attempt(ABC):
+    """A knock at one address. Which packets it is made of is a subclass's business."""
+
+    what: str  #: what was sent last, for people
+
+    def __init__(self, profile: Profile) -> None:
+        """Raises Unavailable where the host has no address."""
+        self._profile = profile
+        self.address = send.resolve(profile.host, profile.family)
+        self.source = send.local_address(self.address, profile.source)  #: None where there is no route
+        self.sent = False
+        self.before: State | None = None  #: of the door that is waited for
+        self.answer: Answer | None = None
+
+    @abstractmethod
+    def ready(self) -> None:
+        """Get together what is needed before anything is sent."""
+
+    @abstractmethod
+    def send(self) -> float:
+        """Send it; returns the monotonic time at which the last packet left."""
+
+    @abstractmethod
+    def asked(self) -> dict[str, object]:
+        """What is asked for, for programs."""
+
+    @abstractmethod
+    def line(self, where: str) -> str:
+        """The same for people; ``where`` is the host."""
+
+    def explain(self, state: State) -> None:
+        """Say what may be the reason for a door that did not open."""
+        advise(_ADVICE[state])
+
+    def carry_out(self) -> None:
+        """Knock and wait."""
+        self.ready()
+        door = self._profile.wait
+        if door:
+            self.before = probe(self.address, door, source=self._profile.source)
+        left_at = self.send()
+        self.sent = True
+        if door:
+            with _progress(door) as show:
+                self.answer = wait_open(
+                    self.address,
+                    door,
+                    since=left_at,
+                    timeout=self._profile.timeout,
+                    source=self._profile.source,
+                    on_wait=show,
+                )
+
+    def facts(self) -> dict[str, object]:
+        """The whole of it, for programs."""
+        wait = None
+        if self._profile.wait and self.answer:
+            is_open = self.answer.state == "open"
+            wait = {
+                "port": str(self._profile.wait),
+                "before": self.before,
+                "state": self.answer.state,
+                "open": is_open,
+                "seconds": round(self.answer.after, 6) if is_open else None,
+            }
+        return {
+            "host": self._profile.host,
+            "address": self.address,
+            "source": self.source,
+            **self.asked(),
+            "sent": self.sent,
+            "wait": wait,
+        }
+
+    def text(self) -> str:
+        """The same for people."""
+        literal = self._profile.host.strip("[]") == self.address
+        line = self.line(self.address if literal else f"{self._profile.host} ({self.address})")
+        if self._profile.wait and self.answer:
+            line += f"\n{self._profile.wait} is {self._finding(self.answer)}"
+        return line
+
+    def _finding(self, answer: Answer) -> str:
+        if answer.state != "open":
+            return f"still {answer.state}, {answer.after:.1f} s after {self.what}"
+        if self.before == "open":
+            return "open, as it was already before the knock"
+        return f"open, {answer.after * 1000:.1f} ms after {self.what}"
+
+
+_ADVICE = {
+    "closed": "the host refuses: nothing listens there, or its firewall rejects instead of dropping",
+    "filtered": "wrong steps, a lost or reordered packet (try a longer --delay), or a wrong host",
+}
+
+
+@contextlib.contextmanager
+def _progress(port: Port) -> Iterator[Callable[[float], None] | None]:
+    """A line about the waiting that is rewritten in place, for as long as somebody looks at a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    shown_at = 0.0
+
+    def show(waited: float) -> None:
+        nonlocal shown_at
+        if waited - shown_at >= 0.1:
+            shown_at = waited
+            print(f"\rwaiting for {port} ... {waited:.1f} s", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        if shown_at:
+            print("\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)

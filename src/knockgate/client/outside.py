@@ -1,0 +1,76 @@
+"""The address that the world sees of this machine, asked of a URL.
+
+The answer decides who is let in, so little is believed: one request, over the address family of the knock,
+through no proxy and after no redirection; TLS's certificate is checked; what comes back is one address.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import ssl
+import urllib.parse
+
+from knockgate.client.send import Family
+from knockgate.errors import Unavailable
+from knockgate.model import Source
+
+__all__ = ["ask"]
+
+_TIMEOUT = 5.0
+_LONGEST = 128  # bytes; an address has 45, and some services put a line's end behind it
+
+
+def ask(url: str, family: Family, source: str | None = None) -> Source:
+    """What ``url`` answers, an address of ``family``; raises Unavailable. ``source`` is where to ask from."""
+    parts = urllib.parse.urlsplit(url)
+    # A source of the family keeps the request to it, and so to the address that the host will see.
+    anywhere = "::" if family == Family.AF_INET6 else "0.0.0.0"  # noqa: S104 - to send from, not to listen at
+    here = (source or anywhere, 0)
+    host, port = parts.hostname or "", parts.port
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        connection = http.client.HTTPSConnection(
+            host, port, timeout=_TIMEOUT, source_address=here, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT, source_address=here)
+    path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    try:
+        connection.request("GET", path, headers={"User-Agent": "knockgate", "Accept": "text/plain"})
+        response = connection.getresponse()
+        content = response.read(_LONGEST + 1)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "verify_message", "") or getattr(error, "strerror", None) or str(error)
+        hint = "give the address itself: -a ADDRESS"
+        raise Unavailable(f"{url} does not answer: {reason[:1].lower()}{reason[1:]}", hint=hint) from None
+    finally:
+        connection.close()
+    if response.status != http.HTTPStatus.OK:
+        raise Unavailable(f"{url} answers with status {response.status}", hint=_moved(response))
+    return _address(url, content, family)
+
+
+def _moved(response: http.client.HTTPResponse) -> str:
+    where = response.headers.get("Location")
+    return f"name the place it leads to: {where[:100]!r}" if where else "take another URL"
+
+
+def _address(url: str, content: bytes, family: Family) -> Source:
+    try:
+        found = ipaddress.ip_address(content[:_LONGEST].decode("ascii").strip())
+    except ValueError:
+        hint = "name one that answers with the address and nothing else"
+        raise Unavailable(f"{url} does not answer with an address", hint=hint) from None
+    # 0.0.0.0 would let in whoever sends the packet.
+    if len(content) > _LONGEST or found.is_unspecified or found.is_multicast or "%" in str(found):
+        raise Unavailable(
+            f"{url} answers with the address of no host", hint="give the address itself: -a ADDRESS"
+        )
+    if found.version != (6 if family == Family.AF_INET6 else 4):
+        raise Unavailable(
+            f"{url} answers with {found}, but the host is knocked at over IPv{10 - found.version}",
+            hint=f"-{found.version} knocks over IPv{found.version}; or give the address: -a ADDRESS",
+        )
+    return found.packed
