@@ -1,7 +1,7 @@
 """Writes docs/reference/gate-toml.md out of the schema: `make reference`.
 
 Whatever the page says is taken from what reads the file: keys, values and defaults from the dataclasses
-of ``knockgate.config.doors``, the warnings from ``advise`` itself. A test holds the page to it.
+of ``knockgate.config.doors`` and ``.keys``, the warnings from ``advise`` itself. A test holds the page to it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from knockgate.config.doors import (
     MAX_DOORS,
     Commands,
     Door,
+    Fwknop,
     Gate,
+    Reliance,
     RunsIn,
     Sequence,
     parse,
 )
+from knockgate.config.keys import MAX_KEYS, FwknopKey
 from knockgate.config.toml import fields_of, spell
+from knockgate.model import Port
+from knockgate.spa.fwknop import Hash, Mode
 
 __all__ = ["PAGE", "page"]
 
@@ -50,6 +55,10 @@ _VALUES = f"""\
   The units are d, h, m, s and ms; what is finer than a millisecond is rounded.
 * The **name** of a door begins with a letter, a digit or `_`, and has at most 63 of these, `.` and `-`. With
   a `.` in it, it stands in quotes: `[doors."web.1"]`. There are at most {MAX_DOORS} doors.
+  So it is with keys, of which there are at most {MAX_KEYS}.
+* A **network** is `"192.0.2.0/24"`, `"2001:db8::/32"` or one address. A **date** stands without quotes, as
+  TOML has it: `2027-05-03` is good until the end of that day, `2027-05-03T18:00:00Z` until then; UTC is meant
+  where nothing is said.
 """
 
 # One door for each kind of warning; those that take two doors say so.
@@ -75,7 +84,7 @@ hurried       = { ports = ["tcp/15"], sequence = { steps = ["tcp/7120", "udp/812
 
 def page() -> str:
     """The whole text of the page."""
-    sections = [_section(schema) for schema in (Gate, Door, Sequence, Commands)]
+    sections = [_section(schema) for schema in (Gate, Door, Sequence, Commands, Fwknop, FwknopKey)]
     return (
         "\n".join([f"{_BEGIN}{EXAMPLE.read_text()}```\n", *sections, _VALUES, "\n".join(_warnings())]) + "\n"
     )
@@ -95,12 +104,14 @@ def _section(schema: type[object]) -> str:
 def _default(value: object) -> str:
     if value is None or value is dataclasses.MISSING:
         return "none"
-    if isinstance(value, RunsIn):
+    if isinstance(value, RunsIn | Reliance | Hash | Mode):
         return f'`"{value.value}"`'
     if isinstance(value, float):
         return f'`"{spell(value)}"`'
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, Port):
+        return f'`"{value}"`'
     return "`[]`" if value == () else f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from tools.reference import EXAMPLE, PAGE, page
 
+from knockgate.config import keys
 from knockgate.config.advice import advise
-from knockgate.config.doors import Commands, Door, Gate, RunsIn, Sequence, load, parse
+from knockgate.config.doors import Commands, Door, Fwknop, Gate, RunsIn, Sequence, load, parse
+from knockgate.config.keys import FwknopKey
 from knockgate.config.toml import fields_of
 
-SCHEMAS: tuple[type[object], ...] = (Gate, Door, Sequence, Commands)
+SCHEMAS: tuple[type[object], ...] = (Gate, Door, Sequence, Commands, Fwknop, FwknopKey)
 
 
 def test_the_page_is_what_the_schema_says() -> None:
@@ -30,18 +33,22 @@ def test_every_key_has_its_line() -> None:
     assert lines == [field.name for schema in SCHEMAS for field in fields_of(schema)]
 
 
-def test_defaults_that_are_told_are_those_that_are_taken() -> None:
+def test_defaults_that_are_told_are_those_that_are_taken(tmp_path: Path) -> None:
     """Of each section: the defaults out of its table, written into a file, change nothing."""
+    secrets = tmp_path / "a"
+    secrets.write_text("KEY: sesame\nHMAC_KEY: open sesame\n")
+    secrets.chmod(0o600)
     told = {}
     for section in page().split("\n## `[")[1:]:
         heading, _, rest = section.partition("]`\n")
         table = rest.partition("\n## ")[0]
         rows = re.findall(r"^\| `(\w+)` \| .+? \| `(.+?)` \| ", table, re.MULTILINE)
         told[heading.replace("NAME", "a")] = rows
-    assert list(told) == ["gate", "doors.a", "doors.a.sequence", "doors.a.commands"]
+    assert list(told) == ["gate", "doors.a", "doors.a.sequence", "doors.a.commands", "fwknop", "keys.a"]
     given = {  # without these there would be no door, no sequence, no commands
         "doors.a": {"ports": '["tcp/22"]'},
         "doors.a.sequence": {"steps": '["tcp/7000"]', "runs_in": '"daemon"'},
+        "keys.a": {"fwknop": f'"{secrets}"', "doors": '["a"]'},
     }
     short = long = ""
     for heading, defaults in told.items():
@@ -49,7 +56,7 @@ def test_defaults_that_are_told_are_those_that_are_taken() -> None:
         values = dict(defaults) | needed
         short += "\n".join([f"[{heading}]", *(f"{key} = {value}" for key, value in needed.items()), ""])
         long += "\n".join([f"[{heading}]", *(f"{key} = {value}" for key, value in values.items()), ""])
-    assert parse(long) == parse(short)
+    assert (parse(long), keys.parse(long, parse(long))) == (parse(short), keys.parse(short, parse(short)))
     assert long.count(" = ") == sum(
         field.default is not None for schema in SCHEMAS for field in fields_of(schema)
     )

@@ -19,7 +19,9 @@ from knockgate.config.doors import (
     Configuration,
     Door,
     Flags,
+    Fwknop,
     Gate,
+    Reliance,
     RunsIn,
     Sequence,
     load,
@@ -49,6 +51,7 @@ hurried = 16777216
 leases = 1000
 log_group = 0
 tracked = 1
+clock = "unknown"
 run_directory = "/tmp/run"
 state_directory = "/tmp/state"
 
@@ -88,6 +91,18 @@ commands.close = ""
 
 [doors.by_hand]
 ports = ["tcp/1000"]
+
+[doors.keyed]
+ports = ["tcp/1001"]
+longest = "10m"
+
+[fwknop]
+port = "udp/7"
+freshness = "1m"
+remembered = 16
+
+[keys.alice]
+doors = ["keyed"]
 """
 
 MEANT = Configuration(
@@ -98,6 +113,7 @@ MEANT = Configuration(
         leases=1000,
         log_group=0,
         tracked=1,
+        clock=Reliance.UNKNOWN,
         run_directory="/tmp/run",
         state_directory="/tmp/state",
     ),
@@ -134,7 +150,9 @@ MEANT = Configuration(
             commands=Commands(shell=True, open=("iptables -A INPUT -s %IP% -j ACCEPT",)),  # noqa: S604 - a field
         ),
         Door(name="by_hand", ports=(tcp(1000),)),
+        Door(name="keyed", ports=(tcp(1001),), longest=600.0, keyed=True),
     ),
+    fwknop=Fwknop(port=udp(7), freshness=60.0, remembered=16),
 )
 
 
@@ -142,7 +160,7 @@ def test_every_key() -> None:
     """Nothing is left out: each field of each schema has its name in the text."""
     assert parse(EVERY_KEY) == MEANT
     words = EVERY_KEY.replace(".", " ").split()
-    schemas: tuple[type[object], ...] = (Gate, Door, Sequence, Commands)
+    schemas: tuple[type[object], ...] = (Gate, Door, Sequence, Commands, Fwknop)
     assert {field.name for schema in schemas for field in fields_of(schema)} <= set(words)
 
 
@@ -155,7 +173,7 @@ def test_without_a_key_there_is_its_default() -> None:
 def test_reading_what_there_is_to_read() -> None:
     configuration = parse(EVERY_KEY)
     names = [door.name for door in configuration.doors]
-    assert names == ["ssh", "web.2", "shell", "by_hand"]  # as in the file
+    assert names == ["ssh", "web.2", "shell", "by_hand", "keyed"]  # as in the file
     assert [door.name for door in configuration.kernel_doors()] == ["ssh"]
     assert [door.name for door in configuration.daemon_doors()] == ["web.2", "shell"]
     for port, name in {
@@ -283,7 +301,9 @@ ANY_VALUE = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=5,
 )
-FIELDS = [(schema, field) for schema in (Gate, Door, Sequence, Commands) for field in fields_of(schema)]
+FIELDS = [
+    (schema, field) for schema in (Gate, Door, Sequence, Commands, Fwknop) for field in fields_of(schema)
+]
 
 
 @given(value=ANY_VALUE)
@@ -299,12 +319,18 @@ def test_every_default_is_what_one_could_write() -> None:
     """But for None, which is what stands there where nothing is written."""
     written = {(schema, field.name) for schema, field in FIELDS if field.default is not None}
     unwritten = {(schema, field.name) for schema, field in FIELDS} - written
-    assert {name for _, name in unwritten} == {"flags", "target", "open6", "close6"}
+    assert {name for _, name in unwritten} == {"flags", "target", "open6", "close6", "longest"}
     for schema, field in FIELDS:
         if (schema, field.name) in written:
             default = field.default
             value = (
-                default.value if isinstance(default, RunsIn) else list(default) if default == () else default
+                default.value
+                if isinstance(default, RunsIn | Reliance)
+                else str(default)
+                if isinstance(default, Port)
+                else list(default)
+                if default == ()
+                else default
             )
             assert field.metadata["reader"].read(value) == default
 
@@ -319,11 +345,14 @@ OTHERWISE: dict[tuple[type[object], str], object] = {
     (Gate, "leases"): 17,
     (Gate, "log_group"): 17,
     (Gate, "tracked"): 17,
+    (Gate, "clock"): Reliance.TRUSTED,
     (Gate, "run_directory"): "/x",
     (Gate, "state_directory"): "/x",
     (Door, "name"): "web",
     (Door, "ports"): (udp(443),),
     (Door, "lease"): 60.001,
+    (Door, "longest"): 61.0,
+    (Door, "keyed"): True,
     (Door, "sequence"): None,
     (Door, "commands"): None,
     (Sequence, "steps"): (tcp(1),),
@@ -338,28 +367,33 @@ OTHERWISE: dict[tuple[type[object], str], object] = {
     (Commands, "close6"): None,
     (Commands, "shell"): True,
     (Commands, "time_limit"): 3.5,
+    (Fwknop, "port"): udp(8),
+    (Fwknop, "freshness"): 61.0,
+    (Fwknop, "remembered"): 17,
 }
 
 
 def with_other(schema: type[object], name: str, value: object) -> Configuration:
     """MEANT, but for one field, of the gate or of the second door."""
-    gate, (first, door, *more) = MEANT.gate, MEANT.doors
+    gate, fwknop, (first, door, *more) = MEANT.gate, MEANT.fwknop, MEANT.doors
     change: dict[str, Any] = {name: value}
     if schema is Gate:
         gate = dataclasses.replace(gate, **change)
+    elif schema is Fwknop and fwknop:
+        fwknop = dataclasses.replace(fwknop, **change)
     elif schema is Door:
         door = dataclasses.replace(door, **change)
     elif schema is Sequence and door.sequence:
         door = dataclasses.replace(door, sequence=dataclasses.replace(door.sequence, **change))
     elif schema is Commands and door.commands:
         door = dataclasses.replace(door, commands=dataclasses.replace(door.commands, **change))
-    return Configuration(gate=gate, doors=(first, door, *more))
+    return Configuration(gate=gate, doors=(first, door, *more), fwknop=fwknop)
 
 
 def test_every_field_is_part_of_the_checksum() -> None:
     every = {
         (schema, field.name)
-        for schema in (Gate, Door, Sequence, Commands)
+        for schema in (Gate, Door, Sequence, Commands, Fwknop)
         for field in dataclasses.fields(schema)
     }
     assert set(OTHERWISE) == every  # a new field needs a line above
@@ -370,9 +404,9 @@ def test_every_field_is_part_of_the_checksum() -> None:
 def test_doors_count_in_their_order() -> None:
     """Their numbers are what the halves of the gate speak of them with."""
     orders = itertools.permutations(MEANT.doors)
-    sums = {Configuration(gate=MEANT.gate, doors=doors).checksum for doors in orders}
-    assert len(sums) == 24
-    assert dataclasses.replace(MEANT, doors=MEANT.doors[:3]).checksum not in sums
+    sums = {dataclasses.replace(MEANT, doors=doors).checksum for doors in orders}
+    assert len(sums) == 120
+    assert dataclasses.replace(MEANT, doors=MEANT.doors[:4]).checksum not in sums
 
 
 @given(seed=st.integers())

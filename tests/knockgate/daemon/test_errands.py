@@ -9,12 +9,24 @@ from hypothesis import strategies as st
 from knockgate.daemon.errands import LONGEST, Errand
 from knockgate.daemon.link import Surprise
 
-GOOD = {"door": "ssh", "source": "192.0.2.7"}
+GOOD = {"door": "ssh", "source": "192.0.2.7", "seconds": None}
 
 
-@given(st.text(), st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16))
-def test_what_is_sent_arrives(door: str, source: bytes) -> None:
-    assert Errand.decode(Errand(door, source).encode()) == Errand(door, source)
+@given(
+    st.text(),
+    st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16),
+    st.none() | st.floats(0.001, 1e9),
+)
+def test_what_is_sent_arrives(door: str, source: bytes, seconds: float | None) -> None:
+    arrived = Errand.decode(Errand(door, source, seconds).encode())
+    assert (arrived, arrived.seconds) == (Errand(door, source), seconds)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 30, True, "30", float("nan"), float("inf"), [30.0]])
+def test_only_a_time_is_a_time(seconds: object) -> None:
+    assert Errand.decode(json.dumps({**GOOD, "seconds": 30.0}).encode()).seconds == 30
+    with pytest.raises(Surprise, match="no errand"):
+        Errand.decode(json.dumps({**GOOD, "seconds": seconds}).encode())
 
 
 @pytest.mark.parametrize(
@@ -57,8 +69,9 @@ def test_only_an_address_is_an_address(source: object) -> None:
         b"NaN",
         b"[" * LONGEST,
         b'{"door": "ssh"}',
-        b'{"door": 1, "source": "192.0.2.7"}',
-        b'{"door": "ssh", "source": "192.0.2.7", "command": "reboot"}',
+        b'{"door": "ssh", "source": "192.0.2.7"}',
+        json.dumps({**GOOD, "door": 1}).encode(),
+        json.dumps({**GOOD, "command": "reboot"}).encode(),
         json.dumps({**GOOD, "door": "x" * LONGEST}).encode(),
         json.dumps(GOOD).encode() + b"\0",
     ],

@@ -161,7 +161,8 @@ def test_nobody_makes_it_run_anything_else(folder: Path) -> None:
         process.until_log("open 192.0.2.7 first ssh")
         process.until_says("command on open ended")
         assert process.said().count("there is no such door with commands") == 1
-        process.near.send(json.dumps({"door": "ssh", "source": f"fe80::1%$(touch {folder}/x)"}).encode())
+        errand = {"door": "ssh", "source": f"fe80::1%$(touch {folder}/x)", "seconds": None}
+        process.near.send(json.dumps(errand).encode())
         assert process.status() == 1
         assert (
             "the other end sent a message that is no errand: it names no door or no address" in process.said()
