@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from knockgate.model import Claim, Lease, Moment, Port, Source, Token
@@ -42,30 +42,43 @@ class Firewall(Protocol):
 class ReplayStore(Protocol):
     """The tokens that were claimed. Every verb raises Unavailable where the disk refuses.
 
-    A token that freshness alone refuses is forgotten: one issued more than ``fresh`` seconds before a
-    synchronised ``now``, and claimed longer ago than any step of the clock could make it fresh again.
-    The newest ``issued`` among the forgotten is remembered, for a time without a clock.
+    A token that freshness alone refuses is forgotten, once no step of the clock can make it fresh again for
+    an honest client. Of those that are forgotten a mark remains: for each hour the newest ``issued``. So
+    none is ever claimed twice, whatever the clock does.
     """
+
+    @property
+    def limit(self) -> int:
+        """How many tokens can be remembered."""
 
     def claim(self, token: Token, moment: Moment) -> Claim:
         """Spend the token, whatever comes of it; it is on the disk before this returns CLAIMED.
 
-        FORGOTTEN is for an unsynchronised clock only: ``issued`` is not newer than what was forgotten.
-        Never returns FAILED.
+        FORGOTTEN: it may have been claimed and forgotten, so it is refused. Without a clock that is also
+        whatever is not newer than ``low``. Never returns FAILED.
         """
 
     def settle(self, token: Token) -> None:
-        """What was claimed has been answered: doors are open, or it was refused. Need not be on the disk."""
+        """What was claimed has been answered: doors are open, or it was refused. Need not be on the disk.
 
-    def unsettled(self) -> list[Token]:
-        """Claimed by an earlier life that ended before it answered; asking settles them."""
+        Nobody waits for it, so it is here that what is old is forgotten. Each claim is to be settled.
+        """
+
+    def unsettled(self) -> Iterator[Token]:
+        """Claimed by an earlier life that ended before it answered.
+
+        Each is settled when the next one is asked for: who ends before it has told of one tells it again.
+        """
+
+    def low(self) -> int | None:
+        """Without a clock nothing is taken that was issued until then (seconds since 1970); None: all is."""
 
     def __len__(self) -> int:
         """Tokens remembered now."""
 
 
 class Clock(Protocol):
-    """Hands out the time, and whether to rely on it."""
+    """Hands out the time, and whether to rely on it. It sets no clock."""
 
     def read(self) -> Moment:
         """The time now."""

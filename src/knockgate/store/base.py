@@ -1,0 +1,142 @@
+"""A SQLite file that is ours alone, whose rows are on the disk when a verb returns.
+
+One process has it, for as long as it lives, and a second one is refused. Written ahead (WAL) with
+synchronous=FULL, so what was committed outlives a crash, ``kill -9`` and a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from knockgate.errors import Unavailable
+
+__all__ = ["PrivateBase"]
+
+#: Seconds until a file that is in use is looked at again.
+_LOOK_AGAIN = 0.05
+#: Exclusive before WAL: then the index of the log is in our memory and not in a third file.
+_OURS_ALONE = (
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+)
+
+
+class InUse(Unavailable):
+    """Another process has the file."""
+
+
+class PrivateBase:
+    """Every verb raises Unavailable where the disk refuses; the next one may succeed."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        user: str,
+        hint: str,
+        patience: float = 0.0,
+        waits: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``user`` is who else may have the file, and ``hint`` says what it is for.
+
+        For ``patience`` seconds it waits for one that may just be ending, and calls ``waits`` before.
+        """
+        self._path, self._user, self._hint = path, user, hint
+        try:
+            _make_private(path)
+            # SQLite's lock on the file goes with the last descriptor of the process that is closed: after
+            # this line nobody here opens the file a second time.
+            self._base = sqlite3.connect(path, timeout=0, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise self.unavailable(error) from error
+        try:
+            self._take(patience, waits)
+        except Unavailable:
+            self._base.close()
+            raise
+
+    def _take(self, patience: float, waits: Callable[[], None]) -> None:
+        until = time.monotonic() + patience
+        said = False
+        while True:
+            try:
+                for statement in _OURS_ALONE:
+                    self.do(statement)
+                with self.transaction():  # it is the first one that locks
+                    pass
+            except InUse:
+                if time.monotonic() >= until:
+                    raise
+            else:
+                return
+            if not said:
+                waits()
+            said = True
+            time.sleep(_LOOK_AGAIN)
+
+    def do(self, statement: str, *values: object) -> Sequence[tuple[Any, ...]]:
+        """Run one statement to its end; returns its rows. By itself it is a transaction."""
+        try:
+            return self._base.execute(statement, values).fetchall()
+        except (sqlite3.Error, UnicodeError) as error:
+            raise self.unavailable(error) from error
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of what is done within, or nothing. It is on the disk afterwards."""
+        self.do("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.do("COMMIT")
+        except BaseException:
+            if self._base.in_transaction:  # where the disk is full, SQLite may have gone back by itself
+                self.do("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def unflushed(self) -> Iterator[None]:
+        """What is committed within outlives us, but a power cut only once something later is flushed.
+
+        Nobody waits for it, so from the first time on SQLite clears its log in here alone.
+        """
+        self.do("PRAGMA synchronous = NORMAL")
+        self.do("PRAGMA wal_autocheckpoint = 1000")
+        try:
+            yield
+        finally:
+            self.do("PRAGMA wal_autocheckpoint = 0")
+            self.do("PRAGMA synchronous = FULL")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._base.close()
+
+    def unavailable(self, error: Exception) -> Unavailable:
+        """What to raise for an error about the file or what is in it."""
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if reason == "database is locked":
+            return InUse(f"{self._path}: another {self._user} uses it", hint="end that one first")
+        return Unavailable(f"{self._path}: {reason}", hint=self._hint)
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, of mode 0600, or see that nobody else can have written it. OSError."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        found = os.fstat(file)
+        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise PermissionError(0, "must be of mode 0600 and belong to who runs the gate")
+    finally:
+        os.close(file)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # or the name of a new file may be lost, and with it all that is in it
+    finally:
+        os.close(folder)
