@@ -7,10 +7,12 @@ import click
 from knockgate import __version__
 from knockgate.cli.check import check, rules
 from knockgate.cli.completion import completion
+from knockgate.cli.importing import import_
+from knockgate.cli.key import key
 from knockgate.cli.knock import knock
 from knockgate.cli.leases import close, extend, open_
 from knockgate.cli.page import PageGroup
-from knockgate.cli.run import import_, run
+from knockgate.cli.run import run
 from knockgate.cli.simulate import simulate
 from knockgate.cli.status import status
 from knockgate.cli.table import confirm, down, up
@@ -22,7 +24,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "The table": (check, rules, simulate, up, confirm, down),
     "The doors": (status, open_, extend, close),
     "The daemon": (run, import_),
-    "Elsewhere": (knock,),
+    "Elsewhere": (knock, key),
     "Shell": (completion,),
 }
 

@@ -1,15 +1,15 @@
-"""``knockgate run`` and ``import``: the daemon, and what comes from knockd."""
+"""``knockgate run``: the daemon."""
 
 from __future__ import annotations
 
 import click
 
-from knockgate.cli.page import Page, PageGroup
+from knockgate.cli.page import Page
 from knockgate.cli.terminal import advise, say
 from knockgate.cli.words import configuration
 from knockgate.daemon.origin import Origin
 
-__all__ = ["import_", "run"]
+__all__ = ["run"]
 
 
 @click.command(cls=Page)
@@ -43,33 +43,3 @@ def run(origin: Origin) -> int:
             say(f"note: {note}")
             advise(note.hint)
     return supervise(origin)
-
-
-@click.group("import", cls=PageGroup, no_args_is_help=False)
-def import_() -> None:
-    """Turn the configuration of another program into a gate.toml.
-
-    Changes nothing: it prints what it has found.
-    """
-
-
-@import_.command("knockd", cls=Page)
-@click.argument("file", type=click.Path())
-@click.option("-i", "--interface", metavar="IF", default="", help="Instead of the one that the file names.")
-def import_knockd(file: str, interface: str) -> int:
-    """Print the gate.toml that means the same as a knockd.conf.
-
-    With a comment wherever knockd itself would do something else than its file says, and with advice on
-    what the kernel could do by itself. A door that cannot be used stands there as a comment. Changes nothing.
-
-    Exit status: 0; 2 the file, or a door of it, cannot be used, or read.
-
-    For example:
-
-        knockgate import knockd /etc/knockd.conf > gate.toml && knockgate check gate.toml
-    """
-    from knockgate.config import knockd  # noqa: PLC0415 - see cli
-
-    click.echo(knockd.translate(file, interface), nl=False)
-    knockd.load(file, interface)  # says which door it is
-    return 0

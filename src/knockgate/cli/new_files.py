@@ -1,0 +1,75 @@
+"""Files that appear whole, all of them or none, and never over another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from knockgate.errors import Unavailable
+
+__all__ = ["write_new"]
+
+
+def write_new(files: Mapping[Path, str], *, private: frozenset[Path]) -> None:
+    """Write the texts, with folders that are missing; those in ``private`` are for the owner alone.
+
+    Raises Unavailable, after which nothing is there that was not before. Each text is on the disk under
+    another name first; a link to it fails where its own name is taken, which a rename would not.
+    """
+    made: list[Path] = []
+    folders: list[Path] = []
+    waiting: dict[Path, Path] = {}
+    try:
+        for path, text in files.items():
+            _make_folder(path.parent, folders, private=path in private)
+            waiting[path] = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+            _write(waiting[path], text, 0o600 if path in private else 0o644)
+        for path, temporary in waiting.items():
+            os.link(temporary, path)
+            made.append(path)
+    except OSError as error:
+        for path in made:
+            _remove(path)
+        _remove_all(waiting, folders)
+        raise _refusal(error, path) from None
+    _remove_all(waiting, [])
+
+
+def _refusal(error: OSError, path: Path) -> Unavailable:
+    if isinstance(error, FileExistsError):
+        return Unavailable(
+            f"{path} is there already", hint="it is left as it is: take it away, or name another"
+        )
+    hint = "run it as root" if isinstance(error, PermissionError) else None
+    return Unavailable(f"{path} cannot be written: {error.strerror}", hint=hint)
+
+
+def _make_folder(folder: Path, made: list[Path], *, private: bool) -> None:
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(0o700 if private and each == folder else 0o755)
+        made.append(each)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(file, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(file)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _remove_all(waiting: Mapping[Path, Path], folders: list[Path]) -> None:
+    for temporary in waiting.values():
+        _remove(temporary)
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
