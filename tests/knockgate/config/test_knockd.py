@@ -445,6 +445,7 @@ _files = st.lists(_doors, max_size=4).map(lambda parts: "".join(parts).encode("u
 
 @given(st.binary() | _files | st.builds(bytes.__add__, _files, st.binary()))
 @example(b"[d]\nsequence=1\ncommand=\xff\n")
+@example(b"[d]\nsequence=1\ncommand=\x1c\n")
 @example(b"[d\xff]\n# \xff\nsequence=1\n")
 @example(b"[" + b"a" * 3000 + b"]\nsequence=1\ncommand=\xe2\x80\xa8[x]\n")
 def test_any_bytes_are_a_configuration_or_an_error(content: bytes) -> None:

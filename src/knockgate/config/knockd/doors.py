@@ -166,4 +166,4 @@ def _command(reading: Reading, key: str) -> tuple[str, ...] | None:
     value = reading.value(key)
     if value is None:
         return None
-    return (value.text,) if value.text else ()
+    return (value.text,) if value.text.strip() else ()  # what a gate.toml takes for none
