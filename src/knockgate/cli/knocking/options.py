@@ -16,12 +16,12 @@ from knockgate.config.toml import Reader, Wrong, duration
 from knockgate.errors import ConfigError
 from knockgate.spa.fwknop import Hash, Mode
 
-__all__ = ["KnockPage", "fwknop_options"]
+__all__ = ["FwknopOption", "KnockPage", "fwknop_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _FwknopOption(click.Option):
+class FwknopOption(click.Option):
     """One that is about packets; help lists them by themselves."""
 
 
@@ -32,7 +32,7 @@ class KnockPage(Page):
         """Write both lists."""
         for heading, packets in (("Options", False), ("Of a packet, as fwknop calls them", True)):
             options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
-            shown = [each for each in options if isinstance(each, _FwknopOption) is packets]
+            shown = [each for each in options if isinstance(each, FwknopOption) is packets]
             rows = [row for row in (each.get_help_record(ctx) for each in shown) if row]
             with formatter.section(heading):
                 formatter.write_dl(rows)
@@ -192,5 +192,5 @@ _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
 def fwknop_options(command: F) -> F:
     """The options of a packet: fields of a ``PacketProfile``, and those that ``plan`` makes fields of."""
     for words, more in reversed(_OPTIONS):
-        command = click.option(*words, cls=_FwknopOption, **more)(command)
+        command = click.option(*words, cls=FwknopOption, **more)(command)
     return command

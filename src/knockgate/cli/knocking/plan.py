@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from knockgate.cli.knocking.options import FwknopOption
 from knockgate.client import profiles, send
 from knockgate.client.allow import Whoever, is_plain
 from knockgate.client.profiles import PacketProfile, Profile, SequenceProfile
 from knockgate.client.request import login_name
-from knockgate.config.toml import fields_of
 from knockgate.errors import ConfigError
 
 __all__ = ["planned"]
-
-_OF_PACKETS = {each.name for each in fields_of(PacketProfile)} - {each.name for each in fields_of(Profile)}
 
 
 def planned(host: str | None, *, packet: bool, given: dict[str, Any]) -> Profile:
@@ -33,11 +32,13 @@ def planned(host: str | None, *, packet: bool, given: dict[str, Any]) -> Profile
     if packet and "steps" in asked:
         raise click.UsageError("there are steps, and --fwknop: a knock is one or the other", context)
     if packet:
+        if "delay" in asked:
+            raise _without_steps()
         if "access" not in asked:
             raise ConfigError("no port is asked for", key="--fwknop", hint="-A tcp/22")
         plan: Profile = PacketProfile(host=host, **{"fwknop": None} | asked)
     elif "steps" in asked:
-        _refuse(asked, _OF_PACKETS, "goes with --fwknop, and there are steps")
+        _refuse(FwknopOption, "goes with --fwknop, and there are steps")
         plan = SequenceProfile(host=host, **asked)
     else:
         plan = _changed(_profile(host), asked)
@@ -68,10 +69,16 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
 
 def _changed(profile: Profile, asked: dict[str, Any]) -> Profile:
     if isinstance(profile, SequenceProfile):
-        _refuse(asked, _OF_PACKETS, "is about packets, and the profile has steps")
+        _refuse(FwknopOption, "is about packets, and the profile has steps")
     elif "delay" in asked:
-        _refuse(asked, {"delay"}, "is from step to step, and the profile's knock is a packet")
+        raise _without_steps()
     return replace(profile, **asked)
+
+
+def _without_steps() -> ConfigError:
+    return ConfigError(
+        "is from step to step, and this knock is a packet", key="--delay", hint="leave it away"
+    )
 
 
 def _complete(plan: PacketProfile) -> PacketProfile:
@@ -81,9 +88,12 @@ def _complete(plan: PacketProfile) -> PacketProfile:
     return replace(plan, username=plan.username or login_name())
 
 
-def _refuse(asked: dict[str, Any], names: set[str], why: str) -> None:
-    for parameter in click.get_current_context().command.params:
-        if parameter.name in names & set(asked):
+def _refuse(kind: type[click.Option], why: str) -> None:
+    """Raise ConfigError about the first option of that kind on the command line."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and isinstance(parameter, kind):
             raise ConfigError(why, key=parameter.opts[0], hint="leave it away")
 
 
