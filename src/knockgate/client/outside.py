@@ -39,9 +39,9 @@ def ask(url: str, family: Family, source: str | None = None) -> Source:
     path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
     try:
         connection.request("GET", path, headers={"User-Agent": "knockgate", "Accept": "text/plain"})
-        response = connection.getresponse()
-        content = response.read(_LONGEST + 1)
-    except (OSError, http.client.HTTPException) as error:
+        with connection.getresponse() as response:
+            content = response.read(_LONGEST + 1)
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: no name of a host
         reason = getattr(error, "verify_message", "") or getattr(error, "strerror", None) or str(error)
         hint = "give the address itself: -a ADDRESS"
         raise Unavailable(f"{url} does not answer: {reason[:1].lower()}{reason[1:]}", hint=hint) from None
@@ -58,16 +58,17 @@ def _moved(response: http.client.HTTPResponse) -> str:
 
 
 def _address(url: str, content: bytes, family: Family) -> Source:
+    hint = "name one that answers with the address and nothing else"
+    if len(content) > _LONGEST:
+        raise Unavailable(f"{url} answers with more than an address", hint=hint)
     try:
-        found = ipaddress.ip_address(content[:_LONGEST].decode("ascii").strip())
+        found = ipaddress.ip_address(content.decode("ascii").strip())
     except ValueError:
-        hint = "name one that answers with the address and nothing else"
         raise Unavailable(f"{url} does not answer with an address", hint=hint) from None
     # 0.0.0.0 would let in whoever sends the packet.
-    if len(content) > _LONGEST or found.is_unspecified or found.is_multicast or "%" in str(found):
-        raise Unavailable(
-            f"{url} answers with the address of no host", hint="give the address itself: -a ADDRESS"
-        )
+    if found.is_unspecified or found.is_multicast or "%" in str(found):
+        hint = "give the address itself: -a ADDRESS"
+        raise Unavailable(f"{url} answers with the address of no host", hint=hint)
     if found.version != (6 if family == Family.AF_INET6 else 4):
         raise Unavailable(
             f"{url} answers with {found}, but the host is knocked at over IPv{10 - found.version}",

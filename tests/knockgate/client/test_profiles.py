@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from knockgate.client import profiles, spellings
-from knockgate.client.profiles import SequenceProfile
+from knockgate.client import allow, profiles, spellings
+from knockgate.client.allow import Whoever
+from knockgate.client.profiles import PacketProfile, SequenceProfile
 from knockgate.config.toml import Wrong
 from knockgate.errors import ConfigError
 from knockgate.model import Port, Protocol
+from knockgate.spa.fwknop import Hash, Mode
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,117 @@ def test_a_profile_is_what_the_file_says(tmp_path: Path) -> None:
     assert (str(home.wait), home.timeout, home.delay) == ("tcp/22", 2.0, 0.1)
     assert (home.family, home.source) == (socket.AF_INET6, "2001:db8::7")
     assert (office.wait, office.family, office.source, office.delay) == (None, 0, None, 0.05)
+
+
+def test_a_profile_with_secrets_knocks_with_a_packet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/jo")
+    file = tmp_path / "profiles.toml"
+    file.write_text(
+        """
+        [profiles.all]
+        host = "home.example"
+        fwknop = "~/home.secrets"
+        access = ["tcp/22", "udp/53", 443]
+        allow = "https://ip.example/"
+        port = 7000
+        lease = "1h"
+        hmac = "SHA512"
+        digest = "sha3_256"
+        mode = "legacy"
+        username = "jo"
+        offset = "-90s"
+        wait = "22"
+        [profiles.least]
+        host = "home.example"
+        fwknop = ""
+        access = ["tcp/22"]
+        """
+    )
+    full, least = profiles.load(file).values()
+    assert isinstance(full, PacketProfile) and isinstance(least, PacketProfile)
+    assert full.fwknop == Path("/home/jo/home.secrets")
+    assert [str(port) for port in (*full.access, full.port)] == ["tcp/22", "udp/53", "tcp/443", "udp/7000"]
+    assert (full.allow, full.lease, full.offset) == ("https://ip.example/", 3600, -90)
+    assert (full.hmac, full.digest, full.mode) == (Hash.SHA512, Hash.SHA3_256, Mode.LEGACY)
+    assert (full.username, str(full.wait)) == ("jo", "tcp/22")
+    assert (least.fwknop, str(least.port), least.lease) == (None, "udp/62201", None)
+    assert (least.allow, least.hmac, least.mode) == (Whoever.ROUTE, Hash.SHA256, Mode.CBC)
+
+
+@pytest.mark.parametrize(
+    ("word", "allowed"),
+    [
+        ("route", Whoever.ROUTE),
+        ("observed", Whoever.OBSERVED),
+        ("0.0.0.0", Whoever.OBSERVED),
+        ("::", Whoever.OBSERVED),
+        ("192.0.2.7", bytes([192, 0, 2, 7])),
+        ("[2001:db8::7]", bytes.fromhex("20010db8000000000000000000000007")),
+        ("::ffff:192.0.2.7", bytes([192, 0, 2, 7])),
+        ("https://ip.example", "https://ip.example"),
+        ("http://[::1]:80/x?y", "http://[::1]:80/x?y"),
+    ],
+)
+def test_who_is_let_in_is_an_address_or_the_way_to_one(word: str, allowed: object) -> None:
+    assert allow.allowed.read(word) == allowed
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "message", "hint"),
+    [
+        ('steps = ["1"]', ".fwknop", "there are steps too", "one or the other"),
+        ("delay = 1", ".delay", "unknown key", "known here"),
+        ('fwknop = "home.secrets"', ".fwknop", "'home.secrets' is no path from / or ~/", "~/.config"),
+        ("fwknop = 3", ".fwknop", "must be a text", "The file with the secrets"),
+        ("access = []", ".access", "must be a list of ports", "for example"),
+        ('access = ["icmp/1"]', ".access", "'icmp/1' is no port", "write"),
+        ('allow = "somebody"', ".allow", "'somebody' is nobody to be let in", "an address"),
+        ('allow = "ftp://a/"', ".allow", "is no URL of the web", "https://"),
+        ('allow = "https://a b/"', ".allow", "the URL has a blank", "https://"),
+        ('allow = "https://a:b/"', ".allow", "is no URL", "https://"),
+        ('allow = "http://ip.example/"', ".allow", "a URL without TLS", "resolve_http = true"),
+        ('port = "tcp/62201"', ".port", "tcp/62201 is no UDP port", "UDP alone"),
+        ('lease = "500ms"', ".lease", "is not between 1s and 65536s", "lease: Ask for this long"),
+        ('lease = "1500ms"', ".lease", "no time in whole seconds", "no room"),
+        ('username = "jo:"', ".username", "'jo:' is no user name", "at most 48"),
+        ('offset = "--5s"', ".offset", "'-5s' is no time", "write"),
+        ('mode = "gpg"', ".mode", "'gpg' is none of these", "legacy"),
+    ],
+)
+def test_a_mistake_about_a_packet_is_told_with_its_line_and_key(
+    tmp_path: Path, line: str, place: str, message: str, hint: str
+) -> None:
+    file = tmp_path / "profiles.toml"
+    right = {"host": 'host = "home.example"', "fwknop": 'fwknop = ""', "access": 'access = ["tcp/22"]'}
+    file.write_text("\n".join(["[profiles.home]", *(right | {line.split(maxsplit=1)[0]: line}).values()]))
+    with pytest.raises(ConfigError) as caught:
+        profiles.load(file)
+    assert caught.value.key == f"profiles.home{place}"
+    assert caught.value.line is not None
+    assert file.read_text().splitlines()[caught.value.line - 1].startswith(place[1:])
+    assert message in caught.value.message and hint in (caught.value.hint or "")
+    file.write_text("\n".join(["[profiles.home]", *right.values()]))
+    assert list(profiles.load(file)) == ["home"]
+
+
+def test_a_url_without_tls_has_to_be_wanted_and_a_profile_needs_something_to_knock_with(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "profiles.toml"
+    lines = (
+        '[profiles.home]\nhost = "a"\nfwknop = ""\naccess = [22]\nallow = "http://a/"\nresolve_http = true\n'
+    )
+    file.write_text(lines)
+    found = profiles.load(file)["home"]
+    assert isinstance(found, PacketProfile) and found.allow == "http://a/"
+    file.write_text(lines.replace('fwknop = ""\n', ""))
+    with pytest.raises(ConfigError, match="there is nothing to knock with") as caught:
+        profiles.load(file)
+    assert (caught.value.key, caught.value.line) == ("profiles.home", 1)
+    file.write_text(lines.replace("fwknop =", "fwknp ="))
+    with pytest.raises(ConfigError, match="unknown key") as caught:
+        profiles.load(file)
+    assert caught.value.hint == "did you mean fwknop?"
 
 
 @pytest.mark.parametrize(

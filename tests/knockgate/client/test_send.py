@@ -45,6 +45,18 @@ def test_a_step_is_one_packet_and_they_keep_their_order(address: str, is_silent:
 
 
 @isolated
+def test_a_datagram_is_one_packet_and_one_that_cannot_leave_is_an_error() -> None:
+    with wire() as lo:
+        began = time.monotonic()
+        left_at = send.datagram("127.0.0.1", Port(Protocol.UDP, 62201), b"a packet", source="127.0.0.9")
+        assert began <= left_at <= time.monotonic()
+        (seen,) = lo.openings()
+    assert (str(seen.step), seen.source, seen.payload) == ("udp/62201", "127.0.0.9", b"a packet")
+    with pytest.raises(Unavailable, match=r"the packet could not be sent to 203\.0\.113\.9"):
+        send.datagram("203.0.113.9", Port(Protocol.UDP, 62201), b"a packet")
+
+
+@isolated
 def test_no_syn_is_repeated_beside_one_that_is() -> None:
     silent(7000, 9000, 9999)
     with wire() as lo, socket.socket() as control:
