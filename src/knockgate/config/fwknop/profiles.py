@@ -150,24 +150,25 @@ def _ask(draft: Draft, found: Findings, place: Place) -> None:
 
 
 def _secret(draft: Draft) -> Secret | None:
-    if draft.key_file and not draft.key:
-        draft.key = _key_of(draft.key_file, draft.host)
-    if not draft.key:
-        if draft.hmac_key:
+    key, hmac_key = draft.secret("KEY"), draft.secret("HMAC_KEY")
+    if draft.key_file and not key:
+        key = _key_of(draft.key_file, draft.host)
+    if not key:
+        if hmac_key:
             raise Wrong("has HMAC_KEY without KEY", "both or neither: put the key behind KEY_BASE64")
         return None
-    if draft.wants_hmac and not draft.hmac_key:
+    if draft.wants_hmac and not hmac_key:
         raise Wrong("has USE_HMAC and KEY without HMAC_KEY", "put the key behind HMAC_KEY_BASE64")
     if draft.mode is Mode.LEGACY:
-        if draft.hmac_key:
+        if hmac_key:
             raise Wrong(
                 "has an HMAC in legacy mode, with which fwknop sends nothing", "take ENCRYPTION_MODE away"
             )
-        draft.key = draft.key[:16]
+        key = key[:16]
     try:
-        if not draft.hmac_key:
-            return Secret(draft.key, mode=draft.mode)
-        return Secret(draft.key, draft.hmac_key, draft.hmac or Hash.SHA256, draft.mode)
+        if not hmac_key:
+            return Secret(key, mode=draft.mode)
+        return Secret(key, hmac_key, draft.hmac or Hash.SHA256, draft.mode)
     except ValueError as error:
         raise Wrong(str(error), "the host does not take that either; make a new pair") from None
 

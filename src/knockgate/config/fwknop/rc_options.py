@@ -31,9 +31,8 @@ class Draft:
     access: tuple[Port, ...] = ()
     port: int = 62201
     lease: int = 0  #: seconds; 0: the host decides
-    key: bytes = field(default=b"", repr=False)
+    secrets: dict[str, bytes] = field(default_factory=dict, repr=False)  #: the secrets, by their variables
     key_file: str = ""
-    hmac_key: bytes = field(default=b"", repr=False)
     wants_hmac: bool = False
     hmac: Hash | None = None
     digest: Hash = Hash.SHA256
@@ -41,6 +40,10 @@ class Draft:
     offset: int = 0  #: seconds
     username: str = ""
     is_ipv4: bool = False
+
+    def secret(self, name: str) -> bytes:
+        """What counts of ``NAME`` and ``NAME_BASE64``: the first, wherever they stand; empty for neither."""
+        return self.secrets.get(name) or self.secrets.get(f"{name}_BASE64", b"")
 
 
 _Reader = Callable[[Draft, str, Remark], None]
@@ -87,26 +90,26 @@ def _lease(draft: Draft, value: str, remark: Remark) -> None:
     draft.lease = words.whole(value, 0, 65536, remark)
 
 
-def _key(draft: Draft, value: str, _: Remark) -> None:
-    draft.key, draft.key_file = words.passphrase(value), ""
+def _passphrase(name: str) -> _Reader:
+    def reader(draft: Draft, value: str, _: Remark) -> None:
+        draft.secrets[name] = words.passphrase(value)
+
+    return reader
 
 
-def _key_base64(draft: Draft, value: str, _: Remark) -> None:
-    draft.key, draft.key_file = words.secret_from_base64(value), ""
+def _base64(name: str) -> _Reader:
+    def reader(draft: Draft, value: str, remark: Remark) -> None:
+        if name.removesuffix("_BASE64") in draft.secrets:
+            remark(f"does not count beside {name.removesuffix('_BASE64')}, as in fwknop")
+        draft.secrets[name] = words.secret_from_base64(value)
+
+    return reader
 
 
 def _key_file(draft: Draft, value: str, remark: Remark) -> None:
-    if draft.key:
+    if draft.secret("KEY"):
         remark("does not count beside KEY, as in fwknop")
     draft.key_file = words.plain(value)
-
-
-def _hmac_key(draft: Draft, value: str, _: Remark) -> None:
-    draft.hmac_key = words.passphrase(value)
-
-
-def _hmac_key_base64(draft: Draft, value: str, _: Remark) -> None:
-    draft.hmac_key = words.secret_from_base64(value)
 
 
 def _wants_hmac(draft: Draft, value: str, _: Remark) -> None:
@@ -196,12 +199,12 @@ VARIABLES: dict[str, _Reader] = {
     "ALLOW_IP": _allow,
     "ACCESS": _access,
     "FW_TIMEOUT": _lease,
-    "KEY": _key,
-    "KEY_BASE64": _key_base64,
+    "KEY": _passphrase("KEY"),
+    "KEY_BASE64": _base64("KEY_BASE64"),
     "KEY_FILE": _key_file,
     "USE_HMAC": _wants_hmac,
-    "HMAC_KEY": _hmac_key,
-    "HMAC_KEY_BASE64": _hmac_key_base64,
+    "HMAC_KEY": _passphrase("HMAC_KEY"),
+    "HMAC_KEY_BASE64": _base64("HMAC_KEY_BASE64"),
     "HMAC_KEY_FILE": _not_done(
         "is taken for KEY_FILE by fwknop", "put the key itself behind HMAC_KEY_BASE64"
     ),
