@@ -139,6 +139,10 @@ def _key(document: Document, name: str, table: object, doors: dict[str, Door]) -
         if door not in doors:
             hint = f"there are: {', '.join(list(doors)[:20])}"
             raise document.wrong((*keys, "doors"), f"there is no door {shown(door)}", hint)
+        if not doors[door].ports:
+            hint = f"give door {door} the port that its packets ask for"
+            message = f"door {door} has no ports, so no packet can ask for it"
+            raise document.wrong((*keys, "doors"), message, hint)
     insecure = given.get("insecure", False)
     try:
         secret = secrets.load(

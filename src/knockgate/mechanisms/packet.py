@@ -145,7 +145,7 @@ class Packets:
         bearer, source = asked.bearer, _who(asked)
         effects: list[PacketEffect] = []
         for way in dict.fromkeys(bearer.ways[port] for port in asked.message.ports):
-            seconds = min(asked.message.timeout or way.lease, way.most)
+            seconds = min(float(asked.message.timeout or way.lease), way.most)
             if bearer.longest is not None:
                 seconds = min(seconds, bearer.longest)
             effects.append(OpenDoor(way.door, source, seconds, bearer.key))

@@ -145,6 +145,10 @@ def test_wrong_keys(secret: Path, lines: str, message: str) -> None:
             "udp/7000 is where packets come to",
         ),
         ('[fwknop]\nfreshness = "0s"', "is not between"),
+        (
+            '[doors.x]\ncommands.open = ["/bin/true"]\n[keys.bob]\nfwknop = "/x"\ndoors = ["x"]',
+            "door x has no ports",
+        ),
         ("[keys]\nalice = 1", "must be a table"),
         ('[keys."a b"]\nfwknop = "/x"\ndoors = ["ssh"]', "is no name for a key"),
         ('[keys.bob]\ndoors = ["ssh"]', "fwknop is missing"),

@@ -107,3 +107,39 @@ def test_copying_very_many_leases_takes_a_twentieth_of_the_time(tmp_path: Path) 
         it.copy_if_due(time.monotonic() + 2)
         due = it.next_copy()
         assert due is not None and due - time.monotonic() > 19 * slow
+
+
+KEYED = (
+    KERNEL
+    + DAEMON
+    + '[doors.keyed]\nports = ["tcp/25"]\nlease = "30s"\nlongest = "60s"\n'
+    + '[keys.a]\ndoors = ["keyed", "ssh"]\n'
+)
+
+
+@isolated
+def test_for_a_key_it_opens_what_some_key_may_open_and_no_longer(tmp_path: Path) -> None:
+    """The listener asks, and it is the warden's own copy of the configuration that says yes."""
+    file = tmp_path / "gate.toml"
+    file.write_text(KEYED)
+    with Nftables(own=True) as firewall:
+        it = Guard(Origin(str(file)), firewall)
+        it.load()
+
+        def ask(door: int, milliseconds: int) -> Reply:
+            address, checksum = socket.inet_aton(ALICE), it.configuration.checksum
+            return it.answer(Request(Verb.OPEN, 1, door, address, milliseconds, checksum), by_hand=False)
+
+        for door, milliseconds, why in (
+            (1, 1000, "door web is for no key"),
+            (2, 60_001, "door keyed is not opened for 60.001 s"),
+            (2, 999, "door keyed is not opened for 0.999 s"),
+            (2, 0, "door keyed is not the daemon's to open"),
+            (0, 0, "door ssh is not the daemon's to open"),
+            (3, 1000, "there is no door 3"),
+        ):
+            assert ask(door, milliseconds).says == why
+        assert leases() == set()
+        for door, milliseconds in ((2, 60_000), (0, 1000)):
+            assert ask(door, milliseconds).status is Status.DONE
+        assert leases() == {("tcp/25", ALICE, "packet"), ("tcp/22", ALICE, "packet")}
