@@ -11,6 +11,9 @@ Two ways to listen, each delivering a packet once:
 A socket is created deaf (protocol 0), gets its filter, is locked (the filter cannot be changed any
 more, not even by us: socket(7), SO_LOCK_FILTER), and only then is bound: no packet is ever seen that
 did not pass the filter. It needs CAP_NET_RAW to be opened and nothing afterwards.
+
+``Capture`` is all of this but the reading; ``PacketCapture`` reads with a system call for each packet, and
+``ring.PacketRing`` out of memory that it shares with the kernel.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import select
 import socket
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
@@ -33,11 +37,11 @@ from knockgate.errors import Unavailable
 from knockgate.wire.bpf import Instruction, assemble
 from knockgate.wire.frames import ETH_P_IP, ETH_P_IPV6
 
-__all__ = ["ETH_P_ALL", "PacketCapture", "deaf_socket", "hear"]
+__all__ = ["ETH_P_ALL", "SOL_PACKET", "Capture", "PacketCapture", "deadline", "deaf_socket", "hear"]
 
 ETH_P_ALL = 0x0003
 _SO_ATTACH_FILTER, _SO_LOCK_FILTER, _SO_RCVBUFFORCE = 26, 44, 33
-_SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
+SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
 
 #: Waiting for a vanished interface: it is looked for this often. Seconds.
 _LOOK_AGAIN = 0.25
@@ -45,16 +49,14 @@ _LOOK_AGAIN = 0.25
 _ROUND = 64
 
 
-class PacketCapture:
+class Capture(ABC):
     """Packets from the network header on, as ``bytes``. A context manager.
 
     ``listening`` is False while the one interface listened on is down or gone. The capture goes on by
     itself when it is back, also under a new index (a dial-up link, a pulled-out network card).
     """
 
-    def __init__(
-        self, program: Sequence[Instruction], interface: str = "", *, receive_buffer: int = 8 << 20
-    ) -> None:
+    def __init__(self, program: Sequence[Instruction], interface: str, receive_buffer: int) -> None:
         """Start to listen on ``interface``, or on all of them if that is empty.
 
         ``receive_buffer`` is in bytes, for each socket. Raises Unavailable with a hint where the
@@ -62,10 +64,7 @@ class PacketCapture:
         """
         self.listening = True
         self._interface = interface
-        self._buffer = memoryview(bytearray(65536))
         self._received = self._dropped = 0
-        self._ready: deque[socket.socket] = deque()
-        self._taken = 0
         self._poll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         try:
@@ -73,6 +72,7 @@ class PacketCapture:
             for protocol in (ETH_P_ALL,) if interface else (ETH_P_IP, ETH_P_IPV6):
                 sock = deaf_socket(program, receive_buffer)
                 self._sockets[sock.fileno()] = sock
+                self._prepare(sock)
                 hear(sock, protocol, index)
                 self._poll.register(sock, select.EPOLLIN)
         except BaseException as error:
@@ -81,52 +81,22 @@ class PacketCapture:
                 raise _unavailable(error, interface) from error
             raise
 
+    @abstractmethod
     def receive(self, timeout: float | None) -> bytes | None:
         """The next packet; None after ``timeout`` seconds, or when ``listening`` has changed."""
-        # epoll_wait(2) takes no more than 24 days; whoever waits longer is asked to call again.
-        until = None if timeout is None else time.monotonic() + min(timeout, 86400)
-        while True:
-            was_listening = self.listening
-            while self._ready:
-                sock = self._ready[0]
-                try:
-                    size = sock.recv_into(self._buffer)
-                except BlockingIOError:
-                    self._ready.popleft()
-                except OSError as error:
-                    if error.errno not in (errno.ENETDOWN, errno.ENODEV, errno.ENXIO):
-                        raise
-                    self._look_for_interface()
-                else:
-                    # The sockets take turns: a flood over IPv4 must not make us deaf for IPv6. It also
-                    # never lets us come to poll(), so who was quiet before is tried from time to time.
-                    self._ready.rotate()
-                    self._taken += 1
-                    if self._taken % _ROUND == 0:
-                        self._ready = deque(self._sockets.values())
-                    return bytes(self._buffer[:size])
-            if not self.listening:
-                self._look_for_interface()
-            if self.listening != was_listening:
-                return None
-            left = None if until is None else max(0.0, until - time.monotonic())
-            wait = left
-            if not self.listening:
-                wait = _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN)
-            ready = self._poll.poll(wait)
-            if not ready and left == 0:
-                return None
-            self._ready.extend(self._sockets[descriptor] for descriptor, _ in ready)
+
+    def _prepare(self, sock: socket.socket) -> None:  # noqa: B027 - most need nothing
+        """What a socket needs before it hears anything; OSError."""
 
     def fileno(self) -> int:
         """For waiting beside other things: readable when ``receive`` would not wait."""
         return self._poll.fileno()
 
     def drops(self) -> tuple[int, int]:
-        """Packets that passed the filter, and how many of them the kernel had no room for, so far."""
+        """Packets that passed the filter, and how many of them there was no room for, so far."""
         for sock in self._sockets.values():
             # Reading sets the kernel's counters to zero, so the sums are kept here.
-            packets, drops = struct.unpack("II", sock.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+            packets, drops = struct.unpack("II", sock.getsockopt(SOL_PACKET, _PACKET_STATISTICS, 8))
             self._received += packets
             self._dropped += drops
         return self._received, self._dropped
@@ -136,7 +106,6 @@ class PacketCapture:
         for sock in self._sockets.values():
             sock.close()
         self._sockets.clear()
-        self._ready.clear()
         self._poll.close()
 
     def __enter__(self) -> Self:
@@ -146,6 +115,28 @@ class PacketCapture:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _wait(self, until: float | None, *, was_listening: bool) -> list[tuple[int, int]] | None:
+        """Until a socket has something: descriptors and what they have, as epoll tells it; maybe none yet.
+
+        None where ``receive`` is to return: it is ``until``, or ``listening`` has changed.
+        """
+        if not self.listening:
+            self._look_for_interface()
+        if self.listening != was_listening:
+            return None
+        left = None if until is None else max(0.0, until - time.monotonic())
+        wait = left
+        if not self.listening:
+            wait = _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN)
+        ready = self._poll.poll(wait)
+        return None if not ready and left == 0 else ready
+
+    def _note(self, number: int) -> None:
+        """The error of a socket: its interface is down or gone, else OSError."""
+        if number not in (errno.ENETDOWN, errno.ENODEV, errno.ENXIO):
+            raise OSError(number, os.strerror(number))
+        self._look_for_interface()
 
     def _look_for_interface(self) -> None:
         """The kernel takes the socket back in when its interface comes up; a new one needs a new bind.
@@ -159,6 +150,58 @@ class PacketCapture:
             for sock in self._sockets.values():
                 hear(sock, ETH_P_ALL, index)
             self.listening = _is_up(self._interface)
+
+
+class PacketCapture(Capture):
+    """A system call for each packet: what comes in bursts, of any length, waits in the sockets' buffers."""
+
+    def __init__(
+        self, program: Sequence[Instruction], interface: str = "", *, receive_buffer: int = 8 << 20
+    ) -> None:
+        """As ``Capture``."""
+        self._buffer = memoryview(bytearray(65536))
+        self._ready: deque[socket.socket] = deque()
+        self._taken = 0
+        super().__init__(program, interface, receive_buffer)
+
+    def receive(self, timeout: float | None) -> bytes | None:
+        """The next packet; None after ``timeout`` seconds, or when ``listening`` has changed."""
+        until = deadline(timeout)
+        while True:
+            was_listening = self.listening
+            while self._ready:
+                sock = self._ready[0]
+                try:
+                    size = sock.recv_into(self._buffer)
+                except BlockingIOError:
+                    self._ready.popleft()
+                except OSError as error:
+                    self._note(error.errno or 0)
+                else:
+                    # The sockets take turns: a flood over IPv4 must not make us deaf for IPv6. It also
+                    # never lets us come to poll(), so who was quiet before is tried from time to time.
+                    self._ready.rotate()
+                    self._taken += 1
+                    if self._taken % _ROUND == 0:
+                        self._ready = deque(self._sockets.values())
+                    return bytes(self._buffer[:size])
+            ready = self._wait(until, was_listening=was_listening)
+            if ready is None:
+                return None
+            self._ready.extend(self._sockets[descriptor] for descriptor, _ in ready)
+
+    def close(self) -> None:
+        """Stop listening. May be called twice; afterwards there is nothing to receive."""
+        super().close()
+        self._ready.clear()
+
+
+def deadline(timeout: float | None) -> float | None:
+    """When a wait of ``timeout`` seconds is over, by the monotonic clock.
+
+    epoll_wait(2) takes no more than 24 days; whoever waits longer is asked to call again.
+    """
+    return None if timeout is None else time.monotonic() + min(timeout, 86400)
 
 
 def deaf_socket(
@@ -177,7 +220,7 @@ def deaf_socket(
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
         sock.setsockopt(socket.SOL_SOCKET, _SO_LOCK_FILTER, 1)
         with contextlib.suppress(OSError):  # before Linux 4.20 the filter alone keeps them out
-            sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, int(ignore_outgoing))
+            sock.setsockopt(SOL_PACKET, _PACKET_IGNORE_OUTGOING, int(ignore_outgoing))
         try:
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer)
         except PermissionError:
@@ -220,4 +263,7 @@ def _unavailable(error: OSError, interface: str) -> Unavailable:
         return Unavailable("no right to listen to packets", hint="run it as root, or give it CAP_NET_RAW")
     if error.errno == errno.EAFNOSUPPORT:
         return Unavailable("this kernel has no packet sockets", hint="CONFIG_PACKET is needed")
+    if error.errno == errno.ENOMEM:
+        hint = "it takes some megabytes that cannot be swapped"
+        return Unavailable("no memory to receive packets into", hint=hint)
     return Unavailable(f"cannot listen on {interface or 'the interfaces'}: {error.strerror}")

@@ -23,7 +23,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import NoReturn
 
-from knockgate.capture.afpacket import PacketCapture
+from knockgate.capture.afpacket import Capture, PacketCapture
 from knockgate.config.doors import Configuration, Door
 from knockgate.config.toml import spell
 from knockgate.daemon import nflog, notify
@@ -81,7 +81,7 @@ class Listener:
         if runner:
             self._when_readable(runner, self._runner_is_gone)
         self._reports = self._begin_to_hear_reports()
-        self._captures: dict[PacketCapture, Callable[[bytes], None]] = {}
+        self._captures: dict[Capture, Callable[[bytes], None]] = {}
         self._grants = Grants(configuration, self) if configuration.daemon_doors() else None
         self._packets = PacketGrants(configuration, bearers, self) if bearers else None
         if self._grants:
@@ -179,11 +179,11 @@ class Listener:
         program = bpf.openings(udp=engine.datagrams, loopback=interface == "lo", flags=engine.flags)
         return PacketCapture(program, interface)
 
-    def _begin_to_capture(self, capture: PacketCapture, then: Callable[[bytes], None]) -> None:
+    def _begin_to_capture(self, capture: Capture, then: Callable[[bytes], None]) -> None:
         self._captures[capture] = then
         self._when_readable(capture, partial(self._hear_packets, capture))
 
-    def _hear_packets(self, capture: PacketCapture) -> None:
+    def _hear_packets(self, capture: Capture) -> None:
         was_listening, then = capture.listening, self._captures[capture]
         for _ in range(_BATCH):
             packet = capture.receive(0)

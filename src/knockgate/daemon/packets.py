@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from knockgate.capture.afpacket import PacketCapture
+from knockgate.capture.ring import PacketRing
 from knockgate.clock import KernelClock
 from knockgate.config.doors import Configuration, Door
 from knockgate.config.toml import spell
@@ -77,7 +77,7 @@ class PacketGrants:
                 "before it had opened; it has to knock again"
             )
 
-    def capture(self) -> PacketCapture:
+    def capture(self) -> PacketRing:
         """What hears them; raises Unavailable."""
         shapes = self._packets.shapes
         first = {octet for shape in shapes for at, octets in shape.octets if at == 0 for octet in octets}
@@ -87,7 +87,7 @@ class PacketGrants:
             bytes(first),
             loopback=self._interface == "lo",
         )
-        return PacketCapture(program, self._interface)
+        return PacketRing(program, self._interface)
 
     def hear(self, packet: bytes) -> None:
         """A packet from its network header on, out of the capture."""

@@ -9,9 +9,21 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tests.knockgate.capture.cable import (
+    DATAGRAM,
+    EVERYTHING,
+    SYN,
+    SYN6,
+    Cable,
+    before,
+    cable,
+    descriptors,
+    gives_both,
+    gives_until_empty,
+    knock_at,
+)
 from tests.netns import (
     DEADLINE,
     Network,
@@ -22,118 +34,33 @@ from tests.netns import (
     mac,
     packet_socket,
     run,
-    stay_on_one_core,
     until,
-    until_carries,
     up,
     without_rights,
 )
 from tests.packets import ACK, UDP, ipv4, ipv6, octets, raw, tcp, udp
 
 from knockgate.capture import afpacket
-from knockgate.capture.afpacket import PacketCapture
+from knockgate.capture.afpacket import Capture, PacketCapture
+from knockgate.capture.ring import PacketRing
 from knockgate.errors import Unavailable
 from knockgate.wire.bpf import Instruction, assemble, openings
 from knockgate.wire.frames import observe
 
-EVERYTHING = openings(udp=True, loopback=True)
-SYN, SYN6, DATAGRAM = ipv4(tcp()), ipv6(tcp()), ipv4(udp(), UDP)
 OTHER_MAC = b"\x02other"
 SO_DETACH_FILTER, SO_ATTACH_FILTER, SO_GET_FILTER, SO_LOCK_FILTER = 27, 26, 26, 44
 
-
-class Cable:
-    """``near`` is here, ``far`` in another network from where ``wire`` sends to us."""
-
-    def __init__(self, stack: contextlib.ExitStack) -> None:
-        self._stack = stack
-        self.there = Network()
-        self._marks = 0
-        self.plug()
-
-    def plug(self, index: int = 0) -> None:
-        run(
-            "ip",
-            "link",
-            "add",
-            "near",
-            *(["index", str(index)] if index else []),
-            "type",
-            "veth",
-            "peer",
-            "far",
-        )
-        self.there.adopt("far")
-        up("near")
-        near = mac("near")
-        with self.there:
-            up("far")
-            self.wire = self._stack.enter_context(Sender("far", near))
-        until_carries(self.wire, "near")
-
-    def down(self) -> None:
-        run("ip", "link", "set", "near", "down")
-
-    def up(self) -> None:
-        run("ip", "link", "set", "near", "up")
-        until_carries(self.wire, "near")
-
-    def unplug(self) -> None:
-        run("ip", "link", "delete", "near")
-
-    def gives(self, capture: PacketCapture) -> list[bytes]:
-        """What the capture has heard by now: all that comes before a mark that is sent last."""
-        self._marks += 1
-        mark = ipv4(tcp(), source="192.0.2.1", identification=self._marks)
-        self.wire.send(mark)
-        return before(capture, mark)
-
-
-def gives_both(wire: Cable, capture: PacketCapture) -> list[bytes]:
-    """As ``gives``, but sure of IPv6 too, for which there may be a socket of its own."""
-    mark = ipv6(tcp(), source="2001:db8::1")
-    wire.wire.send(mark)
-    packets = before(capture, mark)
-    return [packet for packet in packets + wire.gives(capture) if packet != mark]
-
-
-def before(capture: PacketCapture, mark: bytes) -> list[bytes]:
-    packets: list[bytes] = []
-    end = time.monotonic() + DEADLINE
-    while (packet := capture.receive(0.1)) != mark:
-        assert time.monotonic() < end, f"the mark did not come, but {packets}"
-        if packet is not None:
-            packets.append(packet)
-    return packets
-
-
-@contextlib.contextmanager
-def cable() -> Iterator[Cable]:
-    stay_on_one_core()
-    with contextlib.ExitStack() as stack:
-        yield Cable(stack)
-
-
-def knock_at(address: str, port: int, source: str | None = None) -> None:
-    """A real SYN over TCP; nobody listens."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setblocking(False)
-        if source:
-            sock.bind((source, 0))
-        with contextlib.suppress(ConnectionRefusedError):  # over lo the answer is there at once
-            sock.connect_ex((address, port))
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+#: What both of them promise is tested with both.
+Kind = type[PacketCapture] | type[PacketRing]
+both = pytest.mark.parametrize("kind", [PacketCapture, PacketRing])
 
 
 # --- the filter ---------------------------------------------------------------------------------------
 
 
+@both
 @isolated
-def test_is_filtered_and_locked_before_it_hears() -> None:
+def test_is_filtered_and_locked_before_it_hears(kind: Kind) -> None:
     """When a socket is bound, our filter is on it for good, and nothing has come in without it."""
     seen: list[tuple[bytes, int]] = []
     hear = afpacket.hear
@@ -150,7 +77,7 @@ def test_is_filtered_and_locked_before_it_hears() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(afpacket, "hear", watched)
             for interface in ("near", ""):
-                with PacketCapture(EVERYTHING, interface) as capture:
+                with kind(EVERYTHING, interface) as capture:
                     assert wire.gives(capture) == []
                     wire.wire.send(ipv4(tcp(flags=ACK)))
                     wire.wire.send(SYN6)  # control: now it is heard
@@ -164,8 +91,9 @@ def installed(sock: socket.socket) -> bytes:
     return sock.getsockopt(socket.SOL_SOCKET, SO_GET_FILTER, 1024)
 
 
+@both
 @isolated
-def test_nobody_changes_the_filter_again() -> None:
+def test_nobody_changes_the_filter_again(kind: Kind) -> None:
     """The filter can be neither removed nor replaced nor unlocked; one that is not locked can (control)."""
     text = ctypes.create_string_buffer(assemble(EVERYTHING))
     again = struct.pack("HP", len(EVERYTHING), ctypes.addressof(text))
@@ -186,7 +114,7 @@ def test_nobody_changes_the_filter_again() -> None:
     with packet_socket(program=EVERYTHING) as control:
         assert list(tampered(control)) == [True, True, True]
     for interface in ("", "lo"):
-        with PacketCapture(EVERYTHING, interface) as capture:
+        with kind(EVERYTHING, interface) as capture:
             sockets = list(capture._sockets.values())
             assert [list(tampered(sock)) for sock in sockets] == [[False, False, False]] * len(sockets)
 
@@ -205,12 +133,13 @@ def test_hears_what_the_program_lets_through() -> None:
 # --- each packet once ---------------------------------------------------------------------------------
 
 
+@both
 @isolated
-def test_hears_each_packet_once_on_one_interface_and_on_all() -> None:
+def test_hears_each_packet_once_on_one_interface_and_on_all(kind: Kind) -> None:
     """IPv4 and IPv6, TCP and UDP: each packet comes once, from the network header on."""
     with cable() as wire:
         for interface in ("near", ""):
-            with PacketCapture(EVERYTHING, interface) as capture:
+            with kind(EVERYTHING, interface) as capture:
                 sent = [SYN, SYN6, DATAGRAM, ipv6(udp(payload=b"hello"), UDP)]
                 for packet in sent:
                     wire.wire.send(packet)
@@ -226,12 +155,13 @@ def test_hears_only_its_interface() -> None:
         assert [observe(packet).source for packet in wire.gives(all_of_them)][:1] == [raw("127.0.0.1")]
 
 
+@both
 @isolated
-def test_lo_counts_once() -> None:
+def test_lo_counts_once(kind: Kind) -> None:
     """A packet on lo is seen going out and coming in, as the control shows, and is heard once."""
     for interface in ("lo", ""):
         for address in ("127.0.0.1", "::1"):
-            with PacketCapture(EVERYTHING, interface) as capture, packet_socket() as control:
+            with kind(EVERYTHING, interface) as capture, packet_socket() as control:
                 knock_at(address, 7000)
                 first = capture.receive(DEADLINE)
                 assert first is not None
@@ -256,8 +186,9 @@ def test_lo_may_be_left_out() -> None:
         assert len(wire.gives(control)) == 2  # the knock and the other capture's mark
 
 
+@both
 @isolated
-def test_a_bridge_port_is_heard_and_counts_once() -> None:
+def test_a_bridge_port_is_heard_and_counts_once(kind: Kind) -> None:
     """A packet through a bridge is heard on the port, or on the bridge, and once on all interfaces."""
     with cable() as wire:
         run("ip", "link", "add", "bridge", "type", "bridge")
@@ -266,7 +197,7 @@ def test_a_bridge_port_is_heard_and_counts_once() -> None:
         assert mac("bridge") == mac("near")
         with packet_socket() as control:
             for interface in ("near", "bridge", ""):
-                with PacketCapture(EVERYTHING, interface) as capture:
+                with kind(EVERYTHING, interface) as capture:
                     wire.wire.send(SYN)
                     wire.wire.send(SYN6)
                     assert sorted(gives_both(wire, capture)) == [SYN, SYN6]
@@ -286,12 +217,13 @@ def test_a_vlan_counts_once() -> None:
                 assert before(capture, mark) == expected
 
 
+@both
 @isolated
-def test_a_tag_that_is_nobodys_is_not_heard() -> None:
+def test_a_tag_that_is_nobodys_is_not_heard(kind: Kind) -> None:
     """A packet for a VLAN that this host is not in goes unheard, on the cable and on all interfaces."""
     with cable() as wire:
         for interface in ("near", ""):
-            with PacketCapture(EVERYTHING, interface) as capture, packet_socket() as control:
+            with kind(EVERYTHING, interface) as capture, packet_socket() as control:
                 wire.wire.send(SYN, tag=b"\x81\x00" + octets(10, 2))
                 assert wire.gives(capture) == []
                 assert [each.vlan_tag for each in heard(control) if each.packet == SYN] == [10]
@@ -299,12 +231,13 @@ def test_a_tag_that_is_nobodys_is_not_heard() -> None:
                 assert wire.gives(capture) == [SYN]
 
 
+@both
 @isolated
-def test_what_goes_out_is_not_heard() -> None:
+def test_what_goes_out_is_not_heard(kind: Kind) -> None:
     """Our own SYN to somebody is not heard, though it goes by (control) and theirs to us is heard."""
     with cable() as wire, Sender("near", OTHER_MAC) as own:
         for interface in ("near", ""):
-            with PacketCapture(EVERYTHING, interface) as capture, packet_socket() as control:
+            with kind(EVERYTHING, interface) as capture, packet_socket() as control:
                 own.send(SYN)
                 assert wire.gives(capture) == []
                 assert [each.packet_type for each in heard(control) if each.packet == SYN] == [4]
@@ -328,10 +261,11 @@ def test_what_is_for_another_host_is_not_heard() -> None:
 # --- receiving ----------------------------------------------------------------------------------------
 
 
+@both
 @isolated
-def test_waits_no_longer_than_asked() -> None:
+def test_waits_no_longer_than_asked(kind: Kind) -> None:
     """receive() gives None when the time is up, at once for no time, and a packet if one is there."""
-    with PacketCapture(EVERYTHING, "lo") as capture:
+    with kind(EVERYTHING, "lo") as capture:
         for timeout in (0.0, 0.05):
             began = time.monotonic()
             assert capture.receive(timeout) is None
@@ -342,12 +276,13 @@ def test_waits_no_longer_than_asked() -> None:
         until(lambda: capture.receive(0.0), "a packet that is there")
 
 
+@both
 @isolated
-def test_ipv4_does_not_shut_out_ipv6() -> None:
+def test_ipv4_does_not_shut_out_ipv6(kind: Kind) -> None:
     """A queue full of one family's packets holds the other family's up by no more than a few."""
     with cable() as wire:
         for many, one in ((SYN, SYN6), (SYN6, SYN)):
-            with PacketCapture(EVERYTHING) as capture:
+            with kind(EVERYTHING) as capture:
                 for _ in range(100):
                     wire.wire.send(many)
                 wire.wire.send(one)
@@ -356,12 +291,13 @@ def test_ipv4_does_not_shut_out_ipv6() -> None:
                 assert first.count(many) == 3
 
 
+@both
 @isolated
-def test_a_family_that_was_quiet_is_heard_while_the_other_floods() -> None:
+def test_a_family_that_was_quiet_is_heard_while_the_other_floods(kind: Kind) -> None:
     """A socket that never runs empty does not keep the other one from being asked again."""
     with cable() as wire:
         for many, one in ((SYN, SYN6), (SYN6, SYN)):
-            with PacketCapture(EVERYTHING) as capture:
+            with kind(EVERYTHING) as capture:
                 for _ in range(300):
                     wire.wire.send(many)
                 assert capture.receive(DEADLINE) == many
@@ -396,13 +332,6 @@ def test_counts_what_it_had_no_room_for() -> None:
                 assert small.drops() == (201, dropped)
 
 
-def gives_until_empty(capture: PacketCapture) -> int:
-    count = 0
-    while capture.receive(0.05) is not None:
-        count += 1
-    return count
-
-
 @isolated
 def test_hears_an_address_that_came_later() -> None:
     """Listening is to an interface and not to addresses, so one added afterwards is heard at once."""
@@ -426,7 +355,7 @@ def test_hears_an_address_that_came_later() -> None:
 # --- the interface goes and comes back ----------------------------------------------------------------
 
 
-def until_listening(capture: PacketCapture, *, expected: bool) -> None:
+def until_listening(capture: Capture, *, expected: bool) -> None:
     """The change must end the wait of receive(): nothing is sent, and it has no timeout."""
 
     def too_long(*_: object) -> None:
@@ -439,10 +368,11 @@ def until_listening(capture: PacketCapture, *, expected: bool) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+@both
 @isolated
-def test_hears_again_when_the_interface_is_up_again() -> None:
+def test_hears_again_when_the_interface_is_up_again(kind: Kind) -> None:
     """An interface that goes down is told by ``listening``, and it is heard again when it is up."""
-    with cable() as wire, PacketCapture(EVERYTHING, "near") as capture:
+    with cable() as wire, kind(EVERYTHING, "near") as capture:
         for _ in range(2):
             assert capture.listening
             wire.wire.send(SYN)
@@ -455,10 +385,11 @@ def test_hears_again_when_the_interface_is_up_again() -> None:
         assert wire.gives(capture) == [SYN]
 
 
+@both
 @isolated
-def test_a_blink_is_not_told() -> None:
+def test_a_blink_is_not_told(kind: Kind) -> None:
     """An interface that is up again before anybody looked is heard on as if nothing had been."""
-    with cable() as wire, PacketCapture(EVERYTHING, "near") as capture:
+    with cable() as wire, kind(EVERYTHING, "near") as capture:
         wire.wire.send(SYN)
         wire.down()
         wire.up()
@@ -466,10 +397,11 @@ def test_a_blink_is_not_told() -> None:
         assert capture.listening
 
 
+@both
 @isolated
-def test_what_came_before_the_end_is_not_lost() -> None:
+def test_what_came_before_the_end_is_not_lost(kind: Kind) -> None:
     """Packets that were waiting when the interface went down, or away, are still given out."""
-    with cable() as wire, PacketCapture(EVERYTHING, "near") as capture:
+    with cable() as wire, kind(EVERYTHING, "near") as capture:
         wire.wire.send(SYN)
         wire.down()
         assert until(lambda: capture.receive(0.0), "the packet") == SYN
@@ -480,12 +412,13 @@ def test_what_came_before_the_end_is_not_lost() -> None:
         assert until(lambda: capture.receive(0.0), "the packet") == SYN6
 
 
+@both
 @isolated
-def test_can_begin_while_the_interface_is_down() -> None:
+def test_can_begin_while_the_interface_is_down(kind: Kind) -> None:
     """A capture of an interface that is down waits for it."""
     with cable() as wire:
         wire.down()
-        with PacketCapture(EVERYTHING, "near") as capture:
+        with kind(EVERYTHING, "near") as capture:
             until_listening(capture, expected=False)
             wire.up()
             until_listening(capture, expected=True)
@@ -493,10 +426,11 @@ def test_can_begin_while_the_interface_is_down() -> None:
             assert wire.gives(capture) == [SYN]
 
 
+@both
 @isolated
-def test_hears_an_interface_that_was_made_anew() -> None:
+def test_hears_an_interface_that_was_made_anew(kind: Kind) -> None:
     """An interface that is deleted and made again under its name is heard, whatever its new index is."""
-    with cable() as wire, PacketCapture(EVERYTHING, "near") as capture:
+    with cable() as wire, kind(EVERYTHING, "near") as capture:
         index = socket.if_nametoindex("near")
         for new in (0, index, index):
             old = socket.if_nametoindex("near")
@@ -509,10 +443,11 @@ def test_hears_an_interface_that_was_made_anew() -> None:
             assert wire.gives(capture) == [SYN]
 
 
+@both
 @isolated
-def test_looks_for_its_interface_while_it_waits() -> None:
+def test_looks_for_its_interface_while_it_waits(kind: Kind) -> None:
     """Whoever waits without end is woken when the interface comes back, though nothing is heard of it."""
-    with cable() as wire, PacketCapture(EVERYTHING, "near") as capture:
+    with cable() as wire, kind(EVERYTHING, "near") as capture:
         wire.unplug()
         until_listening(capture, expected=False)
         later = "sleep 0.3; ip link add near type veth peer name far; ip link set near up"
@@ -520,10 +455,11 @@ def test_looks_for_its_interface_while_it_waits() -> None:
             until_listening(capture, expected=True)
 
 
+@both
 @isolated
-def test_hears_an_interface_that_was_replaced_unnoticed() -> None:
+def test_hears_an_interface_that_was_replaced_unnoticed(kind: Kind) -> None:
     """The same when nobody looked between the old interface and the new one."""
-    with cable() as wire, PacketCapture(EVERYTHING, "near") as capture:
+    with cable() as wire, kind(EVERYTHING, "near") as capture:
         for new in (0, socket.if_nametoindex("near"), 0):
             wire.unplug()
             wire.plug(new)
@@ -532,10 +468,11 @@ def test_hears_an_interface_that_was_replaced_unnoticed() -> None:
             assert wire.gives(capture) == [SYN]
 
 
+@both
 @isolated
-def test_hears_an_interface_that_was_lent() -> None:
+def test_hears_an_interface_that_was_lent(kind: Kind) -> None:
     """An interface that was moved to another network and back, where it has the same index, is heard."""
-    with cable() as wire, PacketCapture(EVERYTHING, "near") as capture:
+    with cable() as wire, kind(EVERYTHING, "near") as capture:
         home, index = Network.here(), socket.if_nametoindex("near")
         away = Network()
         away.adopt("near")
@@ -564,25 +501,27 @@ def test_says_which_interfaces_there_are() -> None:
         PacketCapture(EVERYTHING, "near").close()
 
 
+@both
 @isolated
-def test_says_which_right_is_missing() -> None:
+def test_says_which_right_is_missing(kind: Kind) -> None:
     """Without CAP_NET_RAW there is no capture but a hint what to do; with it there is one (control)."""
 
     def refused() -> None:
         for interface in ("lo", ""):
             with pytest.raises(Unavailable) as caught:
-                PacketCapture(EVERYTHING, interface)
+                kind(EVERYTHING, interface)
             assert caught.value.message == "no right to listen to packets"
             assert "CAP_NET_RAW" in (caught.value.hint or "")
 
-    PacketCapture(EVERYTHING, "lo").close()
+    kind(EVERYTHING, "lo").close()
     without_rights(refused)
 
 
+@both
 @isolated
-def test_needs_no_right_once_it_is_open() -> None:
+def test_needs_no_right_once_it_is_open(kind: Kind) -> None:
     """An open capture hears, counts and finds its interface again after the right was given away."""
-    with cable() as wire, PacketCapture(EVERYTHING, "near") as capture:
+    with cable() as wire, kind(EVERYTHING, "near") as capture:
         wire.down()
         until_listening(capture, expected=False)
         wire.up()
@@ -632,11 +571,12 @@ def test_leaves_nothing_open() -> None:
     assert descriptors() == before_all
 
 
+@both
 @isolated
-def test_can_be_waited_for_beside_other_things() -> None:
+def test_can_be_waited_for_beside_other_things(kind: Kind) -> None:
     with contextlib.ExitStack() as stack:
         cable = Cable(stack)
-        capture = stack.enter_context(PacketCapture(EVERYTHING, "near"))
+        capture = stack.enter_context(kind(EVERYTHING, "near"))
         cable.wire.send(SYN)
         assert select.select([capture], [], [], DEADLINE) == ([capture], [], [])
         while capture.receive(0):
