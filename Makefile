@@ -11,11 +11,11 @@ demo: ## the four lanes, live, on this machine (ARGS="--window 4 --json out.json
 	@tools/setup.sh demo
 	@.venv/bin/knockdemo lab $(ARGS)
 
-test: ## the tests, without the long ones (ARGS="-k bpf")
+test: ## the tests, without the long ones, two at a time (ARGS="-k bpf")
 	@tools/setup.sh test
-	@$(PY) -m pytest -m "not long" $(ARGS)
+	@$(PY) -m pytest -n 2 -m "not long" $(ARGS)
 
-test-all: ## all tests
+test-all: ## all tests, one at a time: some of the long ones measure
 	@tools/setup.sh test
 	@$(PY) -m pytest $(ARGS)
 

@@ -1,4 +1,4 @@
-"""How hypothesis runs here, and what a test may not leave on this host.
+"""How hypothesis runs here, which tests run side by side, and what none may leave on this host.
 
 Hypothesis has no deadlines, since the cores are shared, and runs alike every time in CI.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -26,6 +27,33 @@ settings.register_profile(
 )
 settings.register_profile("thorough", deadline=None, max_examples=10_000, database=FAILURES)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "here"))
+
+# --- side by side ------------------------------------------------------------------------------------
+
+# Labs and booted machines: each takes many seconds, keeps to the clock and works with many processes.
+HEAVY = ("tests/bench/", "tests/knockdemo/lab/", "tests/systemd/")
+
+
+class OneHeavyAtATime(LoadFileScheduling):  # type: ignore[misc]
+    """One worker begins with all that is heavy; the others take files of the rest, and so does it later."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "heavy" if nodeid.startswith(HEAVY) else nodeid.partition("::")[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest goes first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(HEAVY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneHeavyAtATime:
+    """Whatever ``--dist`` says, with ``-n``."""
+    config.option.loadscopereorder = False  # else a file of many tests goes first
+    return OneHeavyAtATime(config, log)
+
+
+# --- what is left on the host ------------------------------------------------------------------------
 
 # Where a gate keeps things when its configuration names no other place.
 FOLDERS = [Path("/run/knockgate"), Path("/var/lib/knockgate")]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,22 +12,23 @@ from tests.netns import isolated, own_mounts
 TESTS = """
 from pathlib import Path
 
-def test_run(): Path("/run/{name}").mkdir()
-def test_lib(): Path("/var/lib/{name}").mkdir()
-def test_none(): pass
+def test_control(): Path("/var/lib/another").mkdir()
+def test_run(): Path("/run/knockgate").mkdir()
+def test_lib(): Path("/var/lib/knockgate").mkdir()
+def test_after(): pass
 """
 
 
-def run_them(file: Path, name: str) -> subprocess.CompletedProcess[str]:
-    """Three tests of which two make folders of that name, run by a pytest of their own."""
-    file.write_text(TESTS.format(name=name))
-    options = ["-c", str(REPO / "pyproject.toml"), "-p", "tests.conftest", "-p", "no:cacheprovider", "-q"]
+def pytest_on(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """A pytest of its own, with our settings and conftest.py."""
+    settings = ["-c", str(REPO / "pyproject.toml"), f"--rootdir={folder}", "-p", "tests.conftest"]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(file)],
+        [sys.executable, "-m", "pytest", *settings, "-p", "no:cacheprovider", *options, "."],
         capture_output=True,
         text=True,
         check=False,
-        cwd=REPO,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(REPO)},
         timeout=60,
     )
 
@@ -33,12 +36,22 @@ def run_them(file: Path, name: str) -> subprocess.CompletedProcess[str]:
 @isolated
 def test_a_test_that_makes_a_gates_folders_on_the_host_fails(tmp_path: Path) -> None:
     own_mounts()  # stand in for the host's
-    file = tmp_path / "test_it.py"
-    done = run_them(file, "another")  # control
-    assert done.returncode == 0 and "3 passed" in done.stdout
-    done = run_them(file, "knockgate")
-    assert done.returncode == 1 and "3 passed, 2 errors" in done.stdout
-    assert "made on this host: /run/knockgate\n" in done.stdout
-    assert "made on this host: /var/lib/knockgate\n" in done.stdout
-    done = run_them(tmp_path / "test_again.py", "yet_another")  # a gate is installed here: no test's doing
-    assert done.returncode == 0 and "3 passed" in done.stdout
+    (tmp_path / "test_it.py").write_text(TESTS)
+    done = pytest_on(tmp_path)
+    assert done.returncode == 1 and "4 passed, 2 errors" in done.stdout
+    told = re.findall(r"teardown of (\w+) _+\nmade on this host: (\S+)\n", done.stdout)
+    assert told == [("test_run", "/run/knockgate"), ("test_lib", "/var/lib/knockgate")]
+
+
+def test_labs_and_machines_are_never_beside_each_other(tmp_path: Path) -> None:
+    """Any other way of sharing them out has two of the three on different workers."""
+    heavy, other = ["bench/test_a", "knockdemo/lab/test_b", "systemd/test_c"], "test_d"
+    for each in (*heavy, other):
+        file = tmp_path / "tests" / f"{each}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("def test_it(): pass\n")
+    done = pytest_on(tmp_path, "-n", "2", "-v")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.findall(r"^\[(gw\d)\].*PASSED tests/(.+)\.py::", done.stdout, re.MULTILINE)
+    worker = {file: name for name, file in found}
+    assert {worker[each] for each in heavy} == {"gw0", "gw1"} - {worker[other]}

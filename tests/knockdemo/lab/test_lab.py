@@ -97,11 +97,12 @@ class Left:
                     continue
 
     def __exit__(self, *_: object) -> None:
+        end = time.clock_gettime(time.CLOCK_BOOTTIME)
         ours = {os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "mnt", "pid", "user")}
         theirs = self.namespaces - ours
         # A dead process keeps its namespaces until somebody asks how it died.
         try:
-            wait_for(lambda: reap() and not theirs & namespaces_in_use(), "the lab's namespaces are gone")
+            wait_for(lambda: reap() and not theirs & namespaces_in_use(end), "the lab's namespaces are gone")
             wait_for(lambda: self.state() == self.before, f"{self.state()} is {self.before} again")
         finally:
             ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)  # other tests' orphans are nobody's business here
@@ -147,11 +148,18 @@ def descendants(pid: int, *, deep: bool = True) -> list[int]:
     return sorted(found)
 
 
-def namespaces_in_use() -> set[str]:
+def namespaces_in_use(end: float) -> set[str]:
+    """Those of processes that began before ``end``, in seconds since boot.
+
+    The kernel gives numbers of namespaces out again: a younger process with one of them is another test's.
+    """
     used = set()
     for link in Path("/proc").glob("[0-9]*/ns/*"):
         try:
-            used.add(os.readlink(link))
+            # The fields after the name, which may hold anything, in parentheses; the 20th is when it began.
+            began = int((link.parents[1] / "stat").read_text().rpartition(")")[2].split()[19])
+            if began <= end * os.sysconf("SC_CLK_TCK"):
+                used.add(os.readlink(link))
         except OSError:
             continue
     return used
