@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,13 +33,19 @@ close = ["/bin/sh", "-c", "echo close $1 $KNOCKGATE_EVENT >>{folder}/log", "sh",
 """
 
 
+PROGRAM = ("-m", "knockgate.daemon.runner")
+IMPATIENT = ("-c", "from knockgate.daemon import runner; runner._PATIENCE = 0.5; runner.main()")
+
+
 class Process:
     """A runner on a file, with the other end of its link."""
 
-    def __init__(self, folder: Path, *arguments: str, link: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, link: bool = True, program: Sequence[str] = PROGRAM
+    ) -> None:
         self.folder = folder
         self.near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-I", "-m", "knockgate.daemon.runner", *arguments]
+        command = [sys.executable, "-I", *program, *arguments]
         self._said = folder / "said"
         with self._said.open("w") as said, far:
             self._process = subprocess.Popen(
@@ -200,13 +207,14 @@ def test_ends_what_opens_and_does_not_end(folder: Path) -> None:
     (folder / "gate.toml").write_text(text.replace("close = ", "# "))
     pids = folder / "pids"
     (folder / "next").mkdir()
-    with gate(folder).ready() as process:
+    file = str(folder / "gate.toml")
+    with Process(folder, "--config", file, program=IMPATIENT).ready() as process:
         process.knock()
         until(lambda: pids.exists() and pids.read_text().endswith("\n"), "the command runs")
-        process.signal(signal.SIGTERM)
-        with Process(folder / "next", "--config", str(folder / "gate.toml")) as following:
+        with Process(folder / "next", "--config", file) as following:
             following.until_says("another runner is still there; waiting until it has ended")
             assert Path(f"/proc/{pids.read_text().strip()}").exists()  # control
+            process.signal(signal.SIGTERM)
             assert process.status() == 0
             assert not Path(f"/proc/{pids.read_text().strip()}").exists()
             assert "command on open was ended, its time was up" in process.said()
