@@ -18,7 +18,7 @@ from knockdemo.lab.hosts import Site
 from knockdemo.lab.wait import until
 from knockgate.errors import Unavailable
 
-__all__ = ["DOOR", "ENOUGH", "FAMILY", "KNOCKS", "PORT", "Bench"]
+__all__ = ["DOOR", "ENOUGH", "FAMILY", "KNOCKS", "ONE_SYN", "PORT", "Bench"]
 
 PORT, KNOCKS = 6503, (7000, 8000, 9000)
 DOOR = f"""

@@ -19,11 +19,12 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 
 from bench.packets import SYN, Path, tcp
 from bench.sender import Message, Piece
 
-__all__ = ["frames", "main"]
+__all__ = ["flood", "frames", "main"]
 
 BATCH = 32
 _ENOBUFS = 105
@@ -64,7 +65,15 @@ def frames(count: int, source_mac: bytes, host_mac: bytes, host: str, port: int)
     return text, size
 
 
-def _flood(sock: socket.socket, text: bytearray, size: int, rate: int) -> int:
+def flood(
+    sock: socket.socket, text: bytearray, size: int, rate: int, amid: Callable[[], bytes | None] | None = None
+) -> int:
+    """Send the frames that lie side by side in ``text``, ``rate`` a second; how many were sent.
+
+    ``amid`` is asked before each batch: a frame of the same size that it has takes the place of one of the
+    flood's, anywhere in the batch.
+    """
+    chance = random.Random(7)  # noqa: S311 - a place in a batch
     libc = ctypes.CDLL(None, use_errno=True)
     window = ctypes.create_string_buffer(BATCH * size)
     pieces = (Piece * BATCH)(*(Piece(ctypes.addressof(window) + n * size, size) for n in range(BATCH)))
@@ -80,6 +89,8 @@ def _flood(sock: socket.socket, text: bytearray, size: int, rate: int) -> int:
             time.sleep(next_at - now)
         next_at = max(next_at + gap, now - 0.1)  # a flood, not a burst, after a pause
         ctypes.memmove(window, begins + at, BATCH * size)
+        if amid is not None and (frame := amid()) is not None:
+            ctypes.memmove(ctypes.addressof(window) + chance.randrange(BATCH) * size, frame, size)
         done = libc.sendmmsg(sock.fileno(), messages, BATCH, 0)
         if done < 0 and ctypes.get_errno() != _ENOBUFS:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -104,7 +115,7 @@ def main() -> int:
     text, size = frames(int(args.rate * args.seconds), *macs, args.host, args.port)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
         sock.bind((args.device, 0))
-        print(_flood(sock, text, size, args.rate), flush=True)
+        print(flood(sock, text, size, args.rate), flush=True)
     return 0
 
 

@@ -250,9 +250,11 @@ def running(actor: Actor, argv: Sequence[str], output: int) -> Iterator[subproce
 
 
 def prefer(pid: int) -> None:
-    """Before other people's processes on this machine; only root may."""
+    """Before other people's processes on this machine, if it has a session of its own too; only root may."""
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, pid, -20)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text("-20")
 
 
 def prefer_us() -> None:

@@ -1,0 +1,259 @@
+"""The lab of ``fwknop.py``: the gate and fwknopd with the same keys, Debian's client, and junk.
+
+Both guards are started as somebody would start them who has read their manuals. What is bound to a core is
+only the process that looks at packets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from bench import packets
+from bench.gate_lab import PORT, Bench
+from bench.stage import FILES, UNANSWERED, Reading, mac_of, prefer, running
+from knockdemo.lab.hosts import Site
+from knockdemo.lab.wait import until
+from knockgate.daemon.control import ask
+from knockgate.errors import Unavailable
+
+__all__ = ["MOST_KEYS", "SPA_PORT", "Count", "Guard", "Lab"]
+
+MOST_KEYS, SPA_PORT = 1000, 62201
+_GATE = f"""
+[gate]
+run_directory = "{FILES}/run"
+state_directory = "STATE"
+clock = "trusted"
+
+[doors.bench]
+ports = ["tcp/{PORT}"]
+lease = "30s"
+"""
+#: Lane C's files (knockdemo/units), but for the number of stanzas.
+_STANZA = f"""\
+SOURCE                      ANY
+OPEN_PORTS                  tcp/{PORT}
+KEY_BASE64                  {{0}}
+HMAC_KEY_BASE64             {{1}}
+FW_ACCESS_TIMEOUT           30
+"""
+_CLIENT = f"""\
+[bench]
+ACCESS                      tcp/{PORT}
+SPA_SERVER_PORT             {SPA_PORT}
+SPA_SERVER_PROTO            udp
+SPOOF_USER                  u
+KEY_BASE64                  {{0}}
+USE_HMAC                    Y
+HMAC_KEY_BASE64             {{1}}
+"""
+_AMID = FILES / "amid"
+_MATCH, _START = b"received with access source match", b"Starting fwknopd main event loop"
+
+
+class Count(NamedTuple):
+    """What a guard has done so far."""
+
+    looked_at: int  #: packets that its own code has seen
+    lost: int | None  #: packets that its socket had no room for; None where nobody tells
+
+
+class Guard(Protocol):
+    """Whoever looks at packets."""
+
+    pid: int
+
+    def count(self) -> Count:
+        """Of its life."""
+
+
+class _Gate:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def count(self) -> Count:
+        told = ask(f"{FILES}/run")
+        opened, refused = told["packets"]["opened"], told["packets"]["refused"]
+        return Count(opened + sum(refused.values()), told["heard"]["lost"])
+
+
+class _Fwknopd:
+    """It tells one line a stanza of each packet that is base64, and nothing of others."""
+
+    def __init__(self, pid: int, log: Path, stanzas: int) -> None:
+        self.pid, self._log, self._stanzas = pid, log, stanzas
+
+    def count(self) -> Count:
+        return Count(self._log.read_bytes().count(_MATCH) // self._stanzas, None)
+
+
+class Lab(Bench):
+    """Both guards have the last ``count`` of ``MOST_KEYS`` pairs; who knocks has the very last one."""
+
+    def __init__(self, site: Site, args: argparse.Namespace) -> None:
+        super().__init__(site, args)
+        self._pairs = [
+            [base64.b64encode(os.urandom(size)).decode() for size in (32, 64)] for _ in range(MOST_KEYS)
+        ]
+        self._keys = FILES / "keys"
+        self._keys.mkdir(mode=0o700)
+        for number, pair in enumerate(self._pairs):
+            _private(self._keys / str(number), "KEY_BASE64: {}\nHMAC_KEY_BASE64: {}\n".format(*pair))
+        _private(FILES / "fwknoprc", _CLIENT.format(*self._pairs[-1]))
+        with site.client.inside():
+            self._sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sink.bind(("127.0.0.1", SPA_PORT))
+        self._sink.settimeout(10)
+        self._macs = [
+            bytes.fromhex(mac_of(actor, device).replace(":", ""))
+            for actor, device in ((site.client, "eth0"), (site.host, "eth0"))
+        ]
+        self.length = len(self.packet(self.source(4)))
+
+    def packet(self, source: str) -> bytes:
+        """What Debian's client sends to have that address let in; it is good for two minutes."""
+        argv = ["fwknop", "--rc-file", f"{FILES}/fwknoprc", "-n", "bench", "--no-save-args"]
+        self.site.client.do(["env", f"HOME={FILES}", *argv, "-a", source, "-D", "127.0.0.1"])
+        return self._sink.recv(2048)
+
+    def send(self, source: str, packet: bytes) -> float:
+        """From the client, as a program does it; the monotonic time at which it left."""
+        with self.site.client.inside():
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sock:
+            sock.bind((source, 0))
+            sock.connect((self.host_address(4), SPA_PORT))
+            left_at = time.monotonic()
+            sock.send(packet)
+        return left_at
+
+    def send_amid(self, source: str, packet: bytes) -> float:
+        """From the client, but in the middle of a flood that ``junk`` sends; when it was handed over."""
+        here, there = socket.inet_aton(source), socket.inet_aton(self.host_address(4))
+        chance = random.Random(source)  # noqa: S311 - a source port
+        frame = packets.udp(packets.Path(self._macs[0], self._macs[1], here, there), SPA_PORT, chance, packet)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            left_at = time.monotonic()
+            sock.sendto(frame, str(_AMID))
+        return left_at
+
+    @contextlib.contextmanager
+    def gate(self, count: int) -> Iterator[Guard]:
+        """The gate with that many keys, its listener alone on the second core."""
+        self.clear()
+        keys = "".join(
+            f'[keys.k{number}]\nfwknop = "{self._keys}/{number}"\ndoors = ["bench"]\n'
+            for number in range(MOST_KEYS - count, MOST_KEYS)
+        )
+        config, log = FILES / "gate.toml", FILES / "gate.log"
+        config.write_text(_GATE.replace("STATE", self.args.state) + keys)
+        argv = [sys.executable, "-m", "knockgate", "run", "--config", str(config)]
+        with log.open("wb") as output, running(self.site.host, argv, output.fileno()) as process:
+            pid = until(lambda: self._listener(process, log), 60, "the gate listens")
+            for half in _with_children(process.pid):
+                os.sched_setaffinity(half, set(self.args.cores))
+                prefer(half)
+            os.sched_setaffinity(pid, {self.args.cores[1]})
+            yield _Gate(pid)
+            if process.poll() is not None or pid != self._listener(process, log):
+                raise Unavailable(f"measurement failed: the gate ended: {_end_of(log)}")
+        self.clear()
+
+    def _listener(self, process: subprocess.Popen[bytes], log: Path) -> int:
+        """Its listener's number; 0 while there is none."""
+        if process.poll() is not None:
+            raise Unavailable(f"measurement failed: the gate ended: {_end_of(log)}")
+        try:
+            return int(ask(f"{FILES}/run")["pid"])
+        except Unavailable:
+            return 0
+
+    @contextlib.contextmanager
+    def fwknopd(self, count: int) -> Iterator[Guard]:
+        """The real one over iptables, alone on the second core."""
+        self.clear()
+        for rule in (["-A", "INPUT", "-p", "tcp", "--dport", str(PORT), "-j", "DROP"],):
+            self.site.host.do(["iptables", *rule])
+        # Nothing is bound to the port, and an answer to junk would be paid for on the sender's core.
+        self.load(UNANSWERED.format(mac=mac_of(self.site.bystander, "br0")))
+        log = FILES / "fwknopd.log"
+        with log.open("wb") as output:
+            argv = self._fwknopd_command(count)
+            with running(self.site.host, argv, output.fileno()) as process:
+                until(lambda: _START in log.read_bytes() or process.poll() is not None, 30, "fwknopd")
+                os.sched_setaffinity(process.pid, {self.args.cores[1]})
+                prefer(process.pid)
+                yield _Fwknopd(process.pid, log, count)
+                if process.poll() is not None:
+                    raise Unavailable(f"measurement failed: fwknopd ended: {_end_of(log)}")
+        self.clear()
+
+    def _fwknopd_command(self, count: int, settings: str = "") -> list[str]:
+        access, config, folder = FILES / "access.conf", FILES / "fwknopd.conf", FILES / "fwknopd"
+        _private(access, "".join(_STANZA.format(*pair) for pair in self._pairs[-count:]))
+        _private(config, f"PCAP_INTF eth0;\n{settings}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return ["fwknopd", "-f", "-i", "eth0", "-c", str(config), "-a", str(access), "-r", str(folder)]
+
+    def fwknopd_offline(self, count: int, capture: Path, number: int) -> float:
+        """Seconds of the processor for the first ``number`` packets of a file, without its pauses."""
+        argv = self._fwknopd_command(count, "PCAP_LOOP_SLEEP 1;\n")
+        argv += ["--pcap-file", str(capture), "-C", str(number)]
+        with (FILES / "fwknopd.log").open("wb") as output:
+            process = subprocess.Popen(
+                self.site.host.command(argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+            os.sched_setaffinity(process.pid, {self.args.cores[1]})
+            # wait4(2) tells what this child and its own children have used.
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise Unavailable(f"measurement failed: fwknopd: {_end_of(FILES / 'fwknopd.log')}")
+        return used.ru_utime + used.ru_stime
+
+    @contextlib.contextmanager
+    def junk(self, kind: str, seconds: float) -> Iterator[Callable[[], float]]:
+        """A flood from made-up addresses; yields a way to ask what rate has arrived since."""
+        site = self.site
+        argv = [sys.executable, "-m", "bench.junk", "--kind", kind, "--length", str(self.length)]
+        argv += ["--device", "to-host", "--source-mac", mac_of(site.bystander, "br0").replace(":", "")]
+        argv += ["--host-mac", self._macs[1].hex(), "--host", self.host_address(4), "--port", str(SPA_PORT)]
+        argv += ["--rate", str(self.args.rate), "--seconds", str(seconds), "--core", str(self.args.cores[0])]
+        said = FILES / "junk.log"
+        _AMID.unlink(missing_ok=True)
+        argv += ["--amid", str(_AMID)]
+        with said.open("wb") as output, running(site.observer, argv, output.fileno()) as process:
+            until(lambda: b"flowing" in said.read_bytes() or process.poll() is not None, 120, "junk")
+            prefer(process.pid)
+            began, before = time.monotonic(), self.received()
+            yield lambda: (self.received() - before) / (time.monotonic() - began)
+
+    def reading(self, guard: Guard) -> tuple[Reading, Count]:
+        """Of one moment, as far as there is such a thing."""
+        count = guard.count()
+        return Reading.of(guard.pid), count
+
+
+def _private(path: Path, content: str) -> None:
+    path.write_text(content)
+    path.chmod(0o600)
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace").strip()[-300:]
+
+
+def _with_children(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in _with_children(int(child)))]

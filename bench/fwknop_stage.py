@@ -1,0 +1,45 @@
+"""What runs inside the namespaces for ``fwknop.py``; its events are those of ``gate_stage``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from bench.fwknop_figures import FIGURES
+from bench.fwknop_lab import Lab
+from bench.stage import emit, prefer_us, prepare
+from knockgate.errors import KnockgateError
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Measure every figure that is asked for; exits 1 when one could not be measured."""
+    parser = argparse.ArgumentParser(prog="python3 -m bench.fwknop_stage")
+    parser.add_argument("--figures", nargs="+", choices=FIGURES, required=True)
+    parser.add_argument("--rate", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--knocks", type=int, required=True)
+    parser.add_argument("--connects", type=int, required=True)
+    parser.add_argument("--keys", nargs="+", type=int, required=True)
+    parser.add_argument("--flooded", nargs="+", type=int, required=True)
+    parser.add_argument("--state", required=True)
+    parser.add_argument("--cores", nargs=2, type=int, required=True)
+    args = parser.parse_args()
+    try:
+        prefer_us()
+        lab = Lab(prepare(), args)
+        # Beside the sender: the core of who looks at packets is theirs alone.
+        os.sched_setaffinity(0, {args.cores[0]})
+        for name in args.figures:
+            emit("progress", text=f"measuring: {name}")
+            FIGURES[name](lab)
+    except KnockgateError as error:
+        emit("failed", message=str(error), hint=error.hint)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
