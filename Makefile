@@ -1,6 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+BENCH := gate fwknop
 
 .PHONY: help demo test test-all bench check fmt clean reference requirements
 
@@ -19,9 +20,9 @@ test-all: ## all tests, one at a time: some of the long ones measure
 	@tools/setup.sh test
 	@$(PY) -m pytest $(ARGS)
 
-bench: ## the figures of bench/README.md, side by side with knockd (ARGS="--quick")
+bench: ## the figures of bench/README.md, with knockd and fwknopd (BENCH=fwknop ARGS="--quick")
 	@tools/setup.sh test
-	@$(PY) bench/gate.py $(ARGS)
+	@set -e; for each in $(BENCH); do $(PY) bench/$$each.py $(ARGS); done
 
 check: ## ruff, mypy --strict, import-linter, and a run from copied folders on a bare Python
 	@tools/setup.sh test
