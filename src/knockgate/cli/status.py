@@ -110,8 +110,9 @@ class _State:
         return "open" if self._sources(door) else "shut"
 
     def _needs_daemon(self, door: Door) -> bool:
-        """Whether its knocks open nothing, because nobody hears them."""
-        return self.daemon is None and door.sequence is not None and door.sequence.runs_in is RunsIn.DAEMON
+        """Whether some knocks for it open nothing, because nobody hears them."""
+        followed = door.sequence is not None and door.sequence.runs_in is RunsIn.DAEMON
+        return self.daemon is None and (followed or door.keyed)
 
     def _sources(self, door: Door) -> set[Source]:
         return {source for port in door.ports for source in self._by_port.get(port, ())}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.knockgate.cli.process import knockgate
-from tests.netns import Network, run, up, veth
+from tests.knockgate.cli.process import knockgate, started
+from tests.netns import Network, run, until, up, veth
 
 from knockgate.client.wait import State, probe
 from knockgate.model import Port, Protocol
@@ -32,6 +36,18 @@ def status(*words: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(done.stdout)
     assert found["in_force"] is (done.returncode == 0)
     return found
+
+
+@contextlib.contextmanager
+def running(*words: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """`knockgate run`, for as long as the block lasts."""
+    with (directory / "log").open("w") as log, started(["run", *words], stderr=log) as process:
+        try:
+            until(lambda: status(*words)["daemon"], "the daemon guards and listens")
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
 
 
 class Host:

@@ -45,6 +45,7 @@ def test_a_dry_run_sends_nothing() -> None:
     dry = knockgate(*words, "--dry-run", "--wait", "22")
     assert dry.returncode == 0, dry.stderr
     assert dry.stdout == "would knock at 127.0.0.1, from 127.0.0.1: tcp/7000 tcp/8000, 70ms apart\n"
+    assert knockgate(*words[:-1], "0", "--dry-run").stdout.endswith(", 0s apart\n")
     assert "packets 0 " in run("nft", "list", "ruleset")
     assert knockgate(*words).returncode == 0
     assert "packets 0 " not in run("nft", "list", "ruleset")

@@ -156,7 +156,8 @@ def test_an_inner_address_is_doubted_where_the_host_is_outside(secrets: str) -> 
             f"knockgate: {inner} is an inner address: {host} will hardly see it",
             "  hint: behind NAT: -R URL asks for the outer address, -s lets in whoever sends the packet",
         ]
-        assert knockgate(*_asking(secrets, "--dry-run", "-s", host=host)).stderr == ""
+        for words in (["-s"], ["-a", inner]):  # somebody has thought of it
+            assert knockgate(*_asking(secrets, "--dry-run", *words, host=host)).stderr == ""
     for host in ("10.1.1.1", "fd01::1"):  # inside, that is the address that the host sees
         assert knockgate(*_asking(secrets, "--dry-run", host=host)).stderr == ""
 
@@ -231,12 +232,21 @@ def _typed_at_a_terminal(words: list[str], lines: list[str]) -> str:
 
 
 def test_without_secrets_and_terminal_it_says_where_they_go() -> None:
-    done = process("knock", "127.0.0.1", "--fwknop", "-A", "tcp/22")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == [
-        "knockgate: there are no secrets, and no terminal to ask for them",
-        "  hint: --secrets FILE, or KNOCKGATE_KEY_BASE64 and KNOCKGATE_HMAC_KEY_BASE64 in the environment",
-    ]
+    words = ["knock", "127.0.0.1", "--fwknop", "-A", "tcp/22"]
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command(*words)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    for done in (process(*words), closed):
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines() == [
+            "knockgate: there are no secrets, and no terminal to ask for them",
+            "  hint: --secrets FILE, or KNOCKGATE_KEY_BASE64 and KNOCKGATE_HMAC_KEY_BASE64 in the environment",
+        ]
 
 
 def test_no_secret_is_in_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,6 +339,7 @@ def test_a_profile_is_knocked_at_by_name_and_options_come_before_it() -> None:
         (["h", "--fwknop"], "--fwknop: no port is asked for", "-A tcp/22"),
         (["h", "7000", "--fwknop", "-A", "22"], "a knock is one or the other", "--help"),
         (["h", "7000", "-A", "22"], "-A: goes with --fwknop, and there are steps", "leave it away"),
+        (["h", "-s"], "no profile 'h'", "--fwknop"),
         (["home", "-s"], "-s: is about packets, and the profile has steps", "leave it away"),
         (["office", "--delay", "1"], "--delay: is from step to step", "leave it away"),
         (["office", "-s", "-a", "192.0.2.1"], "-a and -s each say whom to let in", "--help"),

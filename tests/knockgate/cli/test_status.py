@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-from tests.knockgate.cli.gates import SSH, WEB, Host, gate, status
-from tests.knockgate.cli.process import knockgate, started
+from tests.knockgate.cli.gates import SSH, WEB, Host, gate, running, status
+from tests.knockgate.cli.process import knockgate
 from tests.netns import isolated, run, until, veth
 
 DAEMON = '[doors.web.sequence]\nruns_in = "daemon"\nsteps = ["tcp/7301", "tcp/7305", "tcp/7303"]\n'
-
-
-@contextlib.contextmanager
-def running(*words: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """`knockgate run`, for as long as the block lasts."""
-    with (directory / "log").open("w") as log, started(["run", *words], stderr=log) as process:
-        try:
-            until(lambda: status(*words)["daemon"], "the daemon guards and listens")
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
 
 
 @isolated
