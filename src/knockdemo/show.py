@@ -53,8 +53,8 @@ class Progress:
 
 
 _COLOURS = {"open": "yellow", "opens": "yellow", "filtered": "green", "STAYS OPEN": "red"}
-#: Wide enough for three columns where nobody looks at a terminal, such as in a file.
-_WIDTH = 110
+#: Wide enough for five columns where nobody looks at a terminal, such as in a file.
+_WIDTH = 118
 
 
 def show_report(report: Report) -> None:

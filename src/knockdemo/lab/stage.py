@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from knockdemo.lab.processes import Daemons
 from knockdemo.lab.questions import CONTROL_PORT, QUESTIONS
 from knockdemo.lab.wait import until
 from knockdemo.lanes import Lane, choose
-from knockdemo.units import render_gate
+from knockdemo.units import GATE_PROGRAM, render_gate
 from knockgate.errors import KnockgateError, Unavailable
 
 __all__ = ["emit", "main", "prepare"]
@@ -67,19 +68,23 @@ def environment() -> dict[str, str]:
 
 
 def prepare(
-    lanes: Sequence[Lane], window: int, change: Callable[[dict[str, install.File]], None] | None = None
+    lanes: Sequence[Lane],
+    window: int,
+    change: Callable[[dict[str, install.File]], None] | None = None,
+    python: str = sys.executable,
 ) -> Asking:
     """The site with its daemons running, ready to be asked.
 
     ``change`` may alter the files that would be installed before they are laid down: whoever wants to
-    know whether a question can fail breaks a lane with it.
+    know whether a question can fail breaks a lane with it. ``python`` has the libraries of the gate's daemon.
     """
     own_run()
     emit("progress", text="building host, wire and client", left=None)
     variables = environment()
     site = build(variables)
-    plan = install.fresh_plan("eth0", window)
-    files = install.render(plan) | render_gate(plan)
+    files = install.render(install.fresh_plan("eth0", window))
+    files |= render_gate(install.fresh_plan("eth0", window), str(STAGE / "root"))
+    files[GATE_PROGRAM] = _gate_program(python)
     if change:
         change(files)
     daemons = Daemons(site.host, files, STAGE / "root")
@@ -103,6 +108,11 @@ def prepare(
     return asking
 
 
+def _gate_program(python: str) -> install.File:
+    """The command ``knockgate``, of the code that the lab is."""
+    return install.File(0o755, f'#!/bin/sh\nexec {shlex.quote(python)} -m knockgate "$@"\n'.encode())
+
+
 def _expect_answer(site: Site, host: str) -> None:
     """A path that answers is the control for every silence that is measured later."""
     with site.client.inside():
@@ -114,11 +124,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m knockdemo.lab.stage")
     parser.add_argument("--window", type=int, required=True)
     parser.add_argument("--lanes", required=True)
+    parser.add_argument("--python", required=True)
     args = parser.parse_args(argv)
     # Process 1 ignores signals that it has not asked for.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
     try:
-        asking = prepare(choose(args.lanes), args.window)
+        asking = prepare(choose(args.lanes), args.window, python=args.python)
         for question in QUESTIONS:
             question(asking)
     except (KnockgateError, KnockError) as error:

@@ -1,7 +1,7 @@
 """The lanes: one file a lane, the same names in each, so that they can be compared line by line.
 
 =================  =========================================================================
-``NAME``           A, B, C or D
+``NAME``           A, B, C, D or F
 ``MECHANISM``      what knocks, in a few words
 ``FIREWALL``       what the mechanism drives
 ``PORT``           the TCP port that the lane guards
@@ -31,8 +31,8 @@ from knockgate.errors import ConfigError, Unavailable
 
 __all__ = ["INSTALLED", "NAMES", "Lane", "Sender", "choose", "knock_ports", "sent"]
 
-NAMES = ("A", "B", "C", "D")
-#: Those that ``knockdemo install`` sets up and ``knockdemo tour`` walks by; D is in the lab alone.
+NAMES = ("A", "B", "C", "D", "F")
+#: Those that ``knockdemo install`` sets up and ``knockdemo tour`` walks by; the others are in the lab alone.
 INSTALLED = NAMES[:3]
 
 
@@ -53,7 +53,7 @@ class Sender:
     """The knock client as a command."""
 
     rc_file: Path
-    """fwknop's client stanza ``[knockdemo]`` with the keys."""
+    """fwknop's client stanza ``[knockdemo]`` with the keys; the gate's file lies beside it."""
 
 
 class Lane(Protocol):

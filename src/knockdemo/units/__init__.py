@@ -21,6 +21,7 @@ from knockgate.errors import ConfigError
 from knockgate.firewall.ruleset import compile_ruleset
 
 __all__ = [
+    "GATE_PROGRAM",
     "GUARDS",
     "INSTANCES",
     "WINDOW",
@@ -39,6 +40,7 @@ CLIENT_PROGRAM = "/usr/lib/knockdemo/knock-client.py"
 CLIENT_KEYS = "/etc/knockdemo/client.fwknoprc"
 GATE = "/etc/knockdemo/gate.toml"
 GATE_RULES = "/etc/knockdemo/gate.nft"
+GATE_PROGRAM = "/usr/bin/knockgate"
 
 #: The units that guard and knock, and the instances of the service behind them, in starting order.
 GUARDS = ("knock-demo", "demo-firewall-base", "knockd", "fwknopd")
@@ -68,11 +70,19 @@ _LAYOUT = (
     ("client.fwknoprc", CLIENT_KEYS, 0o600),
 )
 
-#: Lane D's, for the lab alone: installing stays with the three lanes of the tutorial.
+#: Those of lanes D and F, for the lab alone: installing stays with the three lanes of the tutorial.
 _GATE_LAYOUT = (
     ("knockdemo-gate.service", f"{SYSTEM}/knockdemo-gate.service", 0o644),
     ("secret-service-gate.conf", f"{SYSTEM}/secret-service@6503.service.d/knockdemo.conf", 0o644),
+    ("knockdemo-gate-daemon.service", f"{SYSTEM}/knockdemo-gate-daemon.service", 0o644),
+    (
+        "secret-service-gate-daemon.conf",
+        f"{SYSTEM}/secret-service@6505.service.d/knockdemo.conf",
+        0o644,
+    ),
     ("gate.toml", GATE, 0o644),
+    ("gate.keys", "/etc/knockdemo/gate.keys", 0o600),
+    ("gate.fwknoprc", "/etc/knockdemo/gate.fwknoprc", 0o600),
 )
 
 #: Narrower than the kernel's rule: these names go into unit files and two other grammars unquoted.
@@ -126,15 +136,19 @@ def render(plan: Plan) -> dict[str, File]:
     return files
 
 
-def render_gate(plan: Plan) -> dict[str, File]:
-    """What lane D has besides, in the same form; the rules are what its gate.toml compiles to."""
-    files = _filled(_GATE_LAYOUT, plan)
+def render_gate(plan: Plan, root: str = "") -> dict[str, File]:
+    """What lanes D and F have besides, in the same form; the rules are what their gate.toml compiles to.
+
+    ``plan`` has other keys than lane C's. The files will find each other below ``root``.
+    """
+    files = _filled(_GATE_LAYOUT, plan, root)
     rules = compile_ruleset(parse(files[GATE].content.decode(), GATE))
     return {**files, GATE_RULES: File(0o644, rules.encode())}
 
 
-def _filled(layout: Iterable[tuple[str, str, int]], plan: Plan) -> dict[str, File]:
+def _filled(layout: Iterable[tuple[str, str, int]], plan: Plan, root: str = "") -> dict[str, File]:
     values = {
+        "root": root,
         "interface": plan.interface,
         "window": str(plan.window),
         "longer_than_window": str(plan.window + 10),

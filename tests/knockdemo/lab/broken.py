@@ -82,7 +82,7 @@ def without_reset() -> Asking:
 
 
 def edit_gate(old: str, new: str) -> Callable[[Files], None]:
-    """A change of lane D's gate.toml, compiled anew."""
+    """A change of the gate.toml of lanes D and F, compiled anew."""
 
     def change(files: Files) -> None:
         edit(GATE, old, new)(files)
@@ -164,10 +164,43 @@ def forgetful() -> Asking:
     return asking
 
 
+def forgetful_gate() -> Asking:
+    """Lane F's daemon is killed, and begins without knowing which packets it took."""
+    asking = prepare(choose("F"), WINDOW)
+    questions.before(asking)
+    questions.knocked(asking)
+    unit = asking.lanes[0].UNITS[-1]
+    asking.daemons.kill(unit)
+    for path in asking.daemons.staged("/var/lib/knockgate").iterdir():
+        path.unlink()
+    asking.daemons.start(unit)
+    questions.replayed(asking)
+    return asking
+
+
+def remembering_gate() -> Asking:
+    """The same, but for what it knows."""
+    asking = prepare(choose("F"), WINDOW)
+    questions.before(asking)
+    questions.knocked(asking)
+    asking.daemons.restart(asking.lanes[0].UNITS[-1])
+    questions.replayed(asking)
+    return asking
+
+
 def rule_gone(lane: str, *argv: str) -> Asking:
     """The rule that shuts a door is taken away before anybody looks."""
     asking = prepare(choose(lane), WINDOW)
     at_host(asking, *argv)
+    questions.before(asking)
+    return asking
+
+
+def gate_gone() -> Asking:
+    """Lane F's daemon is dead, as it owns the table, and then the table is taken away."""
+    asking = prepare(choose("F"), WINDOW)
+    asking.daemons.kill(asking.lanes[0].UNITS[-1])
+    at_host(asking, "nft", "delete", "table", "inet", "knockgate")
     questions.before(asking)
     return asking
 
@@ -194,6 +227,15 @@ def ageless() -> Asking:
     """fwknopd no longer looks at the time in a packet."""
     path = "/etc/fwknop/fwknopd.conf"
     asking = prepare(choose("C"), WINDOW, edit(path, "PCAP_INTF", "ENABLE_SPA_PACKET_AGING N;\nPCAP_INTF"))
+    questions.before(asking)
+    questions.knocked(asking)
+    questions.dated(asking)
+    return asking
+
+
+def ageless_gate() -> Asking:
+    """Lane F's daemon does not know what time it is."""
+    asking = prepare(choose("F"), WINDOW, edit(GATE, 'clock = "trusted"', 'clock = "unknown"'))
     questions.before(asking)
     questions.knocked(asking)
     questions.dated(asking)
@@ -270,8 +312,11 @@ SCENARIOS: dict[str, Callable[[], Asking]] = {
     "decoy": decoy,
     "without-reset": without_reset,
     "forgetful": forgetful,
+    "forgetful-gate": forgetful_gate,
+    "remembering-gate": remembering_gate,
     "rule-a-gone": lambda: rule_gone("A", "nft", "flush", "chain", "inet", "knockdemo", "input"),
     "rule-d-gone": lambda: rule_gone("D", "nft", "flush", "chain", "inet", "knockgate", "guard"),
+    "rule-f-gone": gate_gone,
     "rule-b-gone": lambda: rule_gone("B", *UNGUARD, "6501", "-j", "DROP"),
     "rule-c-gone": lambda: rule_gone("C", *UNGUARD, "6502", "-j", "DROP"),
     "for-everybody": for_everybody,
@@ -281,6 +326,7 @@ SCENARIOS: dict[str, Callable[[], Asking]] = {
     "endless-lease": endless_lease,
     "nobody-home": nobody_home,
     "ageless": ageless,
+    "ageless-gate": ageless_gate,
     "ipv4-only": ipv4_only,
     "main-process-only": main_process_only,
     "never-closing": never_closing,

@@ -51,7 +51,20 @@ def test_fwknopd_without_its_digest_cache_opens_for_the_address_in_the_packet() 
     assert notes["C"]["replay_opens"] == {"observer": False, "client": True}
 
 
-@pytest.mark.parametrize("lane", ["A", "B", "C", "D"])
+@pytest.mark.long
+def test_gate_that_forgets_opens_for_the_address_in_the_packet() -> None:
+    notes, _ = answers("forgetful-gate")
+    assert notes["F"]["replay_opens"] == {"observer": False, "client": True}
+
+
+@pytest.mark.long
+def test_gate_knows_after_a_restart_which_packets_it_took() -> None:
+    notes, _ = answers("remembering-gate")
+    assert notes["F"]["replay_opens"] == {"observer": False, "client": False}
+    assert notes["F"]["why"]["replay_opens"] == "replayed: it was sent before"
+
+
+@pytest.mark.parametrize("lane", ["A", "B", "C", "D", "F"])
 def test_door_without_its_rule_is_seen_open(lane: str) -> None:
     notes, _ = answers(f"rule-{lane.lower()}-gone")
     assert notes[lane]["scans"] == {"before": "open"}
@@ -91,6 +104,12 @@ def test_knock_that_opens_nothing_is_told_as_such() -> None:
 def test_fwknopd_that_ignores_the_time_opens_for_both_wrong_clocks() -> None:
     notes, _ = answers("ageless")
     assert [notes["C"][name] for name in ("stale_opens", "on_time_opens", "future_opens")] == [True] * 3
+
+
+@pytest.mark.long
+def test_gate_without_a_clock_opens_for_both_wrong_clocks() -> None:
+    notes, _ = answers("ageless-gate")
+    assert [notes["F"][name] for name in ("stale_opens", "on_time_opens", "future_opens")] == [True] * 3
 
 
 def test_base_rules_for_ipv4_alone_leave_the_ipv6_listener_in_plain_sight() -> None:

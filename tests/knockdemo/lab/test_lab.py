@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
 import os
 import shutil
@@ -22,8 +23,8 @@ import knockdemo
 SOURCE = Path(knockdemo.__file__).parents[1]
 NOBODY = 65534
 IS_ROOT = os.geteuid() == 0
-#: What rich needs, for a copy that another user can read.
-LIBRARIES = ("rich", "pygments", "markdown_it", "mdurl")
+#: What rich and the gate's daemon need, for a copy that another user can read.
+LIBRARIES = ("rich", "pygments", "markdown_it", "mdurl", "click", "cryptography")
 
 #: (lane, cell) -> what these mechanisms really do. The lab itself compares nothing with this.
 EXPECTED: dict[str, dict[str, Any]] = {
@@ -68,8 +69,19 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "closes_without_daemon": True,
         "wire": ["tcp/7400", "udp/7500", "tcp/7600"],
     },
+    "F": {
+        "firewall": "nftables",
+        "port": 6505,
+        "replay_opens": {"observer": False, "client": False},
+        "sweep_opens": {"ascending": False, "random": False},
+        "stale_opens": False,
+        "on_time_opens": True,
+        "future_opens": False,
+        "ipv6": {"before": "filtered", "knock_opens": False},
+        "closes_without_daemon": True,
+    },
 }
-SWEEP_OPENS = {"A": False, "B": True, "C": False, "D": False}
+SWEEP_OPENS = {"A": False, "B": True, "C": False, "D": False, "F": False}
 
 
 class Left:
@@ -183,6 +195,9 @@ def scratch() -> Iterator[Path]:
     for name in LIBRARIES:
         library = next(Path(entry, name) for entry in sys.path if Path(entry, name).is_dir())
         shutil.copytree(library, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    backend = importlib.util.find_spec("_cffi_backend")  # cryptography's
+    assert backend and backend.origin
+    shutil.copy(backend.origin, copy)
     (folder / "home").mkdir()
     (folder / "home").chmod(0o777)
     yield folder
@@ -242,7 +257,7 @@ def skip_if_forbidden(status: int, err: str) -> None:
 def check(report: dict[str, Any], window: int) -> None:
     """A report of all lanes says what these mechanisms do."""
     assert (report["format"], report["window_s"], report["ok"]) == (1, window, True)
-    assert [lane["lane"] for lane in report["lanes"]] == ["A", "B", "C", "D"]
+    assert [lane["lane"] for lane in report["lanes"]] == ["A", "B", "C", "D", "F"]
     for lane in report["lanes"]:
         name = lane["lane"]
         assert lane["scans"] == {"before": "filtered", "knocked": "open", "expired": "filtered"}
@@ -258,8 +273,14 @@ def check(report: dict[str, Any], window: int) -> None:
             assert value is not None or lane["why"][cell]
     assert report["lanes"][0]["sweep_opens"]["random"] is False
     assert report["lanes"][2]["sweep_opens"]["random"] is False
-    assert report["lanes"][2]["wire"][0].startswith("udp/62201, ")
-    assert len(report["lanes"][2]["wire"]) == 1
+    for lane, port in ((2, 62201), (4, 62205)):
+        (packet,) = report["lanes"][lane]["wire"]
+        assert packet.startswith(f"udp/{port}, ")
+    why = report["lanes"][4]["why"]
+    assert why["replay_opens"] == "replayed: it was sent before"
+    assert why["stale_opens"] == "stale: it is too old; its clock is 1h behind ours"
+    assert why["future_opens"].startswith("ahead: it is dated ahead of us; its clock is ")
+    assert why["ipv6"].endswith("it is the client that cannot: the gate takes IPv6")
     assert report["lanes"][3]["why"]["closes_without_daemon"].startswith("no process of this lane runs")
     assert report["sweep"]["ascending_per_s"] > 100
 

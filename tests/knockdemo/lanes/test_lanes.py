@@ -13,8 +13,10 @@ import pytest
 from knockdemo import config, units
 from knockdemo.client import parse_step
 from knockdemo.lanes import INSTALLED, NAMES, Lane, Sender, choose
+from knockdemo.lanes import c as fwknop
 from knockdemo.lanes import d as gate
-from knockgate.config import doors
+from knockdemo.lanes import f as packets
+from knockgate.config import doors, keys
 from knockgate.errors import ConfigError, Unavailable
 
 
@@ -44,7 +46,7 @@ def test_lanes_are_named_in_any_order_and_case() -> None:
     assert [lane.NAME for lane in choose("d, c, a")] == ["A", "C", "D"]
 
 
-@pytest.mark.parametrize("names", ["", "E", "A,", "A B"])
+@pytest.mark.parametrize("names", ["", "E", "A,", "A B", "F.D"])
 def test_unknown_lane_is_named(names: str) -> None:
     with pytest.raises(ConfigError, match="no lane"):
         choose(names)
@@ -80,21 +82,22 @@ def test_knock_that_was_not_sent_is_an_error(name: str) -> None:
         lane.knock(failed.sender(), "192.0.2.1", 2)
 
 
-def test_fwknops_keys_never_stand_in_a_command() -> None:
-    (lane,) = choose("C")
+@pytest.mark.parametrize(("name", "file"), [("C", "client.fwknoprc"), ("F", "gate.fwknoprc")])
+def test_fwknops_keys_never_stand_in_a_command(name: str, file: str) -> None:
+    (lane,) = choose(name)
     recorder = Recorder()
     assert lane.knock(recorder.sender(), "192.0.2.1", 2) == 0.25
     lane.knock_dated(recorder.sender(), "192.0.2.1", -3600)
     lane.knock_dated(recorder.sender(), "192.0.2.1", 3600)
     for command in recorder.commands:
-        assert not [word for word in command if "key" in word and word != "/keys/client.fwknoprc"]
-        assert "--no-save-args" in command
+        assert not [word for word in command if "key" in word and word != f"/keys/{file}"]
+        assert f"/keys/{file}" in command and "--no-save-args" in command
     assert recorder.commands[1][-2:] == ["--time-offset-minus", "3600s"]
     assert recorder.commands[2][-2:] == ["--time-offset-plus", "3600s"]
 
 
 def test_last_words() -> None:
-    a, b, c, d = choose("A,B,C,D")
+    a, b, c, d, f = choose("A,B,C,D,F")
     assert a.last_words("anything") is None and d.last_words("anything") is None
     assert b.last_words("openSecret: running command\n") is None
     assert (
@@ -108,11 +111,28 @@ def test_last_words() -> None:
         c.last_words("Replay detected from source IP: 192.0.2.4, Dest")
         == "Replay detected from source IP: 192.0.2.4"
     )
+    assert f.last_words("knockgate-listener: open packet for 192.0.2.2 (packet of client, 15s)\n") is None
+    log = (
+        "knockgate-listener: a knock of client is refused: replayed: it was sent before (from 192.0.2.4)\n"
+        "knockgate-listener: a knock of client is refused: stale: it is too old; its clock is 1h behind ours "
+        "(from 192.0.2.2)\nknockgate-listener: open packet for 192.0.2.2 (packet of client, 15s)\n"
+    )
+    assert f.last_words(log) == "stale: it is too old; its clock is 1h behind ours"
+
+
+def test_lane_f_says_that_ipv6_is_not_the_gates_fault() -> None:
+    (lane,) = choose("F")
+    failed = Recorder(1, "", "Invalid allow IP specified for SPA access\n")
+    with pytest.raises(Unavailable, match="Invalid allow IP specified for SPA access; it is the client"):
+        lane.knock(failed.sender(), "2001:db8::1", 2)
+    with pytest.raises(Unavailable) as caught:
+        lane.knock(failed.sender(), "192.0.2.1", 2)
+    assert "it is the client" not in str(caught.value)
 
 
 def test_lanes_and_installed_files_agree() -> None:
     """Ports and sequences stand in the lanes and in the installed files; both must say the same."""
-    a, b, c, d = choose("A,B,C,D")
+    a, b, c, d, f = choose("A,B,C,D,F")
     plan = units.fresh_plan("eth0", 9)
     rendered = units.render(plan) | units.render_gate(plan)
     files = {path: file.content.decode() for path, file in rendered.items()}
@@ -120,24 +140,56 @@ def test_lanes_and_installed_files_agree() -> None:
     assert f"--dport {b.PORT} " in files["/etc/knockd.conf"]
     assert "7100,7200,7300" in files["/etc/knockd.conf"]
     assert f"tcp/{c.PORT}\n" in files["/etc/fwknop/access.conf"]
-    (door,) = doors.parse(files["/etc/knockdemo/gate.toml"]).doors
+    gate_toml = doors.parse(files["/etc/knockdemo/gate.toml"])
+    door, packet = gate_toml.doors
     assert [str(port) for port in door.ports] == [f"tcp/{d.PORT}"]
     assert door.lease == 9
     assert door.sequence and door.sequence.runs_in is doors.RunsIn.KERNEL
     steps = [parse_step(f"{port.number}/{port.protocol.name}") for port in door.sequence.steps]
     assert steps == [parse_step(knock) for knock in gate.KNOCKS]
+    assert ([str(port) for port in packet.ports], packet.lease) == ([f"tcp/{f.PORT}"], 9)
+    assert gate_toml.fwknop and gate_toml.fwknop.port.number == packets.SPA_PORT != fwknop.SPA_PORT
+    client = files[f"/etc/knockdemo/{packets.RC_FILE}"]
+    assert f"tcp/{f.PORT}\n" in client and f" {packets.SPA_PORT}\n" in client
+
+
+def test_lane_fs_two_sides_have_the_same_secrets(tmp_path: Path) -> None:
+    rendered = units.render_gate(units.fresh_plan("eth0", 9), str(tmp_path))
+    for target, file in rendered.items():
+        path = tmp_path / target.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.content)
+        path.chmod(file.mode)
+    path = tmp_path / units.GATE.lstrip("/")
+    (key,) = keys.load(path, doors.load(path))
+    client = rendered[f"/etc/knockdemo/{packets.RC_FILE}"]
+    assert (key.secret.key, key.secret.hmac_key) == units.keys_in(client.content.decode())
+    assert client.mode == rendered["/etc/knockdemo/gate.keys"].mode == 0o600
 
 
 def test_gates_unit_is_accepted_and_loads_its_rules(tmp_path: Path) -> None:
-    if not shutil.which("systemd-analyze"):
-        pytest.skip("not installed: systemd-analyze")
     files = units.render_gate(units.fresh_plan("eth0", 9))
     unit = files["/etc/systemd/system/knockdemo-gate.service"].content.decode()
     program, option, rules = units.exec_start(unit)
     assert (program, option) == ("/usr/sbin/nft", "-f")
     assert files[rules].content.startswith(b"add table inet knockgate\n")
-    path = tmp_path / "knockdemo-gate.service"
-    for text, accepted in ((unit, True), (unit.replace(program, "/no/such/nft"), False)):
+    expect_accepted(tmp_path / "knockdemo-gate.service", unit, unit.replace(program, "/no/such/nft"))
+
+
+def test_gates_daemon_has_a_unit_that_is_accepted(tmp_path: Path) -> None:
+    files = units.render_gate(units.fresh_plan("eth0", 9))
+    unit = files["/etc/systemd/system/knockdemo-gate-daemon.service"].content.decode()
+    assert units.exec_start(unit) == [units.GATE_PROGRAM, "run", units.GATE]
+    # The program need not be installed here.
+    here = unit.replace(units.GATE_PROGRAM, "/bin/true")
+    expect_accepted(tmp_path / "knockdemo-gate-daemon.service", here, unit.replace("/usr/bin", "/no/such"))
+
+
+def expect_accepted(path: Path, good: str, bad: str) -> None:
+    """systemd takes the one unit without a word and not the other."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("not installed: systemd-analyze")
+    for text, accepted in ((good, True), (bad, False)):
         path.write_text(text)
         done = subprocess.run(
             ["systemd-analyze", "verify", "--man=no", str(path)],
