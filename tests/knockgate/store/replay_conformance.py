@@ -187,6 +187,26 @@ def two_wrong_clocks_shut_out_for_an_hour(stage: Stage) -> None:
     stage.taken(token(then + 1), at(then + 1))
 
 
+def what_is_ahead_of_a_repaired_clock_is_not_low(stage: Stage) -> None:
+    """Also where it is ahead by less than an hour."""
+    for since in (0, HELD + 2):
+        stage.taken(token(since + 1000), at(since, off=1000))
+    assert stage.store.low() == NOW + 1000
+    stage.taken(token(HELD + 3 - 3600), at(HELD + 3))
+    assert stage.store.low() is None
+
+
+def a_mark_never_goes_back(stage: Stage) -> None:
+    """Who is late is forgotten after who was early; both stay refused."""
+    early, late = stage.taken(token(100), at(100)), stage.taken(token(50), at(150))
+    stage.taken(token(420), at(420))
+    assert len(stage.store) == 2 and stage.store.low() == NOW + 100
+    stage.taken(token(460), at(460))
+    assert len(stage.store) == 2 and stage.store.low() == NOW + 100
+    for one in (early, late):
+        assert stage.take(one, at(460)) is Claim.FORGOTTEN
+
+
 def there_is_room_for_so_many(stage: Stage) -> None:
     """Full, it refuses what is new and knows what it knows; with a clock there is room again in time."""
     known = [stage.taken(token(), at(known=False)) for _ in range(LIMIT)]
@@ -211,6 +231,8 @@ CASES: tuple[Callable[[Stage], None], ...] = (
     without_a_clock_what_is_older_is_refused,
     after_a_boot_it_is_not_known_when,
     two_wrong_clocks_shut_out_for_an_hour,
+    what_is_ahead_of_a_repaired_clock_is_not_low,
+    a_mark_never_goes_back,
     there_is_room_for_so_many,
 )
 

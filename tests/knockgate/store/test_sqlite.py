@@ -125,13 +125,13 @@ def test_what_was_not_answered_is_told_of(file: Path) -> None:
 
 
 def test_it_forgets_a_few_at_a_time(file: Path) -> None:
-    """So that no packet has to wait; and also where the room was made smaller than what is in it."""
+    """The oldest first, so that no packet has to wait; and also where there is less room than there was."""
     store = opened(file, 100)
-    for _ in range(50):
-        Stage(store).taken(token(), at())
+    claimed = [Stage(store).taken(token(since), at()) for since in range(50)]
     before = len(store)
     Stage(store).taken(token(1000), at(1000))
     assert before == 50 and 30 <= len(store) <= 40
+    assert store.low() == claimed[before - len(store)].issued
     store.close()
     store = opened(file, 10)
     claims = [Stage(store).take(token(1000), at(1000)) for _ in range(4)]
