@@ -9,6 +9,8 @@ import secrets
 import sys
 import time
 
+import click
+
 from knockgate.cli.knocking.attempt import Attempt
 from knockgate.cli.terminal import advise, say
 from knockgate.client import outside, secret_sources, send
@@ -40,7 +42,7 @@ class PacketAttempt(Attempt):
         self._payload = b""
         self._secrets_from = str(profile.fwknop or _VARIABLES)
         self._allowed = self._known()
-        if self._allowed and is_behind_nat(self._allowed, self.address):
+        if profile.allow is Whoever.ROUTE and self._allowed and is_behind_nat(self._allowed, self.address):
             say(f"{address_text(self._allowed)} is an inner address: {self.address} will hardly see it")
             advise("behind NAT: -R URL asks for the outer address, -s lets in whoever sends the packet")
 
@@ -75,11 +77,14 @@ class PacketAttempt(Attempt):
         )
         if found:
             return found
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):  # None: it was closed
             hint = "--secrets FILE, or KNOCKGATE_KEY_BASE64 and KNOCKGATE_HMAC_KEY_BASE64 in the environment"
             raise ConfigError("there are no secrets, and no terminal to ask for them", hint=hint)
         self._secrets_from = "this terminal"
-        return secret_sources.typed(getpass.getpass, plan.hmac, plan.mode)
+        try:
+            return secret_sources.typed(getpass.getpass, plan.hmac, plan.mode)
+        except EOFError:
+            raise click.Abort from None
 
     def send(self) -> float:
         """Send it."""

@@ -28,7 +28,9 @@ def planned(host: str | None, *, packet: bool, given: dict[str, Any]) -> Profile
     context = click.get_current_context()
     if host is None:
         raise click.UsageError("there is no HOST and no PROFILE", context)
-    asked = _asked({name: value for name, value in given.items() if value not in (None, (), False)})
+    asked = _asked(
+        {name: value for name, value in given.items() if value not in (None, ()) and value is not False}
+    )
     if packet and "steps" in asked:
         raise click.UsageError("there are steps, and --fwknop: a knock is one or the other", context)
     if packet:
@@ -38,7 +40,7 @@ def planned(host: str | None, *, packet: bool, given: dict[str, Any]) -> Profile
             raise ConfigError("no port is asked for", key="--fwknop", hint="-A tcp/22")
         plan: Profile = PacketProfile(host=host, **{"fwknop": None} | asked)
     elif "steps" in asked:
-        _refuse(FwknopOption, "goes with --fwknop, and there are steps")
+        _refuse_fwknop("goes with --fwknop, and there are steps")
         plan = SequenceProfile(host=host, **asked)
     else:
         plan = _changed(_profile(host), asked)
@@ -69,7 +71,7 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
 
 def _changed(profile: Profile, asked: dict[str, Any]) -> Profile:
     if isinstance(profile, SequenceProfile):
-        _refuse(FwknopOption, "is about packets, and the profile has steps")
+        _refuse_fwknop("is about packets, and the profile has steps")
     elif "delay" in asked:
         raise _without_steps()
     return replace(profile, **asked)
@@ -88,13 +90,20 @@ def _complete(plan: PacketProfile) -> PacketProfile:
     return replace(plan, username=plan.username or login_name())
 
 
-def _refuse(kind: type[click.Option], why: str) -> None:
-    """Raise ConfigError about the first option of that kind on the command line."""
+def _refuse_fwknop(why: str) -> None:
+    """Raise ConfigError where there is an option about packets."""
+    if option := _of_fwknop():
+        raise ConfigError(why, key=option, hint="leave it away")
+
+
+def _of_fwknop() -> str | None:
+    """The first option about packets on the command line."""
     context = click.get_current_context()
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if given and isinstance(parameter, kind):
-            raise ConfigError(why, key=parameter.opts[0], hint="leave it away")
+        if given and isinstance(parameter, FwknopOption):
+            return parameter.opts[0]
+    return None
 
 
 def _profile(name: str) -> Profile:
@@ -102,8 +111,10 @@ def _profile(name: str) -> Profile:
     known = profiles.load(path)
     if name in known:
         return known[name]
+    if _of_fwknop():
+        raise ConfigError(f"no profile {name!r}", file=str(path), hint="for a packet to a HOST: --fwknop")
     if not known:
-        hint = f"give the steps: knockgate knock {name} 7000 8000 9000; or --fwknop"
+        hint = f"give the steps: knockgate knock {name} 7000 8000 9000"
         raise ConfigError(f"no steps, and no profile {name!r}, nor any other", file=str(path), hint=hint)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
