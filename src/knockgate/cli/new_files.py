@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from knockgate.errors import Unavailable
@@ -31,11 +31,9 @@ def write_new(files: Mapping[Path, str], *, private: frozenset[Path]) -> None:
             os.link(temporary, path)
             made.append(path)
     except OSError as error:
-        for path in made:
-            _remove(path)
-        _remove_all(waiting, folders)
+        _remove_all([*made, *waiting.values()], folders)
         raise _refusal(error, path) from None
-    _remove_all(waiting, [])
+    _remove_all(waiting.values(), [])
 
 
 def _refusal(error: OSError, path: Path) -> Unavailable:
@@ -62,14 +60,10 @@ def _write(path: Path, text: str, mode: int) -> None:
         os.fsync(file)
 
 
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
-def _remove_all(waiting: Mapping[Path, Path], folders: list[Path]) -> None:
-    for temporary in waiting.values():
-        _remove(temporary)
+def _remove_all(files: Iterable[Path], folders: list[Path]) -> None:
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.unlink()
     for folder in reversed(folders):
         with contextlib.suppress(OSError):
             folder.rmdir()

@@ -215,8 +215,11 @@ def test_a_stanza_that_lacks_something(tmp_path: Path) -> None:
     assert "has no stanza" in refusals(imported(tmp_path, "SPA_SERVER x\n"))
 
 
-def test_the_default_is_a_profile_where_it_names_a_host(tmp_path: Path) -> None:
+def test_the_default_is_a_profile_where_it_names_host_and_ports(tmp_path: Path) -> None:
     text = HOME.replace("[home]", "[default]")
+    without = text.replace("ACCESS tcp/22\n", "")
+    assert "[default]: has no ACCESS" in refusals(imported(tmp_path, without))
+    assert list(loaded(imported(tmp_path, f"{without}[a]\nACCESS tcp/1\n"), tmp_path)) == ["a"]
     assert list(loaded(imported(tmp_path, text), tmp_path)) == ["default"]
     assert list(
         loaded(imported(tmp_path, f"{text}[a b]\nSPA_SERVER z\n[a/b]\nFW_TIMEOUT 3\n"), tmp_path)

@@ -1,6 +1,6 @@
 """.fwknoprc -> profiles.toml, and the files with the secrets. Nothing is written here.
 
-``[default]`` is inherited by all stanzas; it is a profile itself where it names a host. A stanza that cannot
+``[default]`` is inherited by all stanzas; it is a profile itself where it names a host and ports. A stanza that cannot
 be used does not lose the others: it stands in the text as a comment, and in the refusals with the reason.
 """
 
@@ -40,7 +40,7 @@ def profiles(file: Path, folder: Path) -> Translation:
     secrets: dict[Path, str] = {}
     usable = 0
     for name, options in stanzas.items():
-        if name == _DEFAULT and not any(each.name == "SPA_SERVER" for each in options):
+        if name == _DEFAULT and len(stanzas) > 1 and not {"SPA_SERVER", "ACCESS"} <= _set(options):
             continue
         place = Place(str(file), 0, f"[{name}]")
         path = _fresh(folder / (re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:50].lstrip(".-") or "key"), secrets)
@@ -64,6 +64,10 @@ def profiles(file: Path, folder: Path) -> Translation:
     text = "\n".join(written) + "\n" if usable else ""
     notes = sorted(found.notes, key=lambda note: (not note.is_warning, note.line))
     return Translation(text, secrets, tuple(notes), tuple(found.refusals))
+
+
+def _set(options: list[Option]) -> set[str]:
+    return {option.name for option in options}
 
 
 def _reason(error: ConfigError) -> str:
