@@ -22,6 +22,7 @@ def write_new(files: Mapping[Path, str], *, private: frozenset[Path]) -> None:
     made: list[Path] = []
     folders: list[Path] = []
     waiting: dict[Path, Path] = {}
+    path = Path()  # the one at work
     try:
         for path, text in files.items():
             _make_folder(path.parent, folders, private=path in private)
