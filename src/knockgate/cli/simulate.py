@@ -52,7 +52,8 @@ def simulate(
     a packet that answers an earlier one is known as an answer.
 
     Not exactly as the kernel: a TCP session whose beginning is not in the capture counts as let in;
-    fragments are not put together; a file of one-time sequences counts as it is now, and is not changed.
+    fragments are not put together; a file of one-time sequences counts as it is now, and is not changed;
+    packets of keys are read with the secrets that there are now, and none has been taken before.
 
     Exit status: 0 a door opened; 1 none did; 2 it could not be done, or the capture is damaged: what
     comes before the damage is printed.
@@ -65,11 +66,13 @@ def simulate(
         tcpdump -i any -U -w - | knockgate simulate -
     """
     from knockgate.capture.pcapfile import read  # noqa: PLC0415 - see cli
+    from knockgate.daemon.bearers import bearers_of  # noqa: PLC0415 - see cli
     from knockgate.simulate.simulation import Simulation  # noqa: PLC0415 - see cli
 
     origin, pcap = _files(origin, words)
     found = origin.load()
-    simulation = Simulation(found, hosts=hosts, one_time=_one_time(found))
+    bearers = bearers_of(origin, found) if found.fwknop else []
+    simulation = Simulation(found, hosts=hosts, one_time=_one_time(found), bearers=bearers)
     tell = _in_json if as_json else _Table().line
     shown = _FILTERS[only]
     try:

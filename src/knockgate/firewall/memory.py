@@ -90,6 +90,8 @@ class MemoryFirewall:
             if door.ports and door.sequence and door.sequence.runs_in is RunsIn.DAEMON
             for step in door.sequence.steps
         }
+        if configuration.fwknop:
+            self._quiet.add(configuration.fwknop.port)
 
     # --- world.Firewall ---
 

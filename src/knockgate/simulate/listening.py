@@ -28,7 +28,7 @@ from knockgate.errors import Unavailable
 from knockgate.firewall.memory import MemoryFirewall, Place
 from knockgate.model import Observation, Port, Protocol, Source, address_text
 
-__all__ = ["NOTHING_HEARD", "Heard", "Listening", "opening"]
+__all__ = ["NOTHING_HEARD", "Heard", "Listening", "commands_in_words", "opening"]
 
 
 class Heard(NamedTuple):
@@ -103,7 +103,7 @@ class Listening:
                     opened.append(door.name)
                     said.append(opening(door))
             elif door.name in opened:
-                said += _commands(door, effect.source)
+                said += commands_in_words(door, effect.source)
         return tuple(opened), tuple(said)
 
     def _rearm(self, door: str, now: float) -> None:
@@ -121,13 +121,13 @@ def opening(door: Door) -> str:
     return f"opens {door.name} for {spell(door.lease)}" if door.ports else f"counts as opening {door.name}"
 
 
-def _commands(door: Door, source: Source) -> list[str]:
-    """The commands that a door runs, in the order in which they are run."""
+def commands_in_words(door: Door, source: Source, seconds: float | None = None) -> list[str]:
+    """The commands that a door runs, in order, where the lease is the door's or lasts ``seconds``."""
     if not door.commands:
         return []
     said = []
     for when, words in zip(
-        ("runs", f"after {spell(door.lease)}"), door.commands.for_source(source), strict=True
+        ("runs", f"after {spell(seconds or door.lease)}"), door.commands.for_source(source), strict=True
     ):
         shown = [word.replace("%IP%", address_text(source)) for word in words]
         if shown:

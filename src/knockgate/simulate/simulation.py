@@ -28,8 +28,10 @@ from knockgate.config.arming import Line
 from knockgate.config.doors import Configuration
 from knockgate.errors import Reason, Refused
 from knockgate.firewall.memory import MemoryFirewall, Place, Reach, Ruling, Verdict
+from knockgate.mechanisms.packet import Bearer
 from knockgate.model import Observation, Protocol, Source, TcpFlag, address_text
-from knockgate.simulate.listening import NOTHING_HEARD, Listening, opening
+from knockgate.simulate.listening import NOTHING_HEARD, Heard, Listening, opening
+from knockgate.simulate.packets import PacketListening
 from knockgate.wire.frames import observe
 
 __all__ = ["Simulation", "Step", "Summary"]
@@ -98,9 +100,11 @@ class Simulation:
         *,
         hosts: Collection[Source] = (),
         one_time: Mapping[str, Sequence[Line]] | None = None,
+        bearers: Sequence[Bearer] = (),
     ) -> None:
         """``hosts``: this host's addresses, if it is to be told. ``one_time``: unused lines, by door.
 
+        ``bearers``: who has a key.
         Raises ConfigError where the kernel could not follow the sequences.
         """
         self.summary = Summary()
@@ -110,6 +114,7 @@ class Simulation:
         self._firewall = MemoryFirewall(configuration, lambda: self._now)
         self._firewall.load("")
         self._listening = Listening(configuration, one_time or {}, self._firewall)
+        self._packets = PacketListening(configuration, bearers, self._firewall)
         self._began: int | None = None
         self._now = 0.0
 
@@ -139,12 +144,12 @@ class Simulation:
         heard = NOTHING_HEARD
         if isinstance(side, Reach):
             verdict, why, place, opened, reset = self._judge(seen, side)
-            heard = self._listening.hear(seen, self._now, local=side is Reach.LOCAL)
+            heard = self._heard(captured, seen, local=side is Reach.LOCAL)
         else:
             verdict, why = self._aside(seen, side)
             place, opened, reset = Place.NONE, (), False
             if side is _Side.LOOPBACK and self._hears_loopback:
-                heard = self._listening.hear(seen, self._now, local=True)
+                heard = self._heard(captured, seen, local=True)
         return Step(
             captured.number,
             self._now,
@@ -158,6 +163,13 @@ class Simulation:
             effects=tuple(opening(self._doors[name]) for name in opened) + heard.effects,
             reset=reset or heard.reset,
         )
+
+    def _heard(self, captured: Captured, seen: Observation, *, local: bool) -> Heard:
+        heard = self._listening.hear(seen, self._now, local=local)
+        if heard is NOTHING_HEARD and local:
+            wall = (self._began or 0) / _NANO + self._now
+            heard = self._packets.hear(seen, captured.packet, wall, self._now)
+        return heard
 
     def _side(self, way: Way, seen: Observation) -> Reach | _Side:
         mine = seen.source in self._hosts
