@@ -46,10 +46,13 @@ def ask(run_directory: str) -> dict[str, Any]:
          "recent": [{"door": "ssh", "source": ..., "by": ..., "seconds_ago": ...}, ...],
          "bounds": {"crowded": 0, "paced": 0, "leases_full": 0},
          "heard": {"begun": 0, ..., "packets": 0, "lost": 0},
+         "packets": {"opened": 1, "refused": {"not-ours": 4711, "stale": 1}, "recent_refused": [...],
+                     "remembered": 12, "room": 1000000, "synchronised": true},
          "warden": {"owned": true, "restored": 0}}
 
     ``since`` and ``seconds_ago`` count seconds back from now. ``last`` is null for a door that has not been
     opened, ``recent`` has the newest first, ``door`` there is null where the kernel did not say which.
+    ``packets`` is null where there are no keys; refusals are counted by ``errors.Reason``.
     Raises Unavailable where no daemon answers.
     """
     with _connected(run_directory, STATUS_SOCKET, socket.SOCK_STREAM) as connection:
