@@ -1,0 +1,274 @@
+"""The listener is killed at each step between an authentic packet and its being settled.
+
+The steps are all lines of ``packets.py`` that taking a packet, and beginning anew, can come by: they are read
+out of its source, and each must be a point of some course below. Afterwards a packet that has opened never
+opens again, and one that was taken and has not opened is told of.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+from tests.packets import UDP, ipv4, udp
+
+from knockgate.config.doors import Commands, Configuration, Door, Fwknop, Gate, Reliance
+from knockgate.daemon import packets
+from knockgate.daemon.packets import STORE, PacketGrants
+from knockgate.errors import Unavailable
+from knockgate.mechanisms.packet import Bearer, Way
+from knockgate.model import Port, Protocol, Source
+from knockgate.spa.fwknop import Message, MessageType, Secret, seal
+from knockgate.store.sqlite import SqliteStore
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+SSH = Port(Protocol.TCP, 22)
+ALICE = Secret(b"a" * 32, b"A" * 64)
+BEFORE_OPEN = "a knock of alice for 192.0.2.7 was accepted, but the gate ended before it had opened"
+#: Somebody's whom the gate does not know.
+STRANGER = Secret(b"b" * 32, b"B" * 64)
+
+
+@dataclasses.dataclass
+class World:
+    """What the listener does to the world, in files, which outlive it. ``opens``: whether doors can be."""
+
+    folder: Path
+    opens: bool = True
+    now: int = dataclasses.field(default_factory=lambda: int(time.clock_gettime(time.CLOCK_REALTIME)))
+
+    def _add(self, name: str, line: str) -> None:
+        file = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, f"{line}\n".encode())
+        os.close(file)
+
+    def open_for_key(self, door: Door, source: Source, seconds: float, key: str) -> bool:  # noqa: ARG002 - of PacketHands
+        self._add("opened" if self.opens else "said", door.name)
+        return self.opens
+
+    def run_commands(self, door: Door, source: Source, seconds: float | None = None) -> None:  # noqa: ARG002
+        self._add("ran", door.name)
+
+    def complain(self, line: str, kind: str = "") -> None:  # noqa: ARG002
+        self._add("said", line)
+
+    def count(self, name: str, text: str = "") -> int:
+        path = self.folder / name
+        return sum(text in line for line in path.read_text().splitlines()) if path.exists() else 0
+
+    def begin(self) -> PacketGrants:
+        """A listener's half of it, on the same disk."""
+        gate = Gate(clock=Reliance.TRUSTED, state_directory=str(self.folder))
+        door = Door(name="ssh", ports=(SSH,), keyed=True, commands=Commands(open=("/bin/true",)))
+        bearer = Bearer("alice", ALICE, {SSH: Way("ssh", 15.0, 15.0, runs_commands=True)})
+        return PacketGrants(Configuration(gate=gate, doors=(door,), fwknop=Fwknop()), [bearer], self)
+
+
+def knock(issued: int, secret: Secret = ALICE) -> bytes:
+    """A packet from its network header on."""
+    request = Message(
+        nonce="1" * 16,
+        username="alice",
+        issued=issued,
+        type=MessageType.ACCESS,
+        address=bytes([192, 0, 2, 7]),
+        ports=(SSH,),
+    )
+    payload = seal(request, secret, salt=b"saltsalt")
+    return ipv4(udp(62201, payload=payload), UDP, source="192.0.2.7", destination="127.0.0.1")
+
+
+def _refuses(*_: object) -> None:
+    raise Unavailable("no space left on device")
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """A packet, and what goes wrong in the life in which it comes; the next life is as it should be."""
+
+    secret: Secret | None = ALICE  #: None: it is no packet at all
+    ago: int = 0  #: seconds that it is old
+    opens: bool = True  #: whether a door can be opened
+    broken: str = ""  #: the verb of the store that fails
+    told: str = BEFORE_OPEN  #: what is said at the latest in the next life, where the packet opened nothing
+
+    def packet(self, world: World) -> bytes:
+        return knock(world.now - self.ago, self.secret) if self.secret else b"no packet"
+
+    @property
+    def may_open(self) -> bool:
+        return self.secret is ALICE and not self.ago
+
+
+COURSES = {
+    "opens": Course(),
+    "the door cannot be opened": Course(opens=False, told="ssh"),
+    "cannot be settled": Course(broken="settle"),
+    "cannot be claimed": Course(broken="claim", told="cannot be remembered"),
+    "too late": Course(ago=3600),
+    "nobody's": Course(secret=STRANGER),
+    "no datagram": Course(secret=None),
+}
+
+
+# --- the points --------------------------------------------------------------------------------------
+
+
+def steps() -> dict[CodeType, set[int]]:
+    """Each method that ``hear`` and ``__init__`` come by, with its lines, as the compiler counts them."""
+    (tree,) = (
+        node
+        for node in ast.parse(inspect.getsource(packets)).body
+        if isinstance(node, ast.ClassDef) and node.name == "PacketGrants"
+    )
+    methods = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    reached, waiting = set[str](), ["__init__", "hear"]
+    while waiting:
+        name = waiting.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        waiting += [
+            node.attr
+            for node in ast.walk(methods[name])
+            if isinstance(node, ast.Attribute) and node.attr in methods
+        ]
+    codes: list[CodeType] = [getattr(PacketGrants, name).__code__ for name in reached]
+    return {code: {line for _, _, line in code.co_lines() if line} - {code.co_firstlineno} for code in codes}
+
+
+STEPS = steps()
+#: Cannot be: a gate with keys has ``[fwknop]``.
+IMPOSSIBLE = 'raise AssertionError("a gate with keys hears packets")'
+
+
+def run(world: World, course: Course, at: int) -> list[int]:
+    """Take the packet in a process of its own, killed at its ``at``-th step; the lines that it came by."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _take(world, course, at)
+        finally:
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == (-signal.SIGKILL if at else 0)
+    path = world.folder / "points"
+    return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _take(world: World, course: Course, at: int) -> None:
+    world.opens = course.opens
+    if course.broken:
+        setattr(SqliteStore, course.broken, _refuses)
+    passed = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:  # noqa: ANN401
+        nonlocal passed
+        if frame.f_code not in STEPS:
+            return None
+        if event == "line":
+            passed += 1
+            if not at:
+                world._add("points", str(frame.f_lineno))
+            elif passed == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+    world.begin().hear(course.packet(world))
+    os._exit(0)
+
+
+# --- the tests ---------------------------------------------------------------------------------------
+
+
+def test_each_step_is_a_point(tmp_path: Path) -> None:
+    """A new line of the source that no course comes by has no test, and fails this one."""
+    reached = set[int]()
+    for number, course in enumerate(COURSES.values()):
+        for _ in range(2):  # in the second life there may be something to tell of
+            folder = tmp_path / str(number)
+            folder.mkdir(exist_ok=True)
+            reached |= set(run(World(folder), course, 0))
+    lines = inspect.getsource(packets).splitlines()
+    wanted = {line for each in STEPS.values() for line in each if IMPOSSIBLE not in lines[line - 1]}
+    missed = [f"{line}: {lines[line - 1].strip()}" for line in sorted(wanted - reached)]
+    assert missed == []
+    assert {code.co_name for code in STEPS} >= {"__init__", "hear", "_do", "_claim", "_open", "_refuse"}
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_killed_at_each_step(name: str, tmp_path: Path) -> None:
+    course = COURSES[name]
+    (tmp_path / "whole").mkdir()
+    points = run(World(tmp_path / "whole"), course, 0)
+    beginning = {line for _, _, line in PacketGrants.__init__.__code__.co_lines()}
+    began = max(at for at, line in enumerate(points, 1) if line in beginning)
+    # How it begins is the same in all of them.
+    for at in range(1 if name == "opens" else began + 1, len(points) + 1):
+        world = World(tmp_path / str(at))
+        world.folder.mkdir()
+        run(world, course, at)
+        expect_once(world, course, f"{name}: killed at line {points[at - 1]}")
+
+
+def expect_once(world: World, course: Course, where: str) -> None:
+    """What becomes of the packet in the next two lives, sent twice in each."""
+    for _ in range(2):
+        grants = world.begin()
+        for _ in range(2):
+            grants.hear(course.packet(world))
+        grants.close()
+    opened, ran = world.count("opened"), world.count("ran")
+    told = world.count("said", course.told) + world.count("said", BEFORE_OPEN)
+    assert (opened, ran) in {(0, 0), (1, 0), (1, 1)}, where
+    if not course.may_open:
+        assert opened == 0, where
+    elif not ran:
+        assert told, where  # not lost in silence
+    # The control: the listener takes a packet that nobody has sent yet.
+    grants = world.begin()
+    grants.hear(knock(world.now + 1))
+    grants.close()
+    assert world.count("opened") == opened + 1, where
+
+
+def test_who_begins_and_is_killed_before_he_has_told_tells_it_again(tmp_path: Path) -> None:
+    """A claim that was not answered; the next life is killed at each of its steps."""
+    course = COURSES["opens"]
+    (tmp_path / "whole").mkdir()
+    points = run(World(tmp_path / "whole"), course, 0)
+    source = inspect.getsource(packets).splitlines()
+    opening = next(at for at, line in enumerate(points, 1) if "self._hands.open_for_key" in source[line - 1])
+    told = 0
+    for at in range(1, opening):
+        world = World(tmp_path / str(at))
+        world.folder.mkdir()
+        run(world, course, opening)
+        assert world.count("opened") == world.count("said") == 0
+        run(world, course, at)
+        told += world.count("said", BEFORE_OPEN)
+        world.begin().close()
+        assert world.count("said", BEFORE_OPEN) >= 1
+        expect_once(world, course, f"killed at step {at} of the second life")
+    assert 0 < told < opening - 1  # some were killed before they had told, and some after
+
+
+def test_what_is_not_remembered_opens_twice(tmp_path: Path) -> None:
+    """The control of all of the above."""
+    world = World(tmp_path)
+    for times in (1, 2):
+        run(world, COURSES["opens"], 0)
+        assert world.count("opened") == times
+        (tmp_path / STORE).unlink()
