@@ -7,8 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from knockgate.errors import Reason, Refused
 from knockgate.model import Port, Protocol
-from knockgate.spa.fwknop import Hash, Message, MessageType, Mode, Secret, text64
+from knockgate.spa.fwknop import Hash, Message, MessageType, Mode, Secret, text64, unseal
 from knockgate.spa.fwknop.sealing import seal_text
 from knockgate.spa.fwknop.secret import hashed
 
@@ -46,6 +47,18 @@ def seal_fields(text: bytes, secret: Secret = ALICE, digest: Hash = Hash.SHA256)
     """A payload for any fields at all, with the right hash at the end."""
     return seal_text(text + b":" + text64.encode(hashed(text, digest)), secret, salt=SALT)
 
+
+def refusal(payload: bytes, secret: Secret) -> Reason | None:
+    """Why it does not open; None where it does."""
+    try:
+        unseal(payload, secret)
+    except Refused as refused:
+        return refused.reason
+    return None
+
+
+#: Steps that a packet for a key of ours does not fail.
+OUTSIDE = {Reason.BAD_LENGTH, Reason.NOT_BASE64, Reason.NOT_OURS}
 
 secrets = st.builds(
     Secret,

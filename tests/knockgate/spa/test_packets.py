@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.knockgate.spa.libfko import needs_libfko, read
 from tests.knockgate.spa.messages import (
     ALICE,
     REQUEST,
@@ -26,7 +27,18 @@ from tests.knockgate.spa.messages import (
 )
 
 from knockgate.model import Port, Protocol
-from knockgate.spa.fwknop import Hash, Keyring, Message, MessageType, Mode, Secret, fields, seal, unseal
+from knockgate.spa.fwknop import (
+    Hash,
+    Keyring,
+    Message,
+    MessageType,
+    Mode,
+    Secret,
+    fields,
+    seal,
+    text64,
+    unseal,
+)
 from knockgate.spa.fwknop.layout import layouts
 from knockgate.spa.fwknop.secret import derived
 
@@ -129,6 +141,35 @@ def _growing() -> Iterator[Message]:
     yield dataclasses.replace(
         forward, username="a" * 48, server_auth=b"x" * 48, issued=10**12 - 1, version="3.0.0.10"
     )
+
+
+@needs_libfko
+@given(messages(), secrets, st.sampled_from(Hash))
+def test_fwknop_reads_what_we_seal(message: Message, secret: Secret, digest: Hash) -> None:
+    """All but what only a gate of ours understands; the longest and the shortest are refused by ``seal``."""
+    narrow = dataclasses.replace(
+        message,
+        address=message.address[:4],
+        issued=message.issued % 2**31,
+    )
+    try:
+        wire = seal(narrow, secret, salt=SALT, digest=digest)
+    except ValueError:
+        return
+    found = read(wire, secret)
+    assert found is not None
+    request = fields.encode(narrow).split(b":")[5]
+    assert found == {
+        "rand_value": message.nonce.encode(),
+        "username": message.username.encode(),
+        "timestamp": narrow.issued,
+        "version": message.version.encode(),
+        "spa_message_type": message.type,
+        "spa_message": text64.decode(request),
+        "spa_nat_access": None if message.nat is None else "{},{}".format(*message.nat).encode(),
+        "spa_server_auth": None if message.server_auth is None else message.server_auth.split(b"\0")[0],
+        "spa_client_timeout": message.timeout or 0,
+    }
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")

@@ -15,7 +15,7 @@ from knockgate.spa.fwknop.fields import Message
 from knockgate.spa.fwknop.layout import BLOCK, PREFIX, layouts
 from knockgate.spa.fwknop.secret import Hash, Mode, Secret, derived, hashed
 
-__all__ = ["Unsealed", "seal", "seal_text", "unseal"]
+__all__ = ["Unsealed", "seal", "seal_octets", "seal_text", "unseal"]
 
 _CONTAINER = b"Salted__"
 _NONCE = re.compile(rb"[0-9]{16}:")
@@ -61,12 +61,16 @@ def _check_for_fwknopd(wire: bytes, secret: Secret) -> None:
 
 def seal_text(text: bytes, secret: Secret, *, salt: bytes) -> bytes:
     """The payload for any text at all, whether it has fields or not."""
+    pad = BLOCK - len(text) % BLOCK
+    return seal_octets(text + bytes([pad]) * pad, secret, salt=salt)
+
+
+def seal_octets(octets: bytes, secret: Secret, *, salt: bytes) -> bytes:
+    """The payload for whole blocks, whatever they are padded with."""
     if len(salt) != 8:
         raise ValueError("the salt must have 8 bytes")
-    pad = BLOCK - len(text) % BLOCK
     encryptor = _cipher(secret, salt).encryptor()
-    octets = encryptor.update(text + bytes([pad]) * pad) + encryptor.finalize()
-    sealed = text64.encode(_CONTAINER + salt + octets)
+    sealed = text64.encode(_CONTAINER + salt + encryptor.update(octets) + encryptor.finalize())
     return sealed[len(PREFIX) :] + _tag(sealed, secret)
 
 
