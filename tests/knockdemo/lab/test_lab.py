@@ -278,7 +278,7 @@ def check(report: dict[str, Any], window: int) -> None:
         assert packet.startswith(f"udp/{port}, ")
     why = report["lanes"][4]["why"]
     assert why["replay_opens"] == "replayed: it was sent before"
-    assert why["stale_opens"] == "stale: it is too old; its clock is 1h behind ours"
+    assert why["stale_opens"].startswith("stale: it is too old; its clock is ")
     assert why["future_opens"].startswith("ahead: it is dated ahead of us; its clock is ")
     assert why["ipv6"].endswith("it is the client that cannot: the gate takes IPv6")
     assert report["lanes"][3]["why"]["closes_without_daemon"].startswith("no process of this lane runs")
@@ -406,6 +406,20 @@ def test_missing_program_names_its_package(scratch: Path) -> None:
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr == "knockdemo: not installed: nmap\n  hint: apt install nmap\n"
+
+
+def test_missing_library_is_named_where_it_is_needed(scratch: Path) -> None:
+    """Only lane F needs those of the gate's daemon."""
+    for module in (scratch / "code" / "cryptography").glob("__*.py"):
+        module.write_text("raise ImportError('No module named cryptography, or an old one')\n")
+    status, out, err = finish(start(scratch, "--lanes", "A,F"), 20)
+    assert (status, out) == (2, "")
+    assert "lane F cannot run: No module named cryptography, or an old one" in err
+    assert "hint: " in err and "--lanes A,B,C,D" in err and "Traceback" not in err
+    lab = start(scratch, "--lanes", "D")
+    wait_for_stage(lab, "starting lane D")
+    lab.terminate()
+    finish(lab, 30)
 
 
 @pytest.mark.root
