@@ -26,7 +26,18 @@ from knockdemo.lab.hosts import PATH, Actor, Site, build
 from knockdemo.lab.wait import until
 from knockgate.errors import KnockgateError, Unavailable
 
-__all__ = ["FILES", "UNANSWERED", "emit", "mac_of", "main", "prefer", "prefer_us", "prepare", "running"]
+__all__ = [
+    "ATTEMPTS",
+    "FILES",
+    "UNANSWERED",
+    "emit",
+    "mac_of",
+    "main",
+    "prefer",
+    "prefer_us",
+    "prepare",
+    "running",
+]
 
 FILES = Path("/run/flood")
 CONFIG = Config()  # the tutorial's numbers
