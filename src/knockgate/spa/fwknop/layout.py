@@ -56,9 +56,10 @@ def _layouts(tag_size: int) -> dict[int, Layout]:
         size = (1 + blocks) * BLOCK  # the first one is "Salted__" and the salt
         tag = text64.length(size) - len(PREFIX)
         length = tag + text64.length(tag_size)
-        ends = [(tag - 1, text64.last_characters(size)), (length - 1, text64.last_characters(tag_size))]
+        octets = {0: _FIRST, tag - 1: text64.last_characters(size)}
+        if tag_size:
+            octets[length - 1] = text64.last_characters(tag_size)
         if length >= _SHORTEST:
-            octets = dict([(0, _FIRST), *ends[: 2 if tag_size else 1]])
             narrow = tuple((at, values) for at, values in octets.items() if values != text64.ALPHABET)
             found[length] = Layout(Shape(length, narrow), tag)
     return found

@@ -19,12 +19,8 @@ __all__ = ["Unsealed", "seal", "seal_octets", "seal_text", "unseal"]
 
 _CONTAINER = b"Salted__"
 _NONCE = re.compile(rb"[0-9]{16}:")
-
-
 # Two lengths belong to two hashes each.
 _BY_LENGTH = {text64.length(each.size): [other for other in Hash if other.size == each.size] for each in Hash}
-
-
 _AnyMode = modes.ECB | modes.CTR | modes.ModeWithInitializationVector
 
 
@@ -47,7 +43,7 @@ def seal(message: Message, secret: Secret, *, salt: bytes, digest: Hash = Hash.S
 
 
 def _check_for_fwknopd(wire: bytes, secret: Secret) -> None:
-    """fwknopd takes what has 400 characters, before or after it cut off the HMAC, for GPG's."""
+    """fwknopd takes what has 400 characters for GnuPG's: on the wire, or whole and without its HMAC."""
     tag = 0 if secret.hmac_key is None else text64.length(secret.hmac.size)
     longest = max(len(wire), len(PREFIX) + len(wire) - tag)
     if longest >= 400:
