@@ -38,6 +38,7 @@ class Fwknopd:
 
     def __init__(self, folder: Path, interface: str, stanzas: list[Stanza]) -> None:
         self._log = folder / "fwknopd.log"
+        self._read = self._added = 0
         access, configuration = folder / "access.conf", folder / "fwknopd.conf"
         access.write_text("\n\n".join("\n".join(each.lines()) for each in stanzas) + "\n")
         # With the default of 100 ms between two looks most of a test would be sleep.
@@ -61,6 +62,26 @@ class Fwknopd:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def until_added(self, rules: int) -> None:
+        """Wait until it says that it has added so many since its start."""
+
+        def has_added() -> bool:
+            # What is new alone: it tells of each stanza that a packet was not for.
+            with self._log.open("rb") as log:
+                log.seek(self._read)
+                lines = log.read().rpartition(b"\n")[0]
+            self._read += len(lines)
+            self._added += lines.count(b"Added access rule")
+            return self._added >= rules
+
+        until(has_added, f"fwknopd has added {rules} rules")
+
+    def taken(self) -> dict[int, tuple[str, int]]:
+        """What is open now, which is shut hereafter: few rules are quick to go through."""
+        found = self.opened()
+        run("iptables", "-F", "FWKNOP_INPUT")
+        return found
 
     def opened(self) -> dict[int, tuple[str, int]]:
         """TCP ports that are open now: for whom, and until when, in seconds since 1970."""
