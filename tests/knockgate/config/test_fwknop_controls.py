@@ -1,13 +1,10 @@
-"""fwknop's files as the real fwknopd and fwknop (Debian's) read them, beside what we read.
-
-``fwknopd -D`` prints what it understood; ``fwknop --test`` prints the packet that it would send. So both are
-asked what they make of the same text.
-"""
+"""access.conf as the real fwknopd (Debian's) reads it, beside what we read: ``-D`` prints what it understood."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -29,6 +26,10 @@ from knockgate.config.fwknop.findings import Findings
 from knockgate.config.fwknop.settings import read as read_settings
 from knockgate.config.fwknop.stanza import Stanza
 from knockgate.spa.fwknop import Hash
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("fwknopd", path=f"{os.environ['PATH']}:/usr/sbin"), reason="needs Debian's fwknop-server"
+)
 
 UNUSUAL = """\
 IGNORED word

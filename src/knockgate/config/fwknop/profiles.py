@@ -1,7 +1,8 @@
 """.fwknoprc -> profiles.toml, and the files with the secrets. Nothing is written here.
 
-``[default]`` is inherited by all stanzas; it is a profile itself where it names a host and ports. A stanza that cannot
-be used does not lose the others: it stands in the text as a comment, and in the refusals with the reason.
+``[default]`` is inherited by all stanzas; it is a profile itself where it names a host and ports. A stanza
+that cannot be used does not lose the others: it stands in the text as a comment, and in the refusals with the
+reason.
 """
 
 from __future__ import annotations
