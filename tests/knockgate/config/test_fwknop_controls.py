@@ -1,4 +1,4 @@
-"""access.conf as the real fwknopd (Debian's) reads it, beside what we read: ``-D`` prints what it understood."""
+"""access.conf as Debian's fwknopd reads it, beside what we read: ``-D`` prints what it understood."""
 
 from __future__ import annotations
 
