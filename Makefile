@@ -1,9 +1,10 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+TIME := 60
 BENCH := gate fwknop
 
-.PHONY: help demo test test-all bench check fmt clean reference requirements
+.PHONY: help demo test test-all bench fuzz check fmt clean reference requirements
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -41,13 +42,23 @@ reference: ## docs/reference/gate-toml.md anew, out of the schema
 	@tools/setup.sh test
 	@$(PY) -m tools.reference
 
+fuzz: ## a fuzzer at fwknop's packet for TIME seconds a target (TIME=600); fuzz/corpus keeps what it finds
+	@tools/setup.sh test
+	@$(PY) -I -m pip -q install --require-hashes --only-binary :all: -r requirements/fuzz.txt
+	@set -eu; for target in packet text values; do \
+	    mkdir -p build/fuzz/$$target; \
+	    $(PY) -m fuzz.fuzz_fwknop $$target build/fuzz/$$target fuzz/corpus/$$target \
+	        -max_len=1500 -artifact_prefix=build/fuzz/ -max_total_time=$(TIME) $(ARGS); \
+	    $(PY) -m fuzz.fuzz_fwknop $$target -merge=1 -max_len=1500 fuzz/corpus/$$target build/fuzz/$$target; \
+	done
+
 clean: ## remove everything that the commands above made here
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-requirements: ## pin requirements/dev.txt anew out of dev.in (needs uv on the PATH)
-	@set -eu; new=$$(mktemp); trap 'rm -f "$$new"' EXIT; \
-	sed '/^[^#]/,$$d' requirements/dev.txt >"$$new"; \
+requirements: ## pin requirements/*.txt anew out of *.in (needs uv on the PATH)
+	@set -eu; new=$$(mktemp); trap 'rm -f "$$new"' EXIT; for name in dev fuzz; do \
+	sed '/^[^#]/,$$d' requirements/$$name.txt >"$$new"; \
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	    requirements/dev.in >>"$$new"; \
-	cat "$$new" >requirements/dev.txt
+	    requirements/$$name.in >>"$$new"; \
+	cat "$$new" >requirements/$$name.txt; done
