@@ -121,17 +121,29 @@ def flood(lab: Lab) -> None:
     """Genuine knocks, one attempt each, in the middle of junk from made-up addresses."""
     for keys in lab.args.flooded:
         for kind in KINDS:
+            subject = f"{keys} keys, {kind}"
             for name, guard in (("knockgate", lab.gate), ("fwknopd", lab.fwknopd)):
-                times, told = _again(partial(_flooded, lab, guard, keys, kind))
-                subject = f"{name}, {keys} keys, {kind}"
-                emit("figure", figure="flood", subject=subject, tried=len(times), **_told(times), **told)
+                _tell_flood(f"{name}, {subject}", _again(partial(_flooded, lab, guard, keys, kind)))
+        told = _again(partial(_flooded, lab, lab.gate, keys, "mimic", known=True))
+        _tell_flood(f"knockgate, {keys} keys, mimic, known networks", told)
 
 
-def _flooded(lab: Lab, guard: With, keys: int, kind: str) -> tuple[list[float | None], dict[str, object]]:
+def _tell_flood(subject: str, told: tuple[list[float | None], dict[str, object]]) -> None:
+    times, more = told
+    emit("figure", figure="flood", subject=subject, tried=len(times), **_told(times), **more)
+
+
+def _flooded(
+    lab: Lab, guard: With, keys: int, kind: str, *, known: bool = False
+) -> tuple[list[float | None], dict[str, object]]:
+    """``known``: from networks out of which somebody has knocked before, else each from a new one."""
     seconds = lab.args.seconds
     with guard(keys) as running:
         lab.expect_shut(4)
-        packets = [(source, lab.packet(source)) for source in (lab.source(4) for _ in range(lab.args.knocks))]
+        sources = [lab.source(4) if known else lab.stranger() for _ in range(lab.args.knocks)]
+        if known:
+            _introduce(lab, sources)
+        packets = [(source, lab.packet(source)) for source in sources]
         with lab.junk(kind, seconds + 2) as arrived:
             time.sleep(1)  # what a queue takes in its first moments says nothing about a flood
             before, done = lab.reading(running)
@@ -139,9 +151,8 @@ def _flooded(lab: Lab, guard: With, keys: int, kind: str) -> tuple[list[float | 
             times = _turns(lab, knockers, seconds)
             rate = _checked(lab, arrived())
             after, more = lab.reading(running)
-            times |= _turns(
-                lab, {each: knockers[each] for each in knockers if each not in times}, 2 * _PATIENCE
-            )
+            left = {each: knocker for each, knocker in knockers.items() if each not in times}
+            times |= _turns(lab, left, 2 * _PATIENCE)
     took = after.at - before.at
     return [times[source] for source, _ in packets], {
         "arrived_per_s": rate,
@@ -152,6 +163,14 @@ def _flooded(lab: Lab, guard: With, keys: int, kind: str) -> tuple[list[float | 
 
 
 _Knocker = Generator[None, None, float | None]
+
+
+def _introduce(lab: Lab, sources: Sequence[str]) -> None:
+    """Have a neighbour of each of them knock."""
+    for network in sorted({source.rpartition(".")[0] for source in sources}):
+        neighbour = f"{network}.254"
+        if _until_open(lab, neighbour, lab.send(neighbour, lab.packet(neighbour))) is None:
+            raise Unavailable("measurement failed: a knock before the flood did not open")
 
 
 def _knockers(lab: Lab, packets: Sequence[tuple[str, bytes]], seconds: float) -> dict[str, _Knocker]:

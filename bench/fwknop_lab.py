@@ -119,7 +119,17 @@ class Lab(Bench):
             bytes.fromhex(mac_of(actor, device).replace(":", ""))
             for actor, device in ((site.client, "eth0"), (site.host, "eth0"))
         ]
+        # Besides the client's own: all that begins with 10, so that there are networks enough.
+        site.client.do(["ip", "route", "add", "local", "10.0.0.0/8", "dev", "lo"])
+        site.host.do(["ip", "route", "add", "10.0.0.0/8", "via", site.client.address4])
+        self._strangers = self._gates = 0
         self.length = len(self.packet(self.source(4)))
+
+    def stranger(self) -> str:
+        """An address of IPv4 out of a /16 that none of the 200 before it was from."""
+        self._strangers += 1
+        high, low = divmod(self._strangers, 200)
+        return f"10.{low + 50}.{high}.1"
 
     def packet(self, source: str) -> bytes:
         """What Debian's client sends to have that address let in; it is good for two minutes."""
@@ -157,7 +167,8 @@ class Lab(Bench):
             for number in range(MOST_KEYS - count, MOST_KEYS)
         )
         config, log = FILES / "gate.toml", FILES / "gate.log"
-        config.write_text(_GATE.replace("STATE", self.args.state) + keys)
+        self._gates += 1  # each with a memory of its own
+        config.write_text(_GATE.replace("STATE", f"{self.args.state}/{self._gates}") + keys)
         argv = [sys.executable, "-m", "knockgate", "run", "--config", str(config)]
         with log.open("wb") as output, running(self.site.host, argv, output.fileno()) as process:
             pid = until(lambda: self._listener(process, log), 60, "the gate listens")
