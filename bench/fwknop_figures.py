@@ -56,9 +56,8 @@ def _until_open(lab: Lab, source: str, left_at: float) -> float | None:
     with lab.site.client.inside(), Tries(lab.host_address(4), source) as tries:
         while (now := time.monotonic()) - left_at < _PATIENCE:
             tries.begin(now)
-            while time.monotonic() < now + gap:  # nobody else needs this core
-                if tries.accepted():
-                    return time.monotonic() - left_at
+            if tries.accepted(gap):
+                return time.monotonic() - left_at
             gap = min(gap * 1.05, 0.002)
     return None
 

@@ -33,9 +33,11 @@ class Tries:
         sock.connect_ex(self._ends[1])
         self._poll.register(sock, select.EPOLLOUT)
 
-    def accepted(self) -> bool:
-        """Whether one has been; a door that is shut is silent, so that any answer is one."""
-        return bool(self._poll.poll(0))
+    def accepted(self, timeout: float = 0.0) -> bool:
+        """Whether one has been, or is within that time; a shut door is silent, so that any answer is one."""
+        # epoll_wait(2) counts milliseconds. Not by turning round and round: what writes to the disk for the
+        # gate would wait until this core is free.
+        return bool(select.select([self._poll], [], [], timeout)[0] if timeout else self._poll.poll(0))
 
     def __enter__(self) -> Self:
         return self
