@@ -26,7 +26,6 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
-from itertools import takewhile
 
 from knockgate.capture.afpacket import SOL_PACKET, Capture, deadline
 from knockgate.wire.bpf import Instruction
@@ -67,7 +66,7 @@ class PacketRing(Capture):
         until = deadline(timeout)
         while True:
             was_listening = self.listening
-            if packets := self._next(1):
+            if packets := self.take(1):
                 return packets[0]
             ready = self._wait(until, was_listening=was_listening)
             if ready is None:
@@ -79,13 +78,23 @@ class PacketRing(Capture):
             if self.listening != was_listening:
                 return None
 
-    def take(self, most: int) -> Sequence[bytes]:
-        """The next packets of one socket, ``most`` at most; none where ``receive(0)`` would have none."""
-        packets = self._next(most)
-        if packets:
-            return packets
-        packet = self.receive(0)  # the interface may have gone, or come back
-        return [packet] if packet is not None else []
+    def take(self, most: int) -> list[bytes]:
+        """Packets of one socket that are there, ``most`` at most, without a look at anything but memory.
+
+        None do not mean that an interface is still there: ``receive(0)`` says so.
+        """
+        # The sockets take turns: a flood over IPv4 must not make us deaf for IPv6.
+        rings = self._rings
+        for _ in range(len(rings)):
+            rings.rotate()
+            if packets := rings[0].take(most):
+                return packets
+        return []
+
+    @property
+    def room(self) -> int:
+        """Packets that can wait at the same time."""
+        return len(self._rings) * self._blocks * _A_BLOCK
 
     def drops(self) -> tuple[int, int]:
         """Packets that passed the filter, and how many of them there was no room for, so far."""
@@ -101,15 +110,6 @@ class PacketRing(Capture):
 
     def _prepare(self, sock: socket.socket) -> None:
         self._rings.append(_Ring(sock, self._blocks))
-
-    def _next(self, most: int) -> list[bytes]:
-        # The sockets take turns: a flood over IPv4 must not make us deaf for IPv6.
-        rings = self._rings
-        for _ in range(len(rings)):
-            rings.rotate()
-            if packets := rings[0].take(most):
-                return packets
-        return []
 
 
 class _Ring:
@@ -127,30 +127,24 @@ class _Ring:
         self.cut = 0
 
     def take(self, most: int) -> list[bytes]:
-        at = self._at
-        end = min(at + most, self._frames)
-        words = self._words
-        states = words[at * _WORDS : end * _WORDS : _WORDS].tolist()
-        count = sum(1 for _ in takewhile(_is_ours, states))
-        if not count:
+        at, words = self._at, self._words
+        if not words[at * _WORDS] & _TP_STATUS_USER:
             return []
-        end = at + count
+        end, last = at + 1, min(at + most, self._frames)
+        while end < last and words[end * _WORDS] & _TP_STATUS_USER:
+            end += 1
         os.getppid()  # the order of memory
         memory, packets = self._memory, []
         for offset in range(at * FRAME, end * FRAME, FRAME):
             _, length, kept, network = _HEADER.unpack_from(memory, offset)
             if kept == length:
                 packets.append(memory[offset + network : offset + network + kept])
-        self.cut += count - len(packets)
+        self.cut += end - at - len(packets)
         os.getppid()  # the order of memory
-        words[at * _WORDS : end * _WORDS : _WORDS] = self._free[:count]
+        words[at * _WORDS : end * _WORDS : _WORDS] = self._free[: end - at]
         self._at = end if end < self._frames else 0
         return packets
 
     def close(self) -> None:
         self._words.release()
         self._memory.close()
-
-
-def _is_ours(status: int) -> bool:
-    return bool(status & _TP_STATUS_USER)

@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
-from knockgate.capture.afpacket import Capture, PacketCapture
+from knockgate.capture.afpacket import PacketCapture
 from knockgate.config.doors import Configuration, Door
 from knockgate.config.toml import spell
 from knockgate.daemon import nflog, notify
@@ -51,6 +51,13 @@ _BATCH = 256
 #: While the one interface is gone, it is looked for this often. Seconds.
 _LOOK_AGAIN = 0.25
 _BY_KERNEL, _BY_DAEMON = "kernel sequence", "daemon sequence"
+
+
+class _Capture(Readable, Protocol):
+    @property
+    def listening(self) -> bool: ...
+
+    def drops(self) -> tuple[int, int]: ...
 
 
 class Listener:
@@ -81,13 +88,14 @@ class Listener:
         if runner:
             self._when_readable(runner, self._runner_is_gone)
         self._reports = self._begin_to_hear_reports()
-        self._captures: dict[Capture, Callable[[bytes], None]] = {}
+        self._captures: dict[_Capture, Callable[[], None]] = {}
         self._grants = Grants(configuration, self) if configuration.daemon_doors() else None
         self._packets = PacketGrants(configuration, bearers, self) if bearers else None
         if self._grants:
-            self._begin_to_capture(self._capture_of(self._grants), self._grants.hear)
+            capture = self._capture_of(self._grants)
+            self._begin_to_capture(capture, partial(_hear_some, capture, self._grants.hear))
         if self._packets:
-            self._begin_to_capture(self._packets.capture(), self._packets.hear)
+            self._begin_to_capture(self._packets.ears, self._packets.hear)
         self._status_socket = StatusSocket(configuration.gate.run_directory, self._selector, self._status)
 
     def serve(self) -> None:
@@ -179,17 +187,13 @@ class Listener:
         program = bpf.openings(udp=engine.datagrams, loopback=interface == "lo", flags=engine.flags)
         return PacketCapture(program, interface)
 
-    def _begin_to_capture(self, capture: Capture, then: Callable[[bytes], None]) -> None:
-        self._captures[capture] = then
+    def _begin_to_capture(self, capture: _Capture, hear: Callable[[], None]) -> None:
+        self._captures[capture] = hear
         self._when_readable(capture, partial(self._hear_packets, capture))
 
-    def _hear_packets(self, capture: Capture) -> None:
-        was_listening, then = capture.listening, self._captures[capture]
-        for _ in range(_BATCH):
-            packet = capture.receive(0)
-            if packet is None:
-                break
-            then(packet)
+    def _hear_packets(self, capture: _Capture) -> None:
+        was_listening = capture.listening
+        self._captures[capture]()
         if capture.listening != was_listening and capture is next(iter(self._captures)):
             interface = self._configuration.gate.interface
             say(PROGRAM, f"{interface} is {'up again' if capture.listening else 'down'}")
@@ -255,6 +259,14 @@ class Listener:
                 f"{tally.begun} sequences begun, {tally.opened} completed, {tally.reset} reset, "
                 f"{tally.forgotten} forgotten",
             )
+
+
+def _hear_some(capture: PacketCapture, then: Callable[[bytes], None]) -> None:
+    for _ in range(_BATCH):
+        packet = capture.receive(0)
+        if packet is None:
+            return
+        then(packet)
 
 
 #: What the log says of a bound that was met.

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from knockgate.capture.ring import PacketRing
 from knockgate.clock import KernelClock
 from knockgate.config.doors import Configuration, Door
 from knockgate.config.toml import spell
 from knockgate.daemon.addresses import OwnAddresses
+from knockgate.daemon.ears import Ears
 from knockgate.effects import (
     ClaimToken,
     DatagramSeen,
@@ -30,11 +30,13 @@ from knockgate.errors import Reason, Refused, Unavailable
 from knockgate.mechanisms.packet import Bearer, Packets
 from knockgate.model import Claim, Source, Token, address_text
 from knockgate.store.sqlite import SqliteStore
-from knockgate.wire import bpf, frames
+from knockgate.wire import frames
 
 __all__ = ["STORE", "PacketGrants", "PacketHands"]
 
 STORE = "replay.sqlite"
+#: Turns at most before the other things that wait have theirs; each is of up to 16 packets.
+_TURNS = 16
 #: Refusals that are told in full, of who has a key.
 _REMEMBERED = 50
 
@@ -56,11 +58,10 @@ class PacketGrants:
     """Takes packets, in the order in which they came."""
 
     def __init__(self, configuration: Configuration, bearers: Sequence[Bearer], hands: PacketHands) -> None:
-        """Opens the store. Raises Unavailable where the disk or the kernel refuses."""
+        """Opens the store, and ``ears``. Raises Unavailable where the disk or the kernel refuses."""
         if configuration.fwknop is None:
             raise AssertionError("a gate with keys hears packets")
         self._fwknop = configuration.fwknop
-        self._interface = configuration.gate.interface
         self._doors = {door.name: door for door in configuration.doors}
         self._hands = hands
         self._own = OwnAddresses()
@@ -76,30 +77,34 @@ class PacketGrants:
                 f"a knock of {token.key} for {address_text(token.source)} was accepted, but the gate ended "
                 "before it had opened; it has to knock again"
             )
+        self.ears = Ears(configuration, bearers, self._packets.shapes, hands.complain)
 
-    def capture(self) -> PacketRing:
-        """What hears them; raises Unavailable."""
-        shapes = self._packets.shapes
-        first = {octet for shape in shapes for at, octets in shape.octets if at == 0 for octet in octets}
-        program = bpf.datagrams(
-            self._fwknop.port.number,
-            {shape.length for shape in shapes},
-            bytes(first),
-            loopback=self._interface == "lo",
-        )
-        return PacketRing(program, self._interface)
+    def hear(self) -> None:
+        """What ``ears`` have heard by now, or as much of it as is good for one time."""
+        for _ in range(_TURNS):
+            packets = self.ears.take()
+            if not packets:
+                return
+            concerns, payload, junk = self._concerns, frames.payload, 0
+            for packet in packets:
+                if concerns(payload(packet)):
+                    self._consider(packet)
+                else:
+                    junk += 1  # a whole flood comes by here
+            if junk:
+                self._refused[Reason.NOT_OURS] += junk
 
-    def hear(self, packet: bytes) -> None:
-        """A packet from its network header on, out of the capture."""
+    def _consider(self, packet: bytes) -> None:
         try:
             sender, destination, payload = frames.datagram(packet)
         except Refused as refused:
             self._refused[refused.reason] += 1
             return
-        if not self._concerns(payload):
-            self._refused[Reason.NOT_OURS] += 1  # a whole flood comes by here
-        elif destination in self._own:
+        if destination in self._own:
+            opened = self._opened
             self._do(self._packets.feed(DatagramSeen(payload, sender, self._clock.read())))
+            if self._opened != opened:
+                self.ears.opened(sender)
 
     def close(self) -> None:
         """Let go of the store."""

@@ -15,7 +15,16 @@ from typing import NamedTuple
 from knockgate.errors import Reason, Refused
 from knockgate.model import Observation, Source
 
-__all__ = ["ETH_P_IP", "ETH_P_IPV6", "MAX_EXTENSIONS", "Datagram", "datagram", "glance", "observe"]
+__all__ = [
+    "ETH_P_IP",
+    "ETH_P_IPV6",
+    "MAX_EXTENSIONS",
+    "Datagram",
+    "datagram",
+    "glance",
+    "observe",
+    "payload",
+]
 
 ETH_P_IP = 0x0800
 ETH_P_IPV6 = 0x86DD
@@ -51,19 +60,27 @@ class Datagram(NamedTuple):
 
 
 def datagram(packet: bytes) -> Datagram:
-    """A UDP datagram; raises Refused as ``observe`` does, and NO_PORTS for any other packet.
-
-    A plain one over IPv4 is read at a third of the price: it is what floods are made of.
-    """
-    if len(packet) >= 28 and packet[0] == 0x45:
-        total, fragment, protocol, source, destination, length = _DATAGRAM4.unpack_from(packet)
-        if protocol == _UDP and not fragment & 0x3FFF and 28 <= 20 + length <= total <= len(packet):
-            return Datagram(source, destination, packet[28 : 20 + length])
+    """A UDP datagram; raises Refused as ``observe`` does, and NO_PORTS for any other packet."""
     seen = observe(packet)
     if seen.protocol != _UDP:
         raise Refused(Reason.NO_PORTS)
     (length,) = _FRAGMENT_WORD.unpack_from(packet, seen.payload - 4)  # of the header and what it heads
     return Datagram(seen.source, seen.destination, packet[seen.payload : seen.payload - 8 + length])
+
+
+def payload(packet: bytes) -> bytes:
+    """What a UDP datagram carries, unchecked, where it has no extension headers.
+
+    It is for turning most of a flood away at once, at a seventh of the price of ``datagram``: of a packet
+    that ``datagram`` takes, both say the same.
+    """
+    if packet[:1] == b"\x45":
+        start = 28
+    elif packet[:1] < b"\x50":
+        start = (packet[0] & 0x0F) * 4 + 8 if packet else 8
+    else:
+        start = 48
+    return packet[start : start - 8 + int.from_bytes(packet[start - 4 : start - 2])]
 
 
 def glance(packet: bytes) -> tuple[int, Source, int] | None:

@@ -29,7 +29,7 @@ from knockgate.wire.frames import datagram
 
 IP, IPV6 = 0x0800, 0x86DD
 PORT, LENGTHS, FIRST = 62201, (140, 161, 204), b"89+/"
-PROGRAM = datagrams(PORT, LENGTHS, FIRST, loopback=False)
+PROGRAM = datagrams(PORT, [(length, ((0, FIRST),)) for length in LENGTHS], loopback=False)
 
 
 def knock(length: int = 204, first: bytes = b"8", port: int = PORT, *, stated: int | None = None) -> bytes:
@@ -77,14 +77,14 @@ def test_hears_what_is_for_this_host(name: str) -> None:
     _, packet = PACKETS[name]
     for more in ({"packet_type": 3}, {"packet_type": 1}, {"vlan_tag": 10}, {"interface": 1}):
         assert not evaluate(PROGRAM, packet, ancillary(packet, **more))
-    on_loopback = datagrams(PORT, LENGTHS, FIRST, loopback=True)
+    on_loopback = datagrams(PORT, [(204, ((0, FIRST),))], loopback=True)
     assert evaluate(on_loopback, packet, ancillary(packet, interface=1)) == ACCEPT
     assert evaluate(PROGRAM, packet, ancillary(packet)) == ACCEPT
     assert not evaluate(PROGRAM, packet, Ancillary(0x0806))
 
 
 def test_takes_two_hundred_and_fifty_lengths() -> None:
-    program = datagrams(PORT, range(140, 390), FIRST, loopback=False)
+    program = datagrams(PORT, [(length, ()) for length in range(140, 390)], loopback=False)
     assert all(jump < 256 for _, jt, jf, _ in program for jump in (jt, jf)) and len(program) < 4096
     for length, is_heard in ((139, False), (140, True), (389, True), (390, False)):
         packet = ipv4(knock(length), UDP)
