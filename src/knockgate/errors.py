@@ -68,10 +68,18 @@ class Reason(enum.Enum):
     BAD_LENGTH = "bad-length"  #: no packet of this kind has it
     NOT_BASE64 = "not-base64"  #: or not in the one canonical form
     NOT_OURS = "not-ours"  #: no key of ours has authenticated it
+    DUPLICATE = "duplicate"  #: it came a moment ago, to the byte
+    OVER_BUDGET = "over-budget"  #: more than its card may make us open
     NOT_SEALED = "not-sealed"  #: it does not decrypt to what a key of ours seals
     BAD_DIGEST = "bad-digest"  #: what is inside was changed
     MALFORMED = "malformed"  #: what is inside is not spelled as it must be
+    UNKNOWN_KEY = "unknown-key"  #: nobody may come in with the key that it names
+    BAD_SIGNATURE = "bad-signature"
     # ... and after.
+    NO_TOUCH = "no-touch"  #: its token was not touched, and must be
+    NOT_VERIFIED = "not-verified"  #: its token did not ask who touches it, and must
+    UNKNOWN_DEVICE = "unknown-device"
+    TOO_MANY_DEVICES = "too-many-devices"  #: no room to remember one more
     REPLAYED = "replayed"
     AHEAD = "ahead"  #: dated too far in our future; not spent
     STALE = "stale"
@@ -85,6 +93,7 @@ class Reason(enum.Enum):
     SOURCE_DENIED = "source-denied"  #: the key does not let that address in
     UNSTATED_SOURCE = "unstated-source"  #: it names no address, and the key must
     PORT_DENIED = "port-denied"  #: the key does not open that port
+    TOO_MANY_LEASES = "too-many-leases"  #: of this key
 
 
 class Refused(KnockgateError):
