@@ -201,7 +201,14 @@ def test_ctrl_c_is_quiet() -> None:
 
 def test_help_and_knocking_load_nothing_of_the_gate() -> None:
     """Only what is asked for is imported: help is quick, and knocking works where there is no libnftables."""
-    heavy = ("ctypes", "asyncio", "knockgate.firewall.nftables", "knockgate.capture", "knockgate.daemon.run")
+    heavy = (
+        "ctypes",
+        "asyncio",
+        "cryptography",
+        "knockgate.firewall.nftables",
+        "knockgate.capture",
+        "knockgate.daemon.run",
+    )
     code = (
         "import sys; from knockgate.cli import main; main(sys.argv[1:]); "
         f"print([name for name in {heavy!r} if name in sys.modules])"

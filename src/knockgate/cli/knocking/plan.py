@@ -14,7 +14,6 @@ from knockgate.cli.knocking.options import FwknopOption
 from knockgate.client import profiles, send
 from knockgate.client.allow import Whoever, is_plain
 from knockgate.client.profiles import PacketProfile, Profile, SequenceProfile
-from knockgate.client.request import login_name
 from knockgate.errors import ConfigError
 
 __all__ = ["planned"]
@@ -84,6 +83,8 @@ def _without_steps() -> ConfigError:
 
 
 def _complete(plan: PacketProfile) -> PacketProfile:
+    from knockgate.client.request import login_name  # noqa: PLC0415 - see cli
+
     if is_plain(plan.allow) and not plan.resolve_http:
         hint = "use https, or add --resolve-http: anybody on the way can change who is let in"
         raise ConfigError("is a URL without TLS", key="-R", hint=hint)

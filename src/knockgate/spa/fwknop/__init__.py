@@ -19,11 +19,33 @@ Base64 is without padding throughout, and without bits that say nothing.
 
 from __future__ import annotations
 
-from knockgate.spa.fwknop.fields import Message, MessageType
-from knockgate.spa.fwknop.keyring import Keyring
-from knockgate.spa.fwknop.layout import Shape
-from knockgate.spa.fwknop.sealing import Unsealed, seal, unseal
+import importlib
+from typing import TYPE_CHECKING
+
 from knockgate.spa.fwknop.secret import Hash, Mode, Secret
+
+if TYPE_CHECKING:
+    from knockgate.spa.fwknop.fields import Message, MessageType
+    from knockgate.spa.fwknop.keyring import Keyring
+    from knockgate.spa.fwknop.layout import Shape
+    from knockgate.spa.fwknop.sealing import Unsealed, seal, unseal
+else:
+    # Every command needs the names of hashes and modes, and few need the codec and `cryptography` under it.
+    _HOMES = {
+        "Keyring": "keyring",
+        "Message": "fields",
+        "MessageType": "fields",
+        "Shape": "layout",
+        "Unsealed": "sealing",
+        "seal": "sealing",
+        "unseal": "sealing",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
 
 __all__ = [
     "Hash",
