@@ -2,13 +2,16 @@
 
 The answer decides who is let in, so little is believed: one request, over the address family of the knock,
 through no proxy and after no redirection; TLS's certificate is checked; what comes back is one address.
+All of it takes a few seconds at most, however slowly names are looked up or single bytes come in.
 """
 
 from __future__ import annotations
 
 import http.client
 import ipaddress
+import queue
 import ssl
+import threading
 import urllib.parse
 
 from knockgate.client.send import Family
@@ -17,12 +20,35 @@ from knockgate.model import Source
 
 __all__ = ["ask"]
 
-_TIMEOUT = 5.0
+_TIMEOUT = 5.0  # seconds, for the whole of it
+_GIVE = "give the address itself: -a ADDRESS"
 _LONGEST = 128  # bytes; an address has 45, and some services put a line's end behind it
 
 
 def ask(url: str, family: Family, source: str | None = None) -> Source:
     """What ``url`` answers, an address of ``family``; raises Unavailable. ``source`` is where to ask from."""
+    outcomes: queue.SimpleQueue[Source | BaseException] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcomes.put(_asked(url, family, source))
+        except BaseException as error:  # noqa: BLE001 - it is raised over there
+            outcomes.put(error)
+
+    # A timeout of the socket counts anew from each byte, and there is none for the look-up of a name. A
+    # thread that is late is left behind: it ends with the program, which has little more to do.
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        outcome = outcomes.get(timeout=_TIMEOUT)
+    except queue.Empty:
+        message = f"{url} does not answer: not within {_TIMEOUT:g} seconds"
+        raise Unavailable(message, hint=_GIVE) from None
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def _asked(url: str, family: Family, source: str | None) -> Source:
     parts = urllib.parse.urlsplit(url)
     # A source of the family keeps the request to it, and so to the address that the host will see.
     anywhere = "::" if family == Family.AF_INET6 else "0.0.0.0"  # noqa: S104 - to send from, not to listen at
@@ -43,8 +69,7 @@ def ask(url: str, family: Family, source: str | None = None) -> Source:
             content = response.read(_LONGEST + 1)
     except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: no name of a host
         reason = getattr(error, "verify_message", "") or getattr(error, "strerror", None) or str(error)
-        hint = "give the address itself: -a ADDRESS"
-        raise Unavailable(f"{url} does not answer: {reason[:1].lower()}{reason[1:]}", hint=hint) from None
+        raise Unavailable(f"{url} does not answer: {reason[:1].lower()}{reason[1:]}", hint=_GIVE) from None
     finally:
         connection.close()
     if response.status != http.HTTPStatus.OK:
@@ -67,8 +92,7 @@ def _address(url: str, content: bytes, family: Family) -> Source:
         raise Unavailable(f"{url} does not answer with an address", hint=hint) from None
     # 0.0.0.0 would let in whoever sends the packet.
     if found.is_unspecified or found.is_multicast or "%" in str(found):
-        hint = "give the address itself: -a ADDRESS"
-        raise Unavailable(f"{url} answers with the address of no host", hint=hint)
+        raise Unavailable(f"{url} answers with the address of no host", hint=_GIVE)
     if found.version != (6 if family == Family.AF_INET6 else 4):
         raise Unavailable(
             f"{url} answers with {found}, but the host is knocked at over IPv{10 - found.version}",

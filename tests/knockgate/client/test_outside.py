@@ -138,7 +138,15 @@ def test_a_server_that_never_ends_does_not_hold_us(monkeypatch: pytest.MonkeyPat
                 request.wfile.write(b"1")
                 time.sleep(0.005)
 
-    for answer in (silent, endless):
+    def dripping(request: http.server.BaseHTTPRequestHandler) -> None:
+        """Each byte comes well within the time that a socket is waited for."""
+        with contextlib.suppress(OSError):
+            for octet in b"HTTP/1.0 200 OK\r\nX-Long: " + b"x" * 1000:
+                request.wfile.write(bytes([octet]))
+                if gone.wait(0.05):
+                    break
+
+    for answer in (silent, endless, dripping):
         gone.clear()
         with _serving(answer) as url:
             began = time.monotonic()
