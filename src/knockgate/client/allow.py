@@ -33,7 +33,7 @@ _HINT = (
 
 def is_plain(allow: Allow) -> bool:
     """Whether it is a URL whose answer anybody on the way can change."""
-    return isinstance(allow, str) and allow.startswith("http:")
+    return isinstance(allow, str) and allow.lower().startswith("http:")
 
 
 def _allow(value: object) -> Allow:

@@ -347,6 +347,7 @@ def test_a_profile_is_knocked_at_by_name_and_options_come_before_it() -> None:
         (["office", "-a", "192.0.2.0/24"], "-a: '192.0.2.0/24' is nobody to be let in", "an address"),
         (["office", "-a", "fe80::1%lo"], "-a: 'fe80::1%lo' names an interface", "without %lo"),
         (["office", "-R", "http://ip.example/"], "-R: is a URL without TLS", "--resolve-http"),
+        (["office", "-R", "HTTP://ip.example/"], "-R: is a URL without TLS", "--resolve-http"),
         (["office", "-R", "ip.example"], "-R: 'ip.example' is no URL of the web", "https://"),
         (["office", "-R", "https://jo@ip.example"], "-R: the URL has a blank, or a name", "https://"),
         (["office", "-f", "0"], "-f: 0.0 is not between 1s and 65536s", None),

@@ -156,6 +156,7 @@ def test_who_is_let_in_is_an_address_or_the_way_to_one(word: str, allowed: objec
         ('allow = "https://a b/"', ".allow", "the URL has a blank", "https://"),
         ('allow = "https://a:b/"', ".allow", "is no URL", "https://"),
         ('allow = "http://ip.example/"', ".allow", "a URL without TLS", "resolve_http = true"),
+        ('allow = "Http://ip.example/"', ".allow", "a URL without TLS", "resolve_http = true"),
         ('port = "tcp/62201"', ".port", "tcp/62201 is no UDP port", "UDP alone"),
         ('lease = "500ms"', ".lease", "is not between 1s and 65536s", "lease: Ask for this long"),
         ('lease = "1500ms"', ".lease", "no time in whole seconds", "no room"),
