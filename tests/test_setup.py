@@ -21,6 +21,8 @@ REPO = Path(__file__).resolve().parent.parent
 
 ALL = [
     "procps",
+    "openssh-client",
+    "openssh-server",
     "nftables",
     "iptables",
     "knockd",
