@@ -1,0 +1,153 @@
+"""Signatures, with the real ssh-keygen on the other side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.knockgate.spa.sshkeys.signers import keygen, made, signer, text
+
+from knockgate.errors import ConfigError
+from knockgate.spa.sshkeys import NAMESPACE, Kind, PublicKey, Signature, verify
+from knockgate.spa.sshkeys.encoding import mpint, string
+from knockgate.spa.sshkeys.sshsig import armored, read_armored, stripped, wrapped
+
+MESSAGE = bytes(range(144))
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+def verified(folder: Path, key: PublicKey, armor: str, *, right: bool = True) -> None:
+    """ssh-keygen takes the signature, or does not."""
+    (folder / "signers").write_bytes(b"somebody " + text(key) + b"\n")
+    (folder / "signature").write_text(armor)
+    words = ["-Y", "verify", "-f", folder / "signers", "-I", "somebody", "-n", NAMESPACE.decode()]
+    keygen(*words, "-s", folder / "signature", given=MESSAGE, right=right)
+
+
+def other_bits(signature: Signature) -> list[Signature]:
+    """With one bit flipped, in every place."""
+    octets = signature.octets
+    changed = [octets[:at] + bytes([octets[at] ^ 1 << at % 8]) + octets[at + 1 :] for at in range(64)]
+    return [
+        *(signature._replace(octets=each) for each in changed),
+        *(signature._replace(flags=signature.flags ^ 1 << bit) for bit in range(8)),
+        *(signature._replace(counter=signature.counter ^ 1 << bit) for bit in range(32)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-t", "ed25519"], ["-t", "ecdsa", "-b", "256"]], ids=lambda each: each[1]
+)
+def test_what_ssh_keygen_signs(arguments: list[str], tmp_path: Path) -> None:
+    file = made(tmp_path, *arguments)
+    message = tmp_path / "message"
+    message.write_bytes(MESSAGE)
+    keygen("-Y", "sign", "-n", NAMESPACE.decode(), "-f", file, message)
+    armor = (tmp_path / "message.sig").read_bytes()
+    key, signature = read_armored(armor)
+    assert key == PublicKey.of_text(*(tmp_path / "key.pub").read_bytes().split()[:2])
+    assert verify(key, signature, MESSAGE)
+    assert not verify(key, signature, MESSAGE + b"\0")
+    assert not any(verify(key, each, MESSAGE) for each in other_bits(signature))
+    assert armored(key, signature) == armor.decode()
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_what_ssh_keygen_verifies(kind: Kind, tmp_path: Path) -> None:
+    one = signer(kind)
+    signature = one.sign(MESSAGE, flags=5)
+    verified(tmp_path, one.public, armored(one.public, signature))
+    assert verify(one.public, signature, MESSAGE)
+    wrong = other_bits(signature)
+    assert not any(verify(one.public, each, MESSAGE) for each in wrong)
+    for each in (wrong[3], wrong[40], wrong[-1]) if kind.on_token else (wrong[3], wrong[40]):
+        verified(tmp_path, one.public, armored(one.public, each), right=False)
+    verified(tmp_path, signer(kind, 2).public, armored(one.public, signature), right=False)
+    assert not verify(signer(kind, 2).public, signature, MESSAGE)
+
+
+@pytest.mark.parametrize("kind", [Kind.SK_ED25519, Kind.SK_ECDSA_P256])
+def test_a_token_that_was_not_touched_says_so(kind: Kind, tmp_path: Path) -> None:
+    """ssh-keygen takes that too, so it is for the gate to ask."""
+    one = signer(kind)
+    for flags, touched, known in [(0, False, False), (1, True, False), (4, False, True), (5, True, True)]:
+        signature = one.sign(MESSAGE, flags=flags, counter=2**32 - 1)
+        assert verify(one.public, signature, MESSAGE)
+        assert (signature.touched, signature.verified) == (touched, known)
+    verified(tmp_path, one.public, armored(one.public, one.sign(MESSAGE, flags=0)))
+
+
+@pytest.mark.parametrize("kind", [Kind.SK_ED25519, Kind.SK_ECDSA_P256])
+def test_a_tokens_key_is_for_one_application(kind: Kind) -> None:
+    one = signer(kind)
+    other = PublicKey(kind, one.public.point, b"ssh:other")
+    assert verify(one.public, one.sign(MESSAGE), MESSAGE)
+    assert not verify(other, one.sign(MESSAGE), MESSAGE)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_wrapped_and_stripped(kind: Kind) -> None:
+    one = signer(kind)
+    for number in range(40):  # among them numbers of ECDSA's with a high bit, and short ones
+        signature = one.sign(b"%d" % number)
+        assert stripped(kind, wrapped(kind, signature)) == signature
+        assert read_armored(armored(one.public, signature).encode()) == (one.public, signature)
+    for other in Kind:
+        if other is not kind:
+            with pytest.raises(ValueError, match="another"):
+                stripped(other, wrapped(kind, signature))
+
+
+@pytest.mark.parametrize("kind", [Kind.ECDSA_P256, Kind.SK_ECDSA_P256])
+def test_the_numbers_of_ecdsa_have_bounds(kind: Kind) -> None:
+    one = signer(kind)
+    right = int.from_bytes(one.sign(MESSAGE).octets[:32], "big")
+    tail = bytes(5) if kind.on_token else b""
+    for r, s in [(0, right), (right, 0), (ORDER, right), (right, ORDER), (2**256 - 1, right)]:
+        signature = Signature(r.to_bytes(32, "big") + s.to_bytes(32, "big"))
+        assert not verify(one.public, signature, MESSAGE)
+        with pytest.raises(ValueError, match="no signature of this curve"):
+            wrapped(kind, signature)
+        blob = string(kind.ssh.encode()) + string(mpint(r) + mpint(s)) + tail
+        with pytest.raises(ValueError, match="no signature of this curve"):
+            stripped(kind, blob)
+    stripped(kind, string(kind.ssh.encode()) + string(mpint(right) * 2) + tail)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-n", "file"], ["-n", NAMESPACE.decode(), "-O", "hashalg=sha256"]],
+    ids=["for something else", "with another hash"],
+)
+def test_signed_otherwise_is_no_signature_for_a_knock(arguments: list[str], tmp_path: Path) -> None:
+    file = made(tmp_path, "-t", "ed25519")
+    message = tmp_path / "message"
+    message.write_bytes(MESSAGE)
+    keygen("-Y", "sign", *arguments, "-f", file, message)
+    with pytest.raises(ConfigError, match="no signature for a knock") as caught:
+        read_armored((tmp_path / "message.sig").read_bytes())
+    assert "-n knockgate-spa-v1" in (caught.value.hint or "")
+
+
+def test_an_armor_that_was_cut_off_or_changed() -> None:
+    one = signer(Kind.ED25519)
+    armor = armored(one.public, one.sign(MESSAGE)).encode()
+    for end in range(len(armor) - 1):
+        with pytest.raises(ConfigError):
+            read_armored(armor[:end])
+    for at in range(30, 60):
+        with pytest.raises(ConfigError):
+            read_armored(armor[:at] + b"-" + armor[at + 1 :])
+    assert read_armored(armor)[0] == one.public
+
+
+@given(st.sampled_from(Kind), st.binary(max_size=200))
+def test_any_blob_is_a_signature_or_a_value_error(kind: Kind, blob: bytes) -> None:
+    for octets in (blob, string(kind.ssh.encode()) + blob):
+        try:
+            found = stripped(kind, octets)
+        except ValueError:
+            continue
+        assert stripped(kind, wrapped(kind, found)) == found
