@@ -26,7 +26,7 @@ _NO_HOSTS = [
         *("::/128", "::1/128", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
     )
 ]
-_P256 = int("115792089210356248762697446949407573529996955224135760342422259061068512044369")
+P256 = int("115792089210356248762697446949407573529996955224135760342422259061068512044369")
 
 
 class No(Exception):
@@ -130,14 +130,19 @@ def _two(number: int) -> bytes:
 
 def write(gate: Gate, kem: int, enc: bytes, message: bytes) -> bytes:
     """A datagram with any message at all, sealed with an encapsulation that is given."""
-    key, nonce = key_schedule(kem, shared(gate, kem, enc), gate.info(kem))
-    return wrap(gate, enc, ChaCha20Poly1305(key).encrypt(nonce, message, b""))
+    return wrap(gate, enc, sealed(kem, shared(gate, kem, enc), gate.info(kem), message))
 
 
-def wrap(gate: Gate, enc: bytes, sealed: bytes) -> bytes:
+def sealed(kem: int, secret: bytes, info: bytes, message: bytes, aad: bytes = b"") -> bytes:
+    """What HPKE's Seal returns, with any flaw."""
+    key, nonce = key_schedule(kem, secret, info)
+    return ChaCha20Poly1305(key).encrypt(nonce, message, aad)
+
+
+def wrap(gate: Gate, enc: bytes, text: bytes) -> bytes:
     """Mask and tag."""
-    mask = hashlib.shake_256(gate.mask_key + sealed).digest(len(enc))
-    rest = bytes(a ^ b for a, b in zip(enc, mask, strict=True)) + sealed
+    mask = hashlib.shake_256(gate.mask_key + text).digest(len(enc))
+    rest = bytes(a ^ b for a, b in zip(enc, mask, strict=True)) + text
     return tag(gate, rest) + rest
 
 
@@ -174,8 +179,8 @@ def parse(message: bytes) -> dict[str, object]:
     _must(0 < issued < 2**63)
     _must(message[16:32] != bytes(16))
     if kind in {2, 4}:
-        _must(0 < int.from_bytes(signature[:32], "big") < _P256)
-        _must(0 < int.from_bytes(signature[32:], "big") < _P256)
+        _must(0 < int.from_bytes(signature[:32], "big") < P256)
+        _must(0 < int.from_bytes(signature[32:], "big") < P256)
     if kind in {1, 2}:
         _must(message[176:181] == bytes(5))
     return {

@@ -157,9 +157,9 @@ def test_its_xwing_is_that_of_the_draft() -> None:
 
 def test_the_order_of_p256_is_that_of_the_curve() -> None:
     """One number below it is a private key, and it itself is none."""
-    assert ec.derive_private_key(oracle._P256 - 1, ec.SECP256R1()).key_size == 256
+    assert ec.derive_private_key(oracle.P256 - 1, ec.SECP256R1()).key_size == 256
     with pytest.raises(ValueError, match=r"."):
-        ec.derive_private_key(oracle._P256, ec.SECP256R1())
+        ec.derive_private_key(oracle.P256, ec.SECP256R1())
 
 
 def test_it_writes_a_card_as_we_do() -> None:
