@@ -41,9 +41,12 @@ FRAME = 2048
 #: Bytes that the kernel allocates in one piece.
 _BLOCK = 1 << 16
 _A_BLOCK = _BLOCK // FRAME
-#: ``struct tpacket2_hdr`` as far as it is used: status, length, bytes kept, where the network header begins.
-_HEADER = struct.Struct("=III2xH")
 _WORDS = FRAME // 4
+#: Words of ``struct tpacket2_hdr``, which begins with the status: length, and bytes kept of it.
+_LENGTH, _KEPT = 1, 2
+#: Where the network header begins: behind that, ``struct sockaddr_ll`` and 16 bytes, each aligned. It is so
+#: for every packet of a SOCK_DGRAM socket.
+_NETWORK = 80
 
 
 class PacketRing(Capture):
@@ -128,21 +131,29 @@ class _Ring:
 
     def take(self, most: int) -> list[bytes]:
         at, words = self._at, self._words
-        if not words[at * _WORDS] & _TP_STATUS_USER:
+        first = at * _WORDS
+        if not words[first] & _TP_STATUS_USER:
             return []
-        end, last = at + 1, min(at + most, self._frames)
-        while end < last and words[end * _WORDS] & _TP_STATUS_USER:
-            end += 1
+        count = 1
+        for status in words[first + _WORDS : min(at + most, self._frames) * _WORDS : _WORDS].tolist():
+            if not status & _TP_STATUS_USER:
+                break
+            count += 1
         os.getppid()  # the order of memory
-        memory, packets = self._memory, []
-        for offset in range(at * FRAME, end * FRAME, FRAME):
-            _, length, kept, network = _HEADER.unpack_from(memory, offset)
-            if kept == length:
-                packets.append(memory[offset + network : offset + network + kept])
-        self.cut += end - at - len(packets)
+        behind = first + count * _WORDS
+        lengths = words[first + _LENGTH : behind : _WORDS].tolist()
+        kept = words[first + _KEPT : behind : _WORDS].tolist()
+        memory = self._memory
+        starts = range(at * FRAME + _NETWORK, (at + count) * FRAME, FRAME)
+        packets = [memory[start : start + size] for start, size in zip(starts, kept, strict=True)]
+        if kept != lengths:
+            packets = [
+                packet for packet, length in zip(packets, lengths, strict=True) if len(packet) == length
+            ]
+            self.cut += count - len(packets)
         os.getppid()  # the order of memory
-        words[at * _WORDS : end * _WORDS : _WORDS] = self._free[: end - at]
-        self._at = end if end < self._frames else 0
+        words[first:behind:_WORDS] = self._free[:count]
+        self._at = (at + count) % self._frames
         return packets
 
     def close(self) -> None:

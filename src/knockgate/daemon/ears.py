@@ -1,12 +1,14 @@
 """What the daemon hears packets with: two rings, and who is known to them.
 
 Known are the networks that a key names (``senders``), and those out of which a packet has opened a door
-before. For a new one the rings are opened anew. Where the right to do so was given away, that is done at the
+before. For a new one the rings are opened anew. The kernel takes 150 ms for that, so it is done when nothing
+comes, or after a while if something always does. Where the right to do so was given away, it is done at the
 next start.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
@@ -27,11 +29,15 @@ __all__ = ["NETWORKS", "Ears"]
 NETWORKS = "known-networks"
 #: Packets that wait in the ring for known networks.
 _KNOWN_ROOM = 512
-#: Packets that wait in the ring for all others, at least and at most.
-_LEAST, _MOST = 256, 4096
-#: Seconds for which there is room, where more come than can be looked at: so old is a packet when its turn
-#: comes. And what a look takes, about: for any packet, and for each key.
-_OLD, _LOOK, _KEY = 0.25, 5e-6, 2e-6
+#: Seconds that a look at a packet takes, about: at any, and for each key.
+_LOOK, _KEY = 5e-6, 2e-6
+#: Seconds for which there is room in the ring for all others, where more come than can be looked at: so old
+#: is a packet when its turn comes. And packets, at least and at most.
+_OLD, _LEAST, _MOST = 0.25, 256, 4096
+#: Seconds for which known networks wait for the others at most, and the others for them. And packets.
+_TURN, _FEWEST, _MANY = 0.005, 4, 64
+#: Seconds without a packet until new networks are taken up, and seconds after which they are anyway.
+_QUIET, _PATIENCE = 1.0, 60.0
 
 
 class Ears:
@@ -51,29 +57,48 @@ class Ears:
         self._interface = configuration.gate.interface
         self._shapes = shapes
         self._complain = complain
-        self._room = _room(len(bearers))
+        look = _LOOK + _KEY * len(bearers)
+        self._room = min(_MOST, max(_LEAST, round(_OLD / look)))
+        turn = min(_MANY, max(_FEWEST, round(_TURN / look)))
         self._named = _named(bearers)
         self._known = KnownNetworks(Path(configuration.gate.state_directory, NETWORKS))
         if self._known.mistake:
             complain(self._known.mistake, "networks")
-        self._is_stale = False
-        self._rings = KnownFirst(*self._opened())
+        self._quiet = self._patience = math.inf  # when new networks are taken up: at the earlier of both
+        self._rings = KnownFirst(*self._opened(), turn=turn)
 
     def take(self) -> Sequence[bytes]:
         """The next packets, none if there are none; it does not wait."""
-        if self._is_stale:
-            self._is_stale = False
-            if left := self._open_anew():
-                return left
-        return self._rings.take()
+        packets = self._rings.take()
+        if packets and self._patience < math.inf:
+            self._quiet = time.monotonic() + _QUIET
+        return packets
+
+    def next_wakeup(self) -> float | None:
+        """When to call ``tick`` at the latest, by the monotonic clock; None for never."""
+        wakeup = min(self._quiet, self._patience)
+        return None if wakeup == math.inf else wakeup
+
+    def tick(self) -> Sequence[bytes]:
+        """Take up new networks, if it is time; returns packets that were heard meanwhile."""
+        if time.monotonic() < min(self._quiet, self._patience):
+            return ()
+        self._quiet = self._patience = math.inf
+        try:
+            return self._rings.replace(*self._opened())
+        except Unavailable as error:
+            self._complain(f"new networks are known from the next start on: {error}", "networks")
+            return ()
 
     def opened(self, sender: Source) -> None:
         """A packet from there has opened a door."""
         if any(ip_address(sender) in network for network in self._named):
             return
-        self._is_stale = self._known.opened(network_of(sender)) or self._is_stale
+        now = time.monotonic()
+        if self._known.opened(network_of(sender)):
+            self._quiet, self._patience = now + _QUIET, min(self._patience, now + _PATIENCE)
         try:
-            self._known.save(time.monotonic())
+            self._known.save(now)
         except Unavailable as error:
             self._complain(str(error), "networks")
 
@@ -102,13 +127,6 @@ class Ears:
             first.close()
             raise
 
-    def _open_anew(self) -> Sequence[bytes]:
-        try:
-            return self._rings.replace(*self._opened())
-        except Unavailable as error:
-            self._complain(f"new networks are known from the next start on: {error}", "networks")
-            return ()
-
 
 def _named(bearers: Sequence[Bearer]) -> list[Network]:
     """Of IPv6 no less than what is remembered of an address: a filter has room for many of those."""
@@ -119,7 +137,3 @@ def _named(bearers: Sequence[Bearer]) -> list[Network]:
 def _wide(network: Network) -> Network:
     common = network_of(network.network_address.packed)
     return network if network.version == 4 or network.prefixlen < common.prefixlen else common
-
-
-def _room(keys: int) -> int:
-    return min(_MOST, max(_LEAST, round(_OLD / (_LOOK + _KEY * keys))))

@@ -91,6 +91,7 @@ class Listener:
         self._captures: dict[_Capture, Callable[[], None]] = {}
         self._grants = Grants(configuration, self) if configuration.daemon_doors() else None
         self._packets = PacketGrants(configuration, bearers, self) if bearers else None
+        self._timed = [each for each in (self._grants, self._packets) if each]
         if self._grants:
             capture = self._capture_of(self._grants)
             self._begin_to_capture(capture, partial(_hear_some, capture, self._grants.hear))
@@ -115,17 +116,17 @@ class Listener:
         self._selector.register(what, selectors.EVENT_READ, then)
 
     def _timeout(self) -> float | None:
-        wakeup = self._grants.next_wakeup() if self._grants else None
+        wakeup = min((at for each in self._timed if (at := each.next_wakeup()) is not None), default=None)
         wait = None if wakeup is None else max(0.0, wakeup - time.monotonic())
         if not all(capture.listening for capture in self._captures):
             return _LOOK_AGAIN if wait is None else min(wait, _LOOK_AGAIN)
         return wait
 
     def _look_after(self) -> None:
-        if self._grants:
-            wakeup = self._grants.next_wakeup()
+        for each in self._timed:
+            wakeup = each.next_wakeup()
             if wakeup is not None and time.monotonic() >= wakeup:
-                self._grants.tick()
+                each.tick()
         for capture in self._captures:
             if not capture.listening:
                 self._hear_packets(capture)

@@ -35,7 +35,7 @@ from knockgate.wire import frames
 __all__ = ["STORE", "PacketGrants", "PacketHands"]
 
 STORE = "replay.sqlite"
-#: Turns at most before the other things that wait have theirs; each is of up to 16 packets.
+#: Turns at most before the other things that wait have theirs; each takes 5 ms, about.
 _TURNS = 16
 #: Refusals that are told in full, of who has a key.
 _REMEMBERED = 50
@@ -85,14 +85,25 @@ class PacketGrants:
             packets = self.ears.take()
             if not packets:
                 return
-            concerns, payload, junk = self._concerns, frames.payload, 0
-            for packet in packets:
-                if concerns(payload(packet)):
-                    self._consider(packet)
-                else:
-                    junk += 1  # a whole flood comes by here
-            if junk:
-                self._refused[Reason.NOT_OURS] += junk
+            self._look_at(packets)
+
+    def next_wakeup(self) -> float | None:
+        """When to call ``tick`` at the latest, by the monotonic clock; None for never."""
+        return self.ears.next_wakeup()
+
+    def tick(self) -> None:
+        """Do what time asks for."""
+        self._look_at(self.ears.tick())
+
+    def _look_at(self, packets: Sequence[bytes]) -> None:
+        concerns, payload, junk = self._concerns, frames.payload, 0
+        for packet in packets:
+            if concerns(payload(packet)):
+                self._consider(packet)
+            else:
+                junk += 1  # a whole flood comes by here
+        if junk:
+            self._refused[Reason.NOT_OURS] += junk
 
     def _consider(self, packet: bytes) -> None:
         try:

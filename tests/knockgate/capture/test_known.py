@@ -30,7 +30,7 @@ def rings(*networks: str) -> tuple[PacketRing, PacketRing]:
 
 @contextlib.contextmanager
 def hearing(*networks: str) -> Iterator[tuple[Cable, KnownFirst]]:
-    with cable() as wire, contextlib.closing(KnownFirst(*rings(*networks))) as ears:
+    with cable() as wire, contextlib.closing(KnownFirst(*rings(*networks), turn=16)) as ears:
         yield wire, ears
 
 
@@ -82,7 +82,7 @@ def test_the_others_do_not_wait_for_a_known_network() -> None:
 
 @isolated
 def test_takes_up_both_families() -> None:
-    with cable() as wire, contextlib.closing(KnownFirst(*rings("2001:db8::/32"))) as ears:
+    with cable() as wire, contextlib.closing(KnownFirst(*rings("2001:db8::/32"), turn=16)) as ears:
         six = [
             ipv6(udp(62201, payload=b"8" * 140), UDP, source=source)
             for source in ("2001:db8::1", "2001:db9::1")
@@ -114,7 +114,7 @@ def test_is_replaced_without_losing_a_packet_or_giving_one_twice() -> None:
 def test_leaves_nothing_open() -> None:
     with cable():
         before = descriptors()
-        ears = KnownFirst(*rings())
+        ears = KnownFirst(*rings(), turn=16)
         during = descriptors()
         ears.replace(*rings())
         assert descriptors() == during > before

@@ -43,8 +43,10 @@ def test_who_has_opened_is_known_from_then_on(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / "state" / "known-networks").stat().st_mode) == 0o600
         until(lambda: not rings() & before, "the rings are others")
         assert len(rings()) == 4
+        again = rings()
         gate.knock(message(CLIENT6), source=CLIENT6)
         until(lambda: known(tmp_path) == ["fd00::/32", "10.0.0.0/16"], "the other network")
+        until(lambda: not rings() & again, "the rings are others")
         # Nothing was heard twice, and all is heard that comes by either of the new rings.
         again = rings()
         gate.knock(message(OTHER))
