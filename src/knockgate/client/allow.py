@@ -31,6 +31,9 @@ _HINT = (
 )
 
 
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+
+
 def is_plain(allow: Allow) -> bool:
     """Whether it is a URL whose answer anybody on the way can change."""
     return isinstance(allow, str) and allow.lower().startswith("http:")
@@ -50,7 +53,10 @@ def _allow(value: object) -> Allow:
         raise Wrong(f"{shown(word)} names an interface", f"without %{found.scope_id}: the host has others")
     # Such a source sends IPv4 packets.
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return Whoever.OBSERVED if found.is_unspecified else (mapped or found).packed
+    found = mapped or found
+    if found.is_multicast or found == _BROADCAST:
+        raise Wrong(f"{shown(word)} is the address of no host", "nothing comes from there")
+    return Whoever.OBSERVED if found.is_unspecified else found.packed
 
 
 def _url(value: object) -> str:

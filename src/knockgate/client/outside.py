@@ -20,6 +20,7 @@ from knockgate.model import Source
 
 __all__ = ["ask"]
 
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 _TIMEOUT = 5.0  # seconds, for the whole of it
 _GIVE = "give the address itself: -a ADDRESS"
 _LONGEST = 128  # bytes; an address has 45, and some services put a line's end behind it
@@ -68,13 +69,19 @@ def _asked(url: str, family: Family, source: str | None) -> Source:
         with connection.getresponse() as response:
             content = response.read(_LONGEST + 1)
     except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: no name of a host
-        reason = getattr(error, "verify_message", "") or getattr(error, "strerror", None) or str(error)
-        raise Unavailable(f"{url} does not answer: {reason[:1].lower()}{reason[1:]}", hint=_GIVE) from None
+        raise Unavailable(f"{url} does not answer: {_reason(error)}", hint=_GIVE) from None
     finally:
         connection.close()
     if response.status != http.HTTPStatus.OK:
         raise Unavailable(f"{url} answers with status {response.status}", hint=_moved(response))
     return _address(url, content, family)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+        return "it does not speak HTTP"  # the error has what it said instead, which may be anything
+    reason = getattr(error, "verify_message", "") or getattr(error, "strerror", None) or str(error)
+    return f"{reason[:1].lower()}{reason[1:]}"
 
 
 def _moved(response: http.client.HTTPResponse) -> str:
@@ -91,7 +98,7 @@ def _address(url: str, content: bytes, family: Family) -> Source:
     except ValueError:
         raise Unavailable(f"{url} does not answer with an address", hint=hint) from None
     # 0.0.0.0 would let in whoever sends the packet.
-    if found.is_unspecified or found.is_multicast or "%" in str(found):
+    if found.is_unspecified or found.is_multicast or found == _BROADCAST or "%" in str(found):
         raise Unavailable(f"{url} answers with the address of no host", hint=_GIVE)
     if found.version != (6 if family == Family.AF_INET6 else 4):
         raise Unavailable(

@@ -346,6 +346,8 @@ def test_a_profile_is_knocked_at_by_name_and_options_come_before_it() -> None:
         (["office", "-s", "-a", "192.0.2.1"], "-a and -s each say whom to let in", "--help"),
         (["office", "-a", "192.0.2.0/24"], "-a: '192.0.2.0/24' is nobody to be let in", "an address"),
         (["office", "-a", "fe80::1%lo"], "-a: 'fe80::1%lo' names an interface", "without %lo"),
+        (["office", "-a", "255.255.255.255"], "-a: '255.255.255.255' is the address of no host", "nothing"),
+        (["office", "-a", "::ffff:224.0.0.1"], "-a: '::ffff:224.0.0.1' is the address of no host", "nothing"),
         (["office", "-R", "http://ip.example/"], "-R: is a URL without TLS", "--resolve-http"),
         (["office", "-R", "HTTP://ip.example/"], "-R: is a URL without TLS", "--resolve-http"),
         (["office", "-R", "ip.example"], "-R: 'ip.example' is no URL of the web", "https://"),

@@ -76,6 +76,11 @@ def _says(content: bytes, status: int = 200, **headers: str) -> Answer:
     return answer
 
 
+def _mumbles(request: http.server.BaseHTTPRequestHandler) -> None:
+    """What a terminal would obey."""
+    request.wfile.write(b"\x1b[31mred\r\n\r\n")
+
+
 def _mirror(request: http.server.BaseHTTPRequestHandler) -> None:
     """The address that asks, as such services answer."""
     assert request.path == "/ip?plain"
@@ -110,6 +115,8 @@ def test_the_answer_is_the_address_of_the_family_and_source() -> None:
         (_says(b"192.0.2.7" + b" " * 1000), "answers with more than an address", "nothing else"),
         (_says(b"0.0.0.0"), "answers with the address of no host", "-a ADDRESS"),
         (_says(b"224.0.0.1"), "answers with the address of no host", "-a ADDRESS"),
+        (_says(b"255.255.255.255"), "answers with the address of no host", "-a ADDRESS"),
+        (_mumbles, "does not answer: it does not speak HTTP", "-a ADDRESS"),
         (_says(b"192.0.2.7", 404), "answers with status 404", "another URL"),
         (_says(b"192.0.2.7", 302, Location="http://192.0.2.1/"), "with status 302", "http://192.0.2.1/"),
     ],
