@@ -155,7 +155,8 @@ def _flooded(
     took = after.at - before.at
     return [times[source] for source, _ in packets], {
         "arrived_per_s": rate,
-        "looked_at_per_s": round((more.looked_at - done.looked_at) / took),
+        # Of what is not base64 fwknopd says nothing.
+        "looked_at_per_s": round((more.looked_at - done.looked_at) / took) or None,
         "cpu": round((after.cpu_s - before.cpu_s) / took, 3),
         "lost": _lost(done, more),
     }

@@ -177,8 +177,8 @@ class Lab(Bench):
                 prefer(half)
             os.sched_setaffinity(pid, {self.args.cores[1]})
             yield _Gate(pid)
-            if process.poll() is not None or pid != self._listener(process, log):
-                raise Unavailable(f"measurement failed: the gate ended: {_end_of(log)}")
+            if (now := self._listener(process, log)) != pid:
+                raise Unavailable(f"measurement failed: not listener {pid} but {now}: {_end_of(log)}")
         self.clear()
 
     def _listener(self, process: subprocess.Popen[bytes], log: Path) -> int:
