@@ -21,7 +21,7 @@ MOST_LINES = 4096
 
 _WORD = re.compile(rb"[^ \t]+")
 # Up to a blank that is in no quotation marks. Outside of them too, a backslash makes a mark a character.
-_OPTIONS = re.compile(rb'(?:\\"|[^" \t]|"(?:\\"|[^"])*+")++')
+_OPTIONS = re.compile(rb"""(?:[^" \t]|(?<=\\)"|".*?(?<!\\)")+""", re.DOTALL)
 
 
 class Authorized(NamedTuple):

@@ -23,7 +23,7 @@ Local = Callable[[tuple[int, int, int, int, int, int, int, int, int]], float]
 
 _MOST = 1024
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-"
-_VALUE = re.compile(rb'"((?:\\"|[^"])*+)"')  # possessive: a mark behind a backslash never ends it
+_VALUE = re.compile(rb'"(.*?)(?<!\\)"', re.DOTALL)  # a mark behind a backslash never ends it
 _NEGATABLE = {
     b"port-forwarding",
     b"agent-forwarding",
