@@ -128,7 +128,16 @@ def told(folder: Path, patterns: list[str], address: str) -> set[str] | None:
     file = folder / "sshd_config"
     blocks = [f'Match address "{pattern}"\n  AcceptEnv P{at}' for at, pattern in enumerate(patterns)]
     file.write_text("\n".join(["UsePAM no", *blocks, ""]))
-    command = [str(SSHD), "-T", "-f", file, "-h", key, "-C", f"user=root,host={address},addr={address}"]
+    command: list[str | Path] = [
+        str(SSHD),
+        "-T",
+        "-f",
+        file,
+        "-h",
+        key,
+        "-C",
+        f"user=root,host={address},addr={address}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if "Invalid Match address argument" in done.stderr:
         return None

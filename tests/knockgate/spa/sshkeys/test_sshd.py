@@ -134,7 +134,7 @@ def serving(folder: Path, file: Path) -> Iterator[None]:
         "ForceCommand=exit 0",
     ]
     log = folder / "log"
-    command = [
+    command: list[str | Path] = [
         str(SSHD),
         "-D",
         "-f",
