@@ -13,7 +13,7 @@ import click
 from knockgate.cli.new_files import write_new
 from knockgate.cli.page import Page, PageGroup
 from knockgate.cli.terminal import advise, complain, say, tell
-from knockgate.cli.words import Word
+from knockgate.cli.words import FILE, Word
 from knockgate.client import spellings
 from knockgate.config.doors import DEFAULT_PATH
 from knockgate.config.notes import Note
@@ -35,7 +35,7 @@ def import_() -> None:
 
 
 @import_.command("knockd", cls=Page)
-@click.argument("file", type=click.Path())
+@click.argument("file", type=FILE)
 @click.option("-i", "--interface", metavar="IF", default="", help="Instead of the one that the file names.")
 def import_knockd(file: str, interface: str) -> int:
     """Print the gate.toml that means the same as a knockd.conf.
@@ -61,8 +61,8 @@ _JSON = "Print one JSON object: the text, the files, notes and refusals."
 
 
 @import_.command("fwknop", cls=Page)
-@click.argument("file", metavar="FILE", type=click.Path())
-@click.argument("conf", metavar="[FWKNOPD.CONF]", required=False, type=click.Path())
+@click.argument("file", metavar="FILE", type=FILE)
+@click.argument("conf", metavar="[FWKNOPD.CONF]", required=False, type=FILE)
 @click.option("-i", "--interface", metavar="IF", help="Instead of the one that fwknopd.conf names.")
 @click.option(
     "--open",
@@ -72,10 +72,8 @@ _JSON = "Print one JSON object: the text, the files, notes and refusals."
     default=(),
     help="What a stanza without OPEN_PORTS may open, such as tcp/22,tcp/443.",
 )
-@click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(), help="Write gate.toml there, and the secrets."
-)
-@click.option("--keys", metavar="DIR", type=click.Path(), help=_FOLDER)
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write gate.toml there, and the secrets.")
+@click.option("--keys", metavar="DIR", type=FILE, help=_FOLDER)
 @click.option("--json", "as_json", is_flag=True, help=_JSON)
 def import_fwknop(
     *,
@@ -115,9 +113,9 @@ def import_fwknop(
 
 
 @import_.command("fwknoprc", cls=Page)
-@click.argument("file", metavar="[FILE]", required=False, type=click.Path())
-@click.option("-o", "--output", metavar="FILE", type=click.Path(), help="Write it there, and the secrets.")
-@click.option("--keys", metavar="DIR", type=click.Path(), help=_FOLDER)
+@click.argument("file", metavar="[FILE]", required=False, type=FILE)
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write it there, and the secrets.")
+@click.option("--keys", metavar="DIR", type=FILE, help=_FOLDER)
 @click.option("--json", "as_json", is_flag=True, help=_JSON)
 def import_fwknoprc(*, file: str | None, output: str | None, keys: str | None, as_json: bool) -> int:
     """Make profiles of fwknop's .fwknoprc, for `knockgate knock`.

@@ -16,7 +16,7 @@ import click
 from knockgate.cli.new_files import write_new
 from knockgate.cli.page import Page, PageGroup
 from knockgate.cli.terminal import say, tell
-from knockgate.cli.words import Word, door_named
+from knockgate.cli.words import FILE, Word, door_named
 from knockgate.client import spellings
 from knockgate.config import doors as configurations
 from knockgate.config.doors import DEFAULT_PATH, DOOR_NAME
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from knockgate.client.pair import Pair
 
 __all__ = ["key"]
+
+
+_NAME = "letters, digits, _, . and -, at most 63 of them; the first is a letter, a digit or _"
 
 
 @click.group("key", cls=PageGroup, no_args_is_help=False)
@@ -46,10 +49,8 @@ def key() -> None:
     default=("ssh",),
     help="What it opens (default: ssh); can be given again.",
 )
-@click.option(
-    "--config", metavar="FILE", type=click.Path(), help=f"Look doors up here (default: {DEFAULT_PATH})."
-)
-@click.option("-o", "--output", metavar="FILE", type=click.Path(), help="Where to (default: NAME.secrets).")
+@click.option("--config", metavar="FILE", type=FILE, help=f"Look doors up here (default: {DEFAULT_PATH}).")
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Where to (default: NAME.secrets).")
 @click.option(
     "--hmac",
     metavar="HASH",
@@ -91,8 +92,9 @@ def new(
     from knockgate.client import pair  # noqa: PLC0415 - see cli
 
     if not DOOR_NAME.fullmatch(name):
-        hint = "letters, digits, _, . and -, at most 63 of them; the first is a letter, a digit or _"
-        raise ConfigError(f"{shown(name)} is no name for a key", hint=hint)
+        raise ConfigError(f"{shown(name)} is no name for a key", hint=_NAME)
+    if output == "":
+        raise click.UsageError("the name of the file is empty", click.get_current_context())
     access = _access(doors, config)
     draw = _drawing() if qr else None
     made = pair.new(hmac)
@@ -118,6 +120,9 @@ def new(
 
 def _access(names: Sequence[str], config: str | None) -> list[str]:
     """The ports behind the doors; a guess where there is no configuration to look them up in."""
+    for name in names:
+        if not DOOR_NAME.fullmatch(name):
+            raise ConfigError(f"{shown(name)} is no name for a door", key="--door", hint=_NAME)
     if config is None and not os.access(DEFAULT_PATH, os.R_OK):
         return ["tcp/22"]
     found = configurations.load(config or DEFAULT_PATH)

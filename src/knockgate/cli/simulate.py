@@ -13,7 +13,7 @@ import click
 
 from knockgate.cli.page import Page
 from knockgate.cli.terminal import advise, say
-from knockgate.cli.words import address, configuration
+from knockgate.cli.words import FILE, address, configuration
 from knockgate.config.doors import DEFAULT_PATH, Configuration
 from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError
@@ -26,7 +26,7 @@ __all__ = ["simulate"]
 
 
 @click.command(cls=Page)
-@click.argument("words", metavar="[CONFIG] PCAP", nargs=-1, required=True, type=click.Path())
+@click.argument("words", metavar="[CONFIG] PCAP", nargs=-1, required=True, type=FILE)
 @configuration(file=False)
 @click.option(
     "--host", "hosts", metavar="ADDRESS", multiple=True, type=address, help="An address of the host."

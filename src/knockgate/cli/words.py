@@ -20,9 +20,13 @@ from knockgate.config.toml import Reader, Wrong, shown
 from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError, KnockgateError
 
-__all__ = ["Word", "address", "configuration", "door_argument", "door_named", "seconds"]
+__all__ = ["FILE", "Word", "address", "configuration", "door_argument", "door_named", "seconds"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+#: Whether it can be read says who reads it, with a hint; click has none.
+FILE = click.Path(readable=False)
 
 
 class Word(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4 only
@@ -111,7 +115,7 @@ def configuration(*, file: bool) -> Callable[[F], F]:
         for words, more in reversed(_CONFIGURATION):
             changed = click.option(*words, **more)(changed)
         if file:
-            changed = click.argument("file", metavar="[FILE]", required=False, type=click.Path())(changed)
+            changed = click.argument("file", metavar="[FILE]", required=False, type=FILE)(changed)
         return cast("F", changed)
 
     return decorate
@@ -120,9 +124,9 @@ def configuration(*, file: bool) -> Callable[[F], F]:
 _CONFIGURATION: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (
         ("--config",),
-        {"metavar": "FILE", "type": click.Path(), "help": f"The configuration (default: {DEFAULT_PATH})."},
+        {"metavar": "FILE", "type": FILE, "help": f"The configuration (default: {DEFAULT_PATH})."},
     ),
-    (("--knockd",), {"metavar": "FILE", "type": click.Path(), "help": "A knockd.conf instead, as it is."}),
+    (("--knockd",), {"metavar": "FILE", "type": FILE, "help": "A knockd.conf instead, as it is."}),
     (
         ("-i", "--interface"),
         {"metavar": "IF", "default": "", "help": "Instead of the one that knockd.conf names."},

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import os
 import re
 import stat
@@ -33,14 +34,14 @@ def load(path: Path, hmac: Hash, mode: Mode) -> Secret:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        hint = "make a pair with: knockgate key new --fwknop NAME"
-        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
+        raise ConfigError(f"{path} {_why(error)}", hint=_HINTS.get(error.errno or 0)) from None
     try:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
             raise ConfigError(f"{path} is no file", hint="name the file with the secrets")
         if found.st_uid not in (0, os.geteuid()):
-            raise ConfigError(f"{path} belongs to somebody else", hint=f"chown root {path}")
+            hint = "make a copy of your own" if os.geteuid() else f"chown root {path}"
+            raise ConfigError(f"{path} belongs to somebody else", hint=hint)
         if found.st_mode & 0o077:
             raise ConfigError(f"{path} can be read by others", hint=f"chmod 600 {path}")
         content = os.read(file, _LARGEST + 1)  # a file of this size is read at once
@@ -49,6 +50,18 @@ def load(path: Path, hmac: Hash, mode: Mode) -> Secret:
     if len(content) > _LARGEST:
         raise ConfigError("is too long for a file of secrets", file=str(path))
     return parse(content.decode(errors="surrogateescape"), str(path), hmac, mode)
+
+
+_HINTS = {
+    errno.ENOENT: "make a pair with: knockgate key new --fwknop NAME",
+    errno.EACCES: "it is for its owner, and for root",
+    errno.ELOOP: "name the file that it leads to",
+}
+
+
+def _why(error: OSError) -> str:
+    # The system's own words would be "too many levels of symbolic links".
+    return "is a link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
 
 
 def parse(content: str, file: str, hmac: Hash, mode: Mode) -> Secret:

@@ -99,6 +99,8 @@ def test_the_doors_are_looked_up_in_the_configuration(tmp_path: Path) -> None:
         (["--fwknop", "a/b"], "'a/b' is no name for a key"),
         (["--fwknop", "alice", "--hmac", "sha2"], "--hmac: 'sha2' is none of these"),
         (["--fwknop", "alice", "-o", "/proc/none/alice"], "cannot be written"),
+        (["--fwknop", "alice", "-o", ""], "the name of the file is empty"),
+        (["--fwknop", "alice", "--door", "a door"], "--door: 'a door' is no name for a door"),
     ],
 )
 def test_a_mistake_makes_nothing(

@@ -110,6 +110,21 @@ def test_the_hosts_clock_may_be_wrong(secrets: str) -> None:
 
 
 @isolated
+def test_no_offset_comes_before_that_of_a_profile(
+    secrets: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "knockgate").mkdir()
+    (tmp_path / "knockgate" / "profiles.toml").write_text(
+        f'[profiles.late]\nhost = "127.0.0.1"\nfwknop = "{secrets}"\naccess = [22]\noffset = "-1h"\n'
+    )
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for words, ahead in (([], -3600), (["--time-offset-plus", "0"], 0)):
+        before = int(_now())
+        issued = unseal(_sent("knock", "late", *words).payload, SECRET).message.issued
+        assert before + ahead <= issued <= _now() + ahead
+
+
+@isolated
 def test_a_dry_run_sends_and_asks_nothing(secrets: str) -> None:
     words = _asking(secrets, "-f", "90", "-U", "jo")
     with wire() as seen:
@@ -229,6 +244,13 @@ def _typed_at_a_terminal(words: list[str], lines: list[str]) -> str:
         os.close(near)
         os.waitpid(child, 0)
     return shown
+
+
+def test_a_dry_run_says_where_the_secrets_would_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["knock", "127.0.0.1", "--fwknop", "-A", "tcp/22", "--dry-run"]
+    assert knockgate(*words).stdout.endswith("; secrets from this terminal\n")
+    monkeypatch.setenv("KNOCKGATE_KEY", "a passphrase")
+    assert knockgate(*words).stdout.endswith("; secrets from the environment\n")
 
 
 def test_without_secrets_and_terminal_it_says_where_they_go() -> None:
@@ -352,6 +374,7 @@ def test_a_profile_is_knocked_at_by_name_and_options_come_before_it() -> None:
         (["office", "-R", "HTTP://ip.example/"], "-R: is a URL without TLS", "--resolve-http"),
         (["office", "-R", "ip.example"], "-R: 'ip.example' is no URL of the web", "https://"),
         (["office", "-R", "https://jo@ip.example"], "-R: the URL has a blank, or a name", "https://"),
+        (["office", "--secrets", ""], "the name of the secrets is empty", "--help"),
         (["office", "-f", "0"], "-f: 0.0 is not between 1s and 65536s", None),
         (["office", "-f", "1.5"], "-f: 1.5 is no time in whole seconds", "no room for a fraction"),
         (["office", "-p", "tcp/62201"], "-p: tcp/62201 is no UDP port", "UDP alone"),

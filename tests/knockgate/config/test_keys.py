@@ -235,6 +235,13 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, secret: Path) ->
         with pytest.raises(ConfigError, match=str(path)) as wrong:
             alice(path)
         assert wrong.value.file == "gate.toml" and wrong.value.key == "keys.alice.fwknop"
+    for path, message, hint in (
+        (link, "is a link", "the file that it leads to"),
+        (tmp_path / "nothing", "cannot be read: No such file", "knockgate key new"),
+    ):
+        with pytest.raises(ConfigError, match=f"{path} {message}") as wrong:
+            secrets.load(path, Hash.SHA256, Mode.CBC)
+        assert hint in (wrong.value.hint or "")
 
 
 # --- advice -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from knockgate.cli.page import Page
-from knockgate.cli.words import Word, seconds
+from knockgate.cli.words import FILE, Word, seconds
 from knockgate.client import allow, spellings
 from knockgate.config.toml import Reader, Wrong, duration
 from knockgate.errors import ConfigError
@@ -116,7 +116,7 @@ _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("--fwknop", "packet"), {"is_flag": True, "help": "HOST is no profile: send it a packet."}),
     (
         ("--secrets", "fwknop"),
-        {"metavar": "FILE", "type": click.Path(), "help": "The secrets, as `knockgate key new` writes them."},
+        {"metavar": "FILE", "type": FILE, "help": "The secrets, as `knockgate key new` writes them."},
     ),
     (
         ("-A", "--access"),

@@ -27,7 +27,7 @@ from knockgate.spa.fwknop import Mode, Secret
 
 __all__ = ["PacketAttempt"]
 
-_VARIABLES = "the environment"
+_VARIABLES, _TERMINAL = "the environment", "this terminal"
 
 
 class PacketAttempt(Attempt):
@@ -40,7 +40,8 @@ class PacketAttempt(Attempt):
         self._plan = profile
         self._clock = KernelClock(Reliance.AUTO)
         self._payload = b""
-        self._secrets_from = str(profile.fwknop or _VARIABLES)
+        given = not secret_sources.VARIABLES.keys().isdisjoint(os.environ)
+        self._secrets_from = str(profile.fwknop or (_VARIABLES if given else _TERMINAL))
         self._allowed = self._known()
         if profile.allow is Whoever.ROUTE and self._allowed and is_behind_nat(self._allowed, self.address):
             say(f"{address_text(self._allowed)} is an inner address: {self.address} will hardly see it")
@@ -80,7 +81,6 @@ class PacketAttempt(Attempt):
         if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):  # None: it was closed
             hint = "--secrets FILE, or KNOCKGATE_KEY_BASE64 and KNOCKGATE_HMAC_KEY_BASE64 in the environment"
             raise ConfigError("there are no secrets, and no terminal to ask for them", hint=hint)
-        self._secrets_from = "this terminal"
         try:
             return secret_sources.typed(getpass.getpass, plan.hmac, plan.mode)
         except EOFError:

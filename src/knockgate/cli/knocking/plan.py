@@ -60,10 +60,11 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
         raise click.UsageError(both, click.get_current_context())
     if named:
         given["allow"] = Whoever.OBSERVED if named == ["-s"] else whom[named[0]]
-    ahead, behind = given.pop("plus", 0.0), given.pop("minus", 0.0)
-    if ahead or behind:
-        given["offset"] = ahead - behind
+    if "plus" in given or "minus" in given:
+        given["offset"] = given.pop("plus", 0.0) - given.pop("minus", 0.0)
     if "fwknop" in given:
+        if not given["fwknop"]:
+            raise click.UsageError("the name of the secrets is empty", click.get_current_context())
         given["fwknop"] = Path(given["fwknop"])
     return given
 
