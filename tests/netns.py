@@ -174,7 +174,7 @@ def own_mounts() -> None:
     run("mount", "--make-rprivate", "/")
     run("mount", "-t", "proc", "proc", "/proc")
     for folder in ("/run", "/var/lib"):
-        run("mount", "-t", "tmpfs", "tmpfs", folder)
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder)
 
 
 # --- in the child: networks --------------------------------------------------------------------------

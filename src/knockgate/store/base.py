@@ -127,7 +127,10 @@ class PrivateBase:
 
 
 def _make_private(path: Path) -> None:
-    """Make the file, of mode 0600, or see that nobody else can have written it. OSError."""
+    """Make the file, of mode 0600, or see that nobody else can have written it. OSError.
+
+    Who may write to its folder could take it away, and its log, or lay others in their place.
+    """
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         found = os.fstat(file)
@@ -137,6 +140,9 @@ def _make_private(path: Path) -> None:
         os.close(file)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        found = os.fstat(folder)
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+            raise PermissionError(0, "its folder must be one that only who runs the gate may write to")
         os.fsync(folder)  # or the name of a new file may be lost, and with it all that is in it
     finally:
         os.close(folder)

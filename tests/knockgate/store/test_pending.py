@@ -101,6 +101,17 @@ def test_the_files_are_ours_alone(file: Path) -> None:
             PendingStore(file, "a")
 
 
+def test_nobody_else_can_lay_a_file_in_its_place(file: Path) -> None:
+    for mode in (0o770, 0o707, 0o1777):
+        file.parent.chmod(mode)
+        with pytest.raises(
+            Unavailable, match="its folder must be one that only who runs the gate may write to"
+        ):
+            PendingStore(file, "a")
+    file.parent.chmod(0o755)
+    PendingStore(file, "a").close()
+
+
 def test_a_link_in_its_place_is_not_followed(file: Path) -> None:
     elsewhere = file.with_name("elsewhere")
     elsewhere.touch(0o600)

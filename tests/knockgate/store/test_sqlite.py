@@ -283,7 +283,7 @@ def _claim_until_refused(store: SqliteStore) -> Token:
 def test_a_full_disk() -> None:
     """Nothing is claimed while there is no room, and what was is known; then it goes on by itself."""
     own_mounts()
-    run("mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", "/run")
+    run("mount", "-t", "tmpfs", "-o", "size=200k,mode=755", "tmpfs", "/run")
     file, ballast = Path("/run/store"), Path("/run/ballast")
     store = opened(file, 10_000)
     first = Stage(store).taken(token(), at())
