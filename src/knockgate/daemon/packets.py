@@ -35,8 +35,8 @@ from knockgate.wire import frames
 __all__ = ["STORE", "PacketGrants", "PacketHands"]
 
 STORE = "replay.sqlite"
-#: Turns at most before the other things that wait have theirs; each takes 5 ms, about.
-_TURNS = 16
+#: Seconds, about, before the other things that wait have their turn: with many keys a packet takes long.
+_TURN = 0.05
 #: Refusals that are told in full, of who has a key.
 _REMEMBERED = 50
 
@@ -81,7 +81,8 @@ class PacketGrants:
 
     def hear(self) -> None:
         """What ``ears`` have heard by now, or as much of it as is good for one time."""
-        for _ in range(_TURNS):
+        until = time.monotonic() + _TURN
+        while time.monotonic() < until:
             packets = self.ears.take()
             if not packets:
                 return
@@ -151,9 +152,11 @@ class PacketGrants:
                 self._hands.complain(str(error), "store")
 
     def _open(self, effect: OpenDoor) -> bool:
-        seconds = effect.seconds or self._doors[effect.door].lease
-        self._opened += 1
-        return self._hands.open_for_key(self._doors[effect.door], effect.source, seconds, effect.key or "")
+        door = self._doors[effect.door]
+        seconds = effect.seconds or door.lease
+        is_open = self._hands.open_for_key(door, effect.source, seconds, effect.key or "")
+        self._opened += is_open
+        return is_open
 
     def _refuse(self, refused: KnockRefused) -> None:
         self._refused[refused.reason] += 1

@@ -306,3 +306,34 @@ def test_a_full_store_refuses_packets_and_nothing_else(tmp_path: Path) -> None:
             second.sendto(b"\0", (HOST, 7001))
         until_open(("tcp/25", OTHER, "kernel sequence"))
         assert address_text(all_leases()[0].source)
+
+
+@isolated
+def test_a_door_that_cannot_be_opened_is_not_counted_as_opened(tmp_path: Path) -> None:
+    with stage(tmp_path) as gate:
+        gate.gate.write(gate.text, gate='clock = "trusted"\nleases = 16\n')
+        gate.gate.send(signal.SIGHUP)
+        gate.gate.until_said("reloaded")
+        until(gate.gate.answers, "the listener answers")
+        for number in range(17):
+            gate.knock(message(f"10.0.9.{number}"))
+            until(lambda: gate.gate.status()["packets"]["remembered"] == number + 1, "it is claimed")  # noqa: B023
+        gate.gate.until_said("ssh is not opened for 10.0.9.16: no room for another lease")
+        assert len(leases()) == gate.gate.status()["packets"]["opened"] == 16
+
+
+@isolated
+def test_where_others_may_write_nothing_is_remembered(tmp_path: Path) -> None:
+    """They could take the file away, and everything could be sent again."""
+    folder = tmp_path / "state"
+    with network():
+        gate = Stage(tmp_path)
+        folder.mkdir()
+        folder.chmod(0o770)
+        assert gate.gate.cannot_start() == (1, "refused: the listener cannot start")
+        assert "its folder must be one that only who runs the gate may write to" in gate.gate.log()
+        folder.chmod(0o755)
+        gate.gate.start()
+        gate.knock(message())
+        until_open(OPENED)
+        assert gate.gate.end() == 0
