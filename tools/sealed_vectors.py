@@ -18,19 +18,20 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.knockgate.spa import sealed_oracle as oracle
 from tests.knockgate.spa import sealed_signers as signers
 
-__all__ = ["EXAMPLE", "FOLDER", "vectors"]
+__all__ = ["CLIENT_SECRET", "ENCAPSULATIONS", "FOLDER", "GATE", "MACHINE", "vectors"]
 
 FOLDER = Path(__file__).resolve().parent.parent / "vectors" / "spa-v1"
 
-_GATE = oracle.Gate(bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96)))
+GATE = oracle.Gate(bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96)))
 _OTHER = oracle.Gate(bytes(range(32)), bytes(range(33, 65)), bytes(range(64, 96)))
 _SHARE = X25519PrivateKey.from_private_bytes(bytes(range(96, 128))).public_key().public_bytes_raw()
 _CIPHERTEXT = bytes.fromhex((FOLDER / "ml-kem-768.hex").read_text())
-_ENC = {oracle.XWING: _CIPHERTEXT + _SHARE, oracle.X25519: _SHARE}
+ENCAPSULATIONS = {oracle.XWING: _CIPHERTEXT + _SHARE, oracle.X25519: _SHARE}
 _NAMES = {oracle.XWING: "x-wing", oracle.X25519: "x25519"}
 _N = oracle.P256
-#: The file of the worked example in the specification.
-EXAMPLE = "right-ed25519-x-wing"
+#: What the device is made of.
+CLIENT_SECRET, MACHINE = b"\x11" * 32, b"0123456789abcdef0123456789abcdef"
+_DEVICE = oracle.device(CLIENT_SECRET, GATE.gate, MACHINE)
 
 
 class Vector(NamedTuple):
@@ -52,12 +53,12 @@ def vectors() -> Iterator[tuple[str, str]]:
         content = {
             "what": vector.what,
             "suite": _NAMES[vector.kem],
-            "xwing_seed": _GATE.xwing_seed.hex(),
-            "x25519_key": _GATE.x25519_key.hex(),
-            "card_secret": _GATE.secret.hex(),
+            "xwing_seed": GATE.xwing_seed.hex(),
+            "x25519_key": GATE.x25519_key.hex(),
+            "card_secret": GATE.secret.hex(),
             "datagram": vector.datagram.hex(),
             "reason": reason,
-            "message": oracle.read(vector.datagram, _GATE) if reason is None else None,
+            "message": oracle.read(vector.datagram, GATE) if reason is None else None,
             "public_key": vector.line,
         }
         yield f"{vector.name}.json", json.dumps(content, indent=1) + "\n"
@@ -83,7 +84,7 @@ def _message(**changes: bytes | int) -> bytes:
         "era": 0,
         "lease": 0,
         "issued": 1_795_332_591_000_000_000,
-        "device": bytes(range(1, 17)),
+        "device": _DEVICE,
         "address": bytes([198, 51, 100, 7]),
         "doors": b"ssh",
         "fingerprint": signers.fingerprint(signer),
@@ -96,7 +97,7 @@ def _message(**changes: bytes | int) -> bytes:
     flags, counter = _octets(fields["flags"], 1), _octets(fields["counter"], 4)
     if "signature" not in fields:
         counted = int.from_bytes(counter, "big")
-        fields["signature"] = signers.sign(signer, _GATE.gate + head, flags[0], counted)
+        fields["signature"] = signers.sign(signer, GATE.gate + head, flags[0], counted)
     return head + _octets(fields["signature"], 64) + flags + counter
 
 
@@ -121,7 +122,7 @@ def _octets(value: bytes | int, size: int) -> bytes:
 
 
 def _sealed(message: bytes, kem: int = oracle.X25519) -> bytes:
-    return oracle.write(_GATE, kem, _ENC[kem], message)
+    return oracle.write(GATE, kem, ENCAPSULATIONS[kem], message)
 
 
 def _address(text: str) -> bytes:
@@ -185,24 +186,24 @@ def _not_ours() -> Iterator[Vector]:
             (
                 "begun",
                 "a tag of the first 32 bytes behind it alone",
-                oracle.tag(_GATE, right[16:48]) + right[16:],
+                oracle.tag(GATE, right[16:48]) + right[16:],
             ),
             ("untagged", "the tag is zeros", bytes(16) + right[16:]),
         ]
         for name, what, datagram in changes:
             yield Vector(f"not-ours-{name}-{suite}", what, datagram, kem)
     right = _sealed(_message())
-    other = oracle.Gate(_GATE.xwing_seed, _GATE.x25519_key, bytes(range(65, 97)))
+    other = oracle.Gate(GATE.xwing_seed, GATE.x25519_key, bytes(range(65, 97)))
     elsewhere = oracle.write(other, oracle.X25519, _SHARE, _message())
     yield Vector("not-ours-nothing", "nothing", b"")
     yield Vector("not-ours-card", "another card of the same gate", elsewhere)
     longer = right[16:] + b"\0"
-    yield Vector("not-ours-length", "a byte too many, and a tag for it", oracle.tag(_GATE, longer) + longer)
+    yield Vector("not-ours-length", "a byte too many, and a tag for it", oracle.tag(GATE, longer) + longer)
     unkeyed = hashlib.blake2s(right[16:], person=b"kg1-tag\0", digest_size=16).digest()
     yield Vector("not-ours-unkeyed", "a tag without key", unkeyed + right[16:])
-    anonymous = hashlib.blake2s(right[16:], key=_GATE.tag_key, digest_size=16).digest()
+    anonymous = hashlib.blake2s(right[16:], key=GATE.tag_key, digest_size=16).digest()
     yield Vector("not-ours-person", "a tag without person", anonymous + right[16:])
-    direct = hashlib.blake2s(right[16:], key=_GATE.secret, person=b"kg1-tag\0", digest_size=16).digest()
+    direct = hashlib.blake2s(right[16:], key=GATE.secret, person=b"kg1-tag\0", digest_size=16).digest()
     yield Vector("not-ours-key", "a tag with the card's secret for a key", direct + right[16:])
 
 
@@ -212,7 +213,7 @@ def _flipped(octets: bytes, at: int) -> bytes:
 
 def _not_sealed() -> Iterator[Vector]:
     for kem, suite in _NAMES.items():
-        enc, secret, info = _ENC[kem], oracle.shared(_GATE, kem, _ENC[kem]), _GATE.info(kem)
+        enc, secret, info = ENCAPSULATIONS[kem], oracle.shared(GATE, kem, ENCAPSULATIONS[kem]), GATE.info(kem)
         right = oracle.sealed(kem, secret, info, _message())
         unmasked = enc + right
         other = oracle.X25519 if kem == oracle.XWING else oracle.XWING
@@ -241,20 +242,20 @@ def _not_sealed() -> Iterator[Vector]:
                 "info-suite",
                 "info names the other suite",
                 enc,
-                oracle.sealed(kem, secret, _GATE.info(other), _message()),
+                oracle.sealed(kem, secret, GATE.info(other), _message()),
             ),
             ("info-none", "info is empty", enc, oracle.sealed(kem, secret, b"", _message())),
             (
                 "aad",
                 "the gate's id is additional data",
                 enc,
-                oracle.sealed(kem, secret, info, _message(), _GATE.gate),
+                oracle.sealed(kem, secret, info, _message(), GATE.gate),
             ),
             ("plain", "not sealed at all", enc, _message() + bytes(16)),
         ]
         for name, what, encapsulation, text in texts:
-            yield Vector(f"not-sealed-{name}-{suite}", what, oracle.wrap(_GATE, encapsulation, text), kem)
-        yield Vector(f"not-sealed-unmasked-{suite}", "no mask", oracle.tag(_GATE, unmasked) + unmasked, kem)
+            yield Vector(f"not-sealed-{name}-{suite}", what, oracle.wrap(GATE, encapsulation, text), kem)
+        yield Vector(f"not-sealed-unmasked-{suite}", "no mask", oracle.tag(GATE, unmasked) + unmasked, kem)
         yield Vector(f"not-sealed-zeros-{suite}", "an X25519 share of zeros", _of_zeros(kem), kem)
     passed = oracle.write(_OTHER, oracle.X25519, _SHARE, _message())
     yield Vector("not-sealed-gate", "for another gate, whose card has the same secret", passed)
@@ -263,12 +264,12 @@ def _not_sealed() -> Iterator[Vector]:
 def _of_zeros(kem: int) -> bytes:
     """Sealed by somebody who does not refuse what X25519 makes of zeros, which needs no secret."""
     share, zeros = bytes(32), bytes(32)
-    public, alone = _GATE.public
+    public, alone = GATE.public
     secret = oracle.dhkem(zeros, share, alone)
     if kem == oracle.XWING:
-        secret = oracle.xwing(_GATE.private[0].decapsulate(_CIPHERTEXT), zeros, share, public[1184:])
-    enc = _ENC[kem][:-32] + share
-    return oracle.wrap(_GATE, enc, oracle.sealed(kem, secret, _GATE.info(kem), _message()))
+        secret = oracle.xwing(GATE.private[0].decapsulate(_CIPHERTEXT), zeros, share, public[1184:])
+    enc = ENCAPSULATIONS[kem][:-32] + share
+    return oracle.wrap(GATE, enc, oracle.sealed(kem, secret, GATE.info(kem), _message()))
 
 
 # --- wrong in the message -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ that those of the library are checked too. Unlike the library this can seal with
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -41,7 +42,7 @@ class Gate:
     x25519_key: bytes
     secret: bytes
 
-    @property
+    @functools.cached_property
     def private(self) -> tuple[MLKEM768PrivateKey, X25519PrivateKey, X25519PrivateKey]:
         expanded = hashlib.shake_256(self.xwing_seed).digest(96)
         return (
@@ -50,13 +51,13 @@ class Gate:
             X25519PrivateKey.from_private_bytes(self.x25519_key),
         )
 
-    @property
+    @functools.cached_property
     def public(self) -> tuple[bytes, bytes]:
         """X-Wing's public key, 1216 bytes, and the other one, 32."""
         mlkem, half, alone = (key.public_key().public_bytes_raw() for key in self.private)
         return mlkem + half, alone
 
-    @property
+    @functools.cached_property
     def gate(self) -> bytes:
         return hashlib.sha256(b"knockgate gate v1" + b"\x00" + b"".join(self.public)).digest()
 
@@ -78,6 +79,10 @@ class Gate:
         bits = "".join(f"{octet:08b}" for octet in octets) + "00"
         letters = "".join(alphabet[int(bits[at : at + 6], 2)] for at in range(0, len(bits), 6))
         return "knockgate-card-v1 " + letters + "="
+
+
+def device(client_secret: bytes, gate: bytes, machine: bytes) -> bytes:
+    return hashlib.blake2s(gate + machine, key=client_secret, person=b"kg1-dev\x00", digest_size=16).digest()
 
 
 # --- X-Wing and HPKE ----------------------------------------------------------------------------------
@@ -152,6 +157,11 @@ def tag(gate: Gate, rest: bytes) -> bytes:
 
 def read(datagram: bytes, gate: Gate, enabled: tuple[int, ...] = (XWING, X25519)) -> dict[str, object]:
     """The fields by their names; raises No."""
+    return parse(opened(datagram, gate, enabled))
+
+
+def opened(datagram: bytes, gate: Gate, enabled: tuple[int, ...] = (XWING, X25519)) -> bytes:
+    """The 181 bytes within; raises No."""
     kem = {1333: XWING, 245: X25519}.get(len(datagram))
     if kem not in enabled or tag(gate, datagram[16:]) != datagram[:16]:
         raise No("not-ours")
@@ -160,10 +170,9 @@ def read(datagram: bytes, gate: Gate, enabled: tuple[int, ...] = (XWING, X25519)
     enc = bytes(a ^ b for a, b in zip(datagram[16:end], mask, strict=True))
     try:
         key, nonce = key_schedule(kem, shared(gate, kem, enc), gate.info(kem))
-        message = ChaCha20Poly1305(key).decrypt(nonce, datagram[end:], b"")
+        return ChaCha20Poly1305(key).decrypt(nonce, datagram[end:], b"")
     except (ValueError, InvalidTag):
         raise No("not-sealed") from None
-    return parse(message)
 
 
 # --- the message --------------------------------------------------------------------------------------

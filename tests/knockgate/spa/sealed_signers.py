@@ -47,7 +47,7 @@ def fingerprint(kind: int) -> bytes:
 
 def sign(kind: int, message: bytes, flags: int = 0, counter: int = 0) -> bytes:
     """64 bytes."""
-    signed = _signed(kind, message, flags, counter)
+    signed = to_sign(kind, message, flags, counter)
     if kind in {ED25519, SK_ED25519}:
         return _ed25519(kind).sign(signed)
     r, s = utils.decode_dss_signature(_ecdsa(kind).sign(signed, _ECDSA))
@@ -55,7 +55,7 @@ def sign(kind: int, message: bytes, flags: int = 0, counter: int = 0) -> bytes:
 
 
 def is_good(kind: int, message: bytes, signature: bytes, flags: int = 0, counter: int = 0) -> bool:
-    signed = _signed(kind, message, flags, counter)
+    signed = to_sign(kind, message, flags, counter)
     try:
         if kind in {ED25519, SK_ED25519}:
             _ed25519(kind).public_key().verify(signature, signed)
@@ -67,7 +67,8 @@ def is_good(kind: int, message: bytes, signature: bytes, flags: int = 0, counter
     return True
 
 
-def _signed(kind: int, message: bytes, flags: int, counter: int) -> bytes:
+def to_sign(kind: int, message: bytes, flags: int = 0, counter: int = 0) -> bytes:
+    """What the key itself is given: SSHSIG's octets, or what a token makes of them."""
     parts = (b"knockgate-spa-v1", b"", b"sha512", hashlib.sha512(message).digest())
     sshsig = b"SSHSIG" + b"".join(map(_string, parts))
     if kind in {ED25519, ECDSA}:

@@ -114,7 +114,7 @@ ADDRESSES = [
 
 @pytest.mark.parametrize("source", [0, 4, 6, 7])
 def test_of_addresses(source: int) -> None:
-    """Each of them in each of the four ways, and with a byte behind them."""
+    """Each of them in each of the four ways, and with a byte behind it."""
     octets = MESSAGE.encode()
     taken = 0
     for text in ADDRESSES:

@@ -4,8 +4,8 @@ What gives an unmasked encapsulation away:
 
 * an X25519 share is below 2**255, and on the curve; half of all numbers are not (RFC 7748, section 4.1);
 * ML-KEM-768 rounds numbers below 3329 to 10 bits (FIPS 203, section 4.2.1), so that 257 of the 1024 values
-  come from four numbers and the others from three: of 768 coefficients 237 have one of the 257, of random ones
-  193.
+  come from four numbers and the others from three: of 768 coefficients 237 have one of the 257, of random
+  ones 193.
 """
 
 from __future__ import annotations
