@@ -42,14 +42,16 @@ reference: ## docs/reference/gate-toml.md anew, out of the schema
 	@tools/setup.sh test
 	@$(PY) -m tools.reference
 
-fuzz: ## a fuzzer at fwknop's packet for TIME seconds a target (TIME=600); fuzz/corpus keeps what it finds
+fuzz: ## a fuzzer at packets and SSH keys for TIME seconds a target (TIME=600); fuzz/corpus keeps what it finds
 	@tools/setup.sh test
 	@$(PY) -I -m pip -q install --require-hashes --only-binary :all: -r requirements/fuzz.txt
-	@set -eu; for target in packet text values; do \
+	@set -eu; for each in fwknop.packet fwknop.text fwknop.values \
+	        sshkeys.authorized sshkeys.answer sshkeys.signature; do \
+	    program=fuzz.fuzz_$${each%.*} target=$${each#*.}; \
 	    mkdir -p build/fuzz/$$target; \
-	    $(PY) -m fuzz.fuzz_fwknop $$target build/fuzz/$$target fuzz/corpus/$$target \
+	    $(PY) -m $$program $$target build/fuzz/$$target fuzz/corpus/$$target \
 	        -max_len=1500 -artifact_prefix=build/fuzz/ -max_total_time=$(TIME) $(ARGS); \
-	    $(PY) -m fuzz.fuzz_fwknop $$target -merge=1 -max_len=1500 fuzz/corpus/$$target build/fuzz/$$target; \
+	    $(PY) -m $$program $$target -merge=1 -max_len=1500 fuzz/corpus/$$target build/fuzz/$$target; \
 	done
 
 clean: ## remove everything that the commands above made here

@@ -11,15 +11,15 @@ import shlex
 import sys
 
 
-def main() -> None:
-    """Does not return."""
+def main(program: str = "fuzz.fuzz_fwknop", module: str = "fuzz.targets") -> None:
+    """Does not return. ``program`` is what was started; ``module`` has its targets."""
     # Not at the top: it is no module of the tests' environment, and the targets are to be instrumented.
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["knockgate", "fuzz"]):
-        targets = importlib.import_module("fuzz.targets")
+        targets = importlib.import_module(module)
     name = sys.argv[1]
     # libFuzzer starts itself again with what it takes for its name, by a shell.
-    again = f"{shlex.quote(sys.executable)} -m fuzz.fuzz_fwknop {name}"
+    again = f"{shlex.quote(sys.executable)} -m {program} {name}"
     atheris.Setup([again, *sys.argv[2:]], targets.TARGETS[name])
     atheris.Fuzz()
 

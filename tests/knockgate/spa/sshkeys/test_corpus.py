@@ -1,0 +1,49 @@
+"""What the fuzzer has found interesting, without the fuzzer: `make fuzz` adds to it."""
+
+from __future__ import annotations
+
+import calendar
+
+import pytest
+from fuzz import ssh_targets
+from fuzz.targets import Mistake
+from tests.conftest import REPO
+from tests.knockgate.spa.sshkeys.signers import signer
+
+from knockgate.spa.sshkeys import Flaw, Kind, Signature, read
+from knockgate.spa.sshkeys.sshsig import wrapped
+
+CORPUS = REPO / "fuzz" / "corpus"
+
+
+@pytest.mark.parametrize("name", ssh_targets.TARGETS)
+def test_nothing_of_it_is_a_mistake(name: str) -> None:
+    files = sorted((CORPUS / name).iterdir())
+    assert len(files) > 10
+    for file in files:
+        ssh_targets.TARGETS[name](file.read_bytes())
+
+
+def test_it_reaches_all_that_there_is() -> None:
+    """Each kind of key, and each flaw."""
+    files = [file.read_bytes() for file in (CORPUS / "authorized").iterdir()]
+    found = [read(each[1:], ours=bool(each[0] & 1), local=calendar.timegm) for each in files if each]
+    assert {key.key.kind for each in found for key in each.keys} == set(Kind)
+    flaws = {flaw.flaw for each in found for flaw in each.flaws}
+    assert flaws == set(Flaw)
+
+
+CONTROLS = {
+    "authorized": ("files.read", lambda octets, **_: read(octets[:-1], ours=False, local=calendar.timegm)),
+    "answer": ("agent.signature", lambda *_: Signature(bytes(64))),
+    "signature": ("wrapped", lambda kind, _: wrapped(kind, signer(kind).sign(b""))),
+}
+
+
+@pytest.mark.parametrize("name", ssh_targets.TARGETS)
+def test_a_mistake_would_be_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: a line that is lost, a signature that nobody made, another one than it was."""
+    place, instead = CONTROLS[name]
+    monkeypatch.setattr(f"fuzz.ssh_targets.{place}", instead)
+    with pytest.raises(Mistake):
+        test_nothing_of_it_is_a_mistake(name)
