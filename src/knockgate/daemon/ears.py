@@ -1,9 +1,9 @@
 """What the daemon hears packets with: two rings, and who is known to them.
 
 Known are the networks that a key names (``senders``), and those out of which a packet has opened a door
-before. For a new one the rings are opened anew. The kernel takes 150 ms for that, so it is done when nothing
-comes, or after a while if something always does. Where the right to do so was given away, it is done at the
-next start.
+before. A new one is written down, and the rings are opened anew for it. That takes the kernel 150 ms, so it
+is done when nothing comes, or after a while if something always does. Where the right to do so was given
+away, it is done at the next start.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _OLD, _LEAST, _MOST = 0.25, 256, 4096
 #: Seconds for which known networks wait for the others at most, and the others for them. And packets.
 _TURN, _FEWEST, _MANY = 0.005, 4, 64
 #: Seconds without a packet until new networks are taken up, and seconds after which they are anyway.
-_QUIET, _PATIENCE = 1.0, 60.0
+_QUIET, _PATIENCE = 0.2, 30.0
 
 
 class Ears:
@@ -85,6 +85,10 @@ class Ears:
             return ()
         self._quiet = self._patience = math.inf
         try:
+            self._known.save()
+        except Unavailable as error:
+            self._complain(str(error), "networks")
+        try:
             return self._rings.replace(*self._opened())
         except Unavailable as error:
             self._complain(f"new networks are known from the next start on: {error}", "networks")
@@ -94,13 +98,9 @@ class Ears:
         """A packet from there has opened a door."""
         if any(ip_address(sender) in network for network in self._named):
             return
-        now = time.monotonic()
         if self._known.opened(network_of(sender)):
+            now = time.monotonic()
             self._quiet, self._patience = now + _QUIET, min(self._patience, now + _PATIENCE)
-        try:
-            self._known.save(now)
-        except Unavailable as error:
-            self._complain(str(error), "networks")
 
     @property
     def listening(self) -> bool:

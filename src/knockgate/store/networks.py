@@ -26,8 +26,6 @@ _COMMON = {4: 16, 16: 32}
 #: So many fit in a filter (``wire.senders``), in the 20 KB that a socket has for it before Linux 6.9.
 MOST = 200
 _LONGEST = MOST * 50  # bytes of the file
-#: Who opened last is written down this often, in seconds; a new network at once.
-_EVERY = 3600.0
 
 
 def network_of(sender: Source) -> Network:
@@ -40,7 +38,6 @@ class KnownNetworks:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._written, self._is_due = 0.0, False
         self.networks: list[Network] = []
         self.mistake: str | None = None
         try:
@@ -57,16 +54,13 @@ class KnownNetworks:
         if not is_new:
             self.networks.remove(network)
         self.networks = [network, *self.networks][:MOST]
-        self._is_due = self._is_due or is_new
         return is_new
 
-    def save(self, now: float) -> None:
-        """Write it down, if that is due; ``now`` is monotonic. Unavailable where the disk refuses."""
-        if self._is_due or now >= self._written + _EVERY:
-            self._is_due, self._written = False, now
-            self._write()
+    def save(self) -> None:
+        """Write it down; Unavailable where the disk refuses.
 
-    def _write(self) -> None:
+        It takes milliseconds, and makes the next claim wait that comes to the same disk.
+        """
         new = self._path.with_name(f"{self._path.name}.new")
         try:
             new.unlink(missing_ok=True)

@@ -14,9 +14,9 @@ def known(path: Path) -> list[str]:
     return [str(network) for network in KnownNetworks(path).networks]
 
 
-def opened(networks: KnownNetworks, address: str, now: float) -> bool:
+def opened(networks: KnownNetworks, address: str) -> bool:
     is_new = networks.opened(network_of(ipaddress.ip_address(address).packed))
-    networks.save(now)
+    networks.save()
     return is_new
 
 
@@ -24,11 +24,11 @@ def test_remembers_the_last_in_front(tmp_path: Path) -> None:
     path = tmp_path / "known-networks"
     networks = KnownNetworks(path)
     assert networks.networks == [] and networks.mistake is None
-    assert opened(networks, "192.0.2.7", 1)
-    assert opened(networks, "2001:db8:1::7", 2)
-    assert not opened(networks, "192.0.99.99", 3)
+    assert opened(networks, "192.0.2.7")
+    assert opened(networks, "2001:db8:1::7")
+    assert not opened(networks, "192.0.99.99")
     assert [str(each) for each in networks.networks] == ["192.0.0.0/16", "2001:db8::/32"]
-    assert opened(networks, "198.51.100.7", 4)
+    assert opened(networks, "198.51.100.7")
     assert path.read_text() == "198.51.0.0/16\n192.0.0.0/16\n2001:db8::/32\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert known(path) == ["198.51.0.0/16", "192.0.0.0/16", "2001:db8::/32"]
@@ -38,24 +38,11 @@ def test_remembers_the_last_in_front(tmp_path: Path) -> None:
 def test_forgets_who_has_not_opened_for_longest(tmp_path: Path) -> None:
     networks = KnownNetworks(tmp_path / "known-networks")
     for number in range(MOST + 1):
-        assert opened(networks, f"10.{number}.0.1", 1)
+        assert opened(networks, f"10.{number}.0.1")
     assert len(networks.networks) == MOST
-    assert not opened(networks, "10.1.0.1", 1)
-    assert opened(networks, "10.0.0.1", 1)
+    assert not opened(networks, "10.1.0.1")
+    assert opened(networks, "10.0.0.1")
     assert known(tmp_path / "known-networks")[:3] == ["10.0.0.0/16", "10.1.0.0/16", f"10.{MOST}.0.0/16"]
-
-
-def test_writes_what_is_new_at_once_and_else_now_and_then(tmp_path: Path) -> None:
-    path = tmp_path / "known-networks"
-    networks = KnownNetworks(path)
-    opened(networks, "10.0.0.1", 1000)
-    opened(networks, "10.1.0.1", 1001)
-    before = path.stat().st_ino
-    opened(networks, "10.0.0.1", 1002)
-    opened(networks, "10.0.0.1", 1001 + 3599)
-    assert path.stat().st_ino == before
-    opened(networks, "10.0.0.1", 1001 + 3600)
-    assert known(path) == ["10.0.0.0/16", "10.1.0.0/16"]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +62,7 @@ def test_a_broken_file_is_told_and_then_replaced(tmp_path: Path, content: bytes,
     networks = KnownNetworks(path)
     assert networks.networks == []
     assert mistake in (networks.mistake or "")
-    assert opened(networks, "10.2.0.1", 1)
+    assert opened(networks, "10.2.0.1")
     assert known(path) == ["10.2.0.0/16"]  # the control: this one is read
 
 
@@ -96,9 +83,8 @@ def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
     networks = KnownNetworks(tmp_path / "missing" / "known-networks")
     assert networks.opened(network_of(b"\x0a\0\0\1"))
     with pytest.raises(Unavailable, match="fewer networks are known"):
-        networks.save(1)
+        networks.save()
     assert len(networks.networks) == 1
     (tmp_path / "missing").mkdir()
-    networks.save(1)  # the next hour
-    networks.save(4000)
+    networks.save()
     assert known(tmp_path / "missing" / "known-networks") == ["10.0.0.0/16"]
