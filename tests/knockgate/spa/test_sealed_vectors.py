@@ -13,7 +13,8 @@ from tests.knockgate.spa.sealed_messages import is_signed, refusal, shown
 from tools import sealed_vectors
 
 from knockgate.errors import Reason
-from knockgate.spa.sealed import CardKeys, GateKey, Suite, unseal
+from knockgate.spa import sshkeys
+from knockgate.spa.sealed import CardKeys, GateKey, Message, Suite, signed_bytes, unseal
 
 FILES = sorted(sealed_vectors.FOLDER.glob("*.json"))
 
@@ -49,6 +50,16 @@ def test_it_is_what_it_says(file: Path) -> None:
     if vector["public_key"]:
         assert vector["public_key"] == signers.line(message.head.kind)
         assert is_signed(message, key.gate)
+    assert is_signed_for_sshkeys(message, key.gate) == bool(vector["public_key"])
+    assert not is_signed_for_sshkeys(message, key.gate[::-1])
+
+
+def is_signed_for_sshkeys(message: Message, gate: bytes) -> bool:
+    """What the gate asks after it has found the key by its fingerprint."""
+    public = sshkeys.PublicKey.of_blob(signers.blob(message.head.kind))
+    signature = sshkeys.Signature(message.signature, message.flags, message.counter)
+    is_its = public.fingerprint == message.head.fingerprint
+    return is_its and sshkeys.verify(public, signature, signed_bytes(gate, message.head))
 
 
 def test_the_files_are_those_that_are_made() -> None:
