@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from knockgate.spa.sshkeys import Kind, PublicKey, Signature
 from knockgate.spa.sshkeys.sshsig import signed
 
+_ECDSA = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+
 
 @dataclass(frozen=True)
 class Signer:
@@ -35,7 +37,7 @@ class Signer:
     def _raw(self, octets: bytes) -> bytes:
         if isinstance(self.private, Ed25519PrivateKey):
             return self.private.sign(octets)
-        r, s = decode_dss_signature(self.private.sign(octets, ec.ECDSA(hashes.SHA256())))
+        r, s = decode_dss_signature(self.private.sign(octets, _ECDSA))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
