@@ -94,6 +94,7 @@ class Ward:
         except TimeoutError:
             raise Gone("the warden does not answer") from None
         except OSError as error:
+            self.take_notices()  # it may have said why
             raise Gone(f"the warden is gone: {error.strerror}") from None
         if reply.status is Status.OTHER_CONFIGURATION:
             raise BeginAnew
@@ -101,7 +102,11 @@ class Ward:
 
     def _receive(self, descriptors: list[int]) -> Reply:
         try:
-            message, received, _, _ = socket.recv_fds(self._socket, REPLY_SIZE + 1, 1)
+            try:
+                message, received, _, _ = socket.recv_fds(self._socket, REPLY_SIZE + 1, 1)
+            except ConnectionResetError:
+                # It has left with a request of ours unread. What it said before that is told only now.
+                message, received, _, _ = socket.recv_fds(self._socket, REPLY_SIZE + 1, 1)
         except ConnectionError as error:
             raise Gone(f"the warden is gone: {error.strerror}") from None
         descriptors += received
