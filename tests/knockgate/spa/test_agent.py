@@ -48,10 +48,15 @@ def running(tmp_path: Path) -> Iterator[Agent]:
     path = tmp_path / "socket"
     with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as process:
         try:
-            until(path.exists, "the agent listens")
+            until(lambda: listens(path), "the agent listens")
             yield Agent(path)
         finally:
             process.terminate()
+
+
+def listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:  # the path is there a moment earlier
+        return sock.connect_ex(str(path)) == 0
 
 
 def public(file: Path) -> PublicKey:
