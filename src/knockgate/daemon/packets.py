@@ -39,6 +39,9 @@ STORE = "replay.sqlite"
 _TURN = 0.05
 #: Refusals that are told in full, of who has a key.
 _REMEMBERED = 50
+#: Replayed payloads that are turned away at a glance, at most, and seconds until each is looked at again: it
+#: takes fifty times as long as junk, and anybody who has captured one can send it without end.
+_REPLAYS, _AGAIN = 1024, 60.0
 
 
 class PacketHands(Protocol):
@@ -69,6 +72,8 @@ class PacketGrants:
         self._packets = Packets(bearers, fresh=self._fwknop.freshness)
         self._concerns = self._packets.concerns
         self._refused: Counter[Reason] = Counter()
+        self._replays: set[bytes] = set()  # what was claimed is never claimed again, so these stay refused
+        self._replays_until = 0.0
         self._recent: deque[tuple[KnockRefused, float]] = deque(maxlen=_REMEMBERED)
         self._opened = 0
         self._store = _opened(configuration)
@@ -97,14 +102,23 @@ class PacketGrants:
         self._look_at(self.ears.tick())
 
     def _look_at(self, packets: Sequence[bytes]) -> None:
-        concerns, payload, junk = self._concerns, frames.payload, 0
-        for packet in packets:
-            if concerns(payload(packet)):
+        now = time.monotonic()
+        if now >= self._replays_until:
+            self._replays.clear()
+            self._replays_until = now + _AGAIN
+        concerns, payload, replays, junk, again = self._concerns, frames.payload, self._replays, 0, 0
+        for packet in packets:  # a whole flood comes by here
+            carried = payload(packet)
+            if carried in replays:
+                again += 1
+            elif concerns(carried):
                 self._consider(packet)
             else:
-                junk += 1  # a whole flood comes by here
+                junk += 1
         if junk:
             self._refused[Reason.NOT_OURS] += junk
+        if again:
+            self._refused[Reason.REPLAYED] += again
 
     def _consider(self, packet: bytes) -> None:
         try:
@@ -113,10 +127,12 @@ class PacketGrants:
             self._refused[refused.reason] += 1
             return
         if destination in self._own:
-            opened = self._opened
+            opened, replayed = self._opened, self._refused[Reason.REPLAYED]
             self._do(self._packets.feed(DatagramSeen(payload, sender, self._clock.read())))
             if self._opened != opened:
                 self.ears.opened(sender)
+            if self._refused[Reason.REPLAYED] != replayed and len(self._replays) < _REPLAYS:
+                self._replays.add(payload)
 
     def close(self) -> None:
         """Let go of the store."""

@@ -201,6 +201,24 @@ def test_a_replay_opens_nothing(tmp_path: Path) -> None:
 
 
 @isolated
+def test_a_replay_sent_without_end_is_told_of_once_a_while_and_keeps_nobody_out(tmp_path: Path) -> None:
+    """It is turned away before its key is looked for; what resembles it is not."""
+    with stage(tmp_path) as gate:
+        taken = message()
+        mine = gate.knock(taken)
+        until_open(OPENED)
+        for times in range(1, 6):
+            gate.send(mine, source=OTHER)
+            gate.until_refused("replayed", times)
+        assert len(gate.gate.status()["packets"]["recent_refused"]) == 1
+        gate.knock(taken)  # the same, sealed anew
+        gate.until_refused("replayed", 6)
+        assert len(gate.gate.status()["packets"]["recent_refused"]) == 2
+        gate.knock(message(OTHER))
+        until_open(("tcp/22", OTHER, "packet"))
+
+
+@isolated
 def test_an_unsure_clock_takes_any_date_but_no_replay(tmp_path: Path) -> None:
     with stage(tmp_path, clock="unknown") as gate:
         old = gate.knock(message(issued=1_000_000_000))

@@ -137,6 +137,7 @@ class Course:
     ago: int = 0  #: seconds that it is old
     opens: bool = True  #: whether a door can be opened
     broken: str = ""  #: the verb of the store that fails
+    times: int = 1  #: how often it comes
     told: str = BEFORE_OPEN  #: what is said at the latest in the next life, where the packet opened nothing
 
     def packet(self, world: World) -> bytes:
@@ -149,6 +150,7 @@ class Course:
 
 COURSES = {
     "opens": Course(),
+    "comes again and again": Course(times=3),
     "the door cannot be opened": Course(opens=False, told="ssh"),
     "cannot be settled": Course(broken="settle"),
     "cannot be claimed": Course(broken="claim", told="cannot be remembered"),
@@ -223,7 +225,9 @@ def _take(world: World, course: Course, at: int) -> None:
         return trace
 
     sys.settrace(trace)
-    hear(world.begin(), course.packet(world))
+    grants = world.begin()
+    for _ in range(course.times):
+        hear(grants, course.packet(world))
     os._exit(0)
 
 
