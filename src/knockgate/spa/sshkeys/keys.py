@@ -173,8 +173,6 @@ def _check_edwards(point: bytes) -> None:
 
 def _check_p256(point: bytes) -> None:
     try:
-        if point[0] != 4:  # OpenSSH knows no compressed points
-            raise ValueError("compressed")
-        EllipticCurvePublicKey.from_encoded_point(SECP256R1(), point)
+        EllipticCurvePublicKey.from_encoded_point(SECP256R1(), point)  # of this length none is compressed
     except ValueError:
         raise BadKey(Flaw.NO_POINT) from None

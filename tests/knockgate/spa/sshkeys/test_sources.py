@@ -105,11 +105,12 @@ WRONG = [
     "2001:db8::1/64",
     "192.168/16",
     "::/129",
+    "10.0.0.0/+8",
+    "10.0.0.0/ 8",
 ]
 
-
-#: An older sshd takes this for a text, which nothing fits.
-LET_PASS = ["10.0.0.0/129", "::/129"]
+#: Networks for one sshd, texts that nothing fits for an older one, and wrong for yet another.
+LET_PASS = ["10.0.0.0/129", "::/129", "10.0.0.0/+8", "10.0.0.0/ 8"]
 
 
 def admitted(pattern: str, address: str) -> bool:
@@ -195,6 +196,20 @@ def test_what_is_let_in_whole_is_let_in_each(number: int, pattern: str) -> None:
     for base in (address, packed("2001:db8::")[:8] + address[8:]):
         if sources.admit_all(base[:8] + bytes(8), 64):
             assert sources.admit(base)
+
+
+def test_capitals_are_the_same_as_small_letters() -> None:
+    """In ``from``; ``Match address``, which is asked above, tells them apart."""
+    assert admitted("2001:DB8::AB:*", "2001:db8::ab:10")
+    assert not admitted("*,!2001:DB8::AB:*", "2001:db8::ab:10")
+    assert not admitted("2001:DB8::AC:*", "2001:db8::ab:10")
+
+
+def test_a_long_word_is_no_network() -> None:
+    """sshd reads 63 characters; more are a text."""
+    assert admitted("10.0.0.0/" + "0" * 53 + "8", "10.0.0.1")
+    assert not admitted("10.0.0.0/" + "0" * 54 + "8", "10.0.0.1")
+    assert admitted("10.0.0.0/" + "0" * 54 + "8,10.*", "10.0.0.1")
 
 
 def test_a_pattern_that_sshd_has_no_room_for() -> None:

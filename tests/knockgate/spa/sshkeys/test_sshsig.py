@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,34 @@ def test_signed_otherwise_is_no_signature_for_a_knock(arguments: list[str], tmp_
     with pytest.raises(ConfigError, match="no signature for a knock") as caught:
         read_armored((tmp_path / "message.sig").read_bytes())
     assert "-n knockgate-spa-v1" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_nothing_may_follow(kind: Kind) -> None:
+    blob = wrapped(kind, signer(kind).sign(MESSAGE))
+    assert stripped(kind, blob)
+    name, octets = string(kind.ssh.encode()), signer(kind).sign(MESSAGE).octets
+    tail = blob[-5:] if kind.on_token else b""
+    two = b"".join(mpint(int.from_bytes(half, "big")) for half in (octets[:32], octets[32:]))
+    inner = octets if kind.edwards else two
+    assert stripped(kind, name + string(inner) + tail)
+    for wrong in (blob + b"\0", name + string(inner + b"\0") + tail, blob[:-1]):
+        with pytest.raises(ValueError, match=r"follows|length|cut off"):
+            stripped(kind, wrong)
+
+
+@pytest.mark.parametrize(
+    ("at", "change"), [(9, b"\2"), (9, b"\0"), (5, b"g")], ids=["later", "earlier", "other"]
+)
+def test_another_version_of_the_armor(at: int, change: bytes) -> None:
+    one = signer(Kind.ED25519)
+    armor = armored(one.public, one.sign(MESSAGE)).encode()
+    begin, *lines, end = armor.splitlines()
+    octets = base64.b64decode(b"".join(lines))
+    for wrong in (octets[:at] + change + octets[at + 1 :], octets + b"\0"):
+        with pytest.raises(ConfigError, match="no signature for a knock"):
+            read_armored(b"\n".join([begin, base64.b64encode(wrong), end]))
+    assert read_armored(b"\n".join([begin, base64.b64encode(octets), end])) == read_armored(armor)
 
 
 def test_an_armor_that_was_cut_off_or_changed() -> None:
