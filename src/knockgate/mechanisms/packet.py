@@ -109,8 +109,10 @@ class Packets:
             try:
                 message, digest = unseal(seen.payload, bearer.secret)
             except Refused as refused:
-                reason = refused.reason
-                known = bearer if bearer.secret.hmac_key else None  # else it may be anybody's
+                if bearer.secret.hmac_key:
+                    reason, known = refused.reason, bearer
+                elif known is None:  # without an HMAC it may be anybody's
+                    reason = refused.reason
                 continue
             return self._ask(seen, bearer, message, digest)
         return KnockRefused(reason, known.key if known else None, seen.sender)

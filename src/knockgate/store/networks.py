@@ -74,8 +74,9 @@ class KnownNetworks:
 
 
 def _read(path: Path) -> list[Network]:
-    """OSError, and ValueError with a text for people."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as stream:
+    """OSError, and ValueError with a text for people. A pipe in its place is not waited for."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(file, "rb") as stream:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise ValueError("must be a file of mode 0600 that belongs to who runs the gate")

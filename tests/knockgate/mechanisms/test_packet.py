@@ -250,6 +250,19 @@ def test_who_has_only_the_hmac_key_is_named_and_refused() -> None:
     assert (refused.reason, refused.key) == (Reason.NOT_SEALED, "alice")
 
 
+def test_who_has_the_hmac_key_is_named_also_beside_a_key_without_one() -> None:
+    """That one is tried afterwards, where what it makes could look like this."""
+    bearers = [Bearer("alice", ALICE, WAYS), Bearer("old", Secret(b"c" * 32, None), WAYS)]
+    packets = Packets(bearers, fresh=FRESH)
+    message = replace(MESSAGE, username="alice.long")
+    payload = seal(message, Secret(b"d" * 32, ALICE.hmac_key), salt=PACKET)
+    assert packets.concerns(payload) == [0, 1]
+    (refused,) = packets.feed(DatagramSeen(payload, CLIENT, SURE))
+    assert refused == KnockRefused(Reason.NOT_SEALED, "alice", CLIENT)
+    (opened,) = knock(packets, secret=bearers[1].secret)  # the control
+    assert isinstance(opened, OpenDoor) and opened.key == "old"
+
+
 def test_without_hmac_what_does_not_decrypt_is_a_strangers() -> None:
     secret = Secret(b"a" * 32)
     packets = Packets([Bearer("old", secret, WAYS)], fresh=FRESH)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import stat
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def test_a_file_of_others_is_not_believed(tmp_path: Path) -> None:
     link.symlink_to(path)
     assert KnownNetworks(link).mistake
     assert KnownNetworks(tmp_path).mistake
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    assert "must be a file" in (KnownNetworks(tmp_path / "pipe").mistake or "")
 
 
 def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
