@@ -28,7 +28,7 @@ WRONG: dict[str, tuple[str, int | None, str | None, str, str]] = {
     "port for ports": ('[doors.ssh]\nport = ["tcp/22"]', 2, "doors.ssh.port",
         "unknown key", "did you mean ports?"),
     "an unknown key": (SSH + "colour = 1", 3, "doors.ssh.colour",
-        "unknown key", "ports, lease, sequence, commands"),
+        "unknown key", "ports, lease, longest, sequence, commands"),
     "of the gate": (SSH + "[gate]\nsource = 99", 4, "gate.source", "unknown key", "did you mean sources?"),
     "dotted": (SSH + "sequence.step = []", 3, "doors.ssh.sequence.step",
         "unknown key", "did you mean steps?"),
