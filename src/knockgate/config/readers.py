@@ -160,6 +160,8 @@ def _networks(value: object) -> tuple[Network, ...]:
     hint = 'a list of addresses and networks such as ["192.0.2.0/24", "2001:db8::7"]'
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise Wrong("must be a list of networks", hint)
+    if not value:  # a list that a program came out empty with would let everybody in
+        raise Wrong("is a list of nobody", "without the key it is anybody")
     return tuple(_network(item.strip(), hint) for item in value)
 
 
@@ -220,7 +222,7 @@ def _folder(value: object) -> str:
 
 
 def _file(value: object) -> str:
-    return _path(value, "a file such as /etc/knockgate/ssh.once") if value != "" else ""
+    return _path(value, "a file by its whole name, such as /etc/knockgate/NAME") if value != "" else ""
 
 
 ports = Reader("list of ports", _ports)
