@@ -181,7 +181,6 @@ def _seconds(value: bytes, local: Local) -> int:
         raise ValueError("no time")
     year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
     _require(1 <= month <= 12 and 1 <= day <= 31 and hour <= 23 and minute <= 59 and second <= 61)
-    _require(year >= 1970)
     try:
         if match[7]:
             seconds = calendar.timegm((year, month, day, hour, minute, second))

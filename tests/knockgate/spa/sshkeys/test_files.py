@@ -70,12 +70,14 @@ def test_a_comment_may_be_anything() -> None:
         ('expiry-time="20300102Z"', Options(expires=1893542400)),
         ('expiry-time="203001020304utc"', Options(expires=1893553440)),
         ('expiry-time="20300102030405Z"', Options(expires=1893553445)),
+        ('expiry-time="20300102030461Z"', Options(expires=1893553501)),  # leap seconds
         ('expiry-time="20300231Z"', Options(expires=1898726400)),  # 3 March
         ('expiry-time="20310102Z",expiry-time="20300102Z"', Options(expires=1893542400)),
         ('expiry-time="20300102Z",expiry-time="20310102Z"', Options(expires=1893542400)),
         ('environment="A_1=b c",environment="A_1=d"', Options()),
         ('permitopen="[::1]:22",permitopen="a.b:*",permitopen="a/80"', Options()),
         ('permitlisten="8080",permitlisten="localhost:+0080",permitlisten="*"', Options()),
+        (f'permitopen="{"a" * 1024}:1"', Options()),
         ('tunnel="0",tunnel="ANY"', Options()),
     ],
 )
@@ -105,8 +107,8 @@ def test_options(written: str, options: Options) -> None:
         ('principals="a"', Flaw.PRINCIPALS, None),
         *((f'expiry-time="{each}"', Flaw.BAD_OPTION, "expiry-time") for each in (
             "", "2030", "2030010", "203001020", "20301301Z", "20300132Z", "20300100Z", "2030010224",
-            "203001022400Z", "203001020060Z", "20300102030462Z", "19691231Z", "19700101Z", "20300102 Z",
-            "20300102ZZ", "٢٠٣٠٠١٠٢",
+            "203001022400Z", "203001020060Z", "20300102030462Z",
+            "19691231Z", "00000101Z", "00000101", "19700101Z", "20300102 Z", "20300102ZZ", "٢٠٣٠٠١٠٢",
             "Z", "UTC",
         )),
         ('environment="=x"', Flaw.BAD_OPTION, "environment"),
@@ -114,6 +116,7 @@ def test_options(written: str, options: Options) -> None:
         ('environment="A-B=x"', Flaw.BAD_OPTION, "environment"),
         *((f'permitopen="{each}"', Flaw.BAD_OPTION, "permitopen") for each in (
             "", "80", "a:", "a:0", "a:65536", "a:-1", "[::1:22", "[::1]22", "a:80:90", "a:ssh",
+            "a" * 1025 + ":1",
         )),
         *((f'permitlisten="{each}"', Flaw.BAD_OPTION, "permitlisten") for each in ("", "0", "a:", "ssh")),
         *((f'tunnel="{each}"', Flaw.BAD_OPTION, "tunnel") for each in (
@@ -145,6 +148,7 @@ def test_options_that_sshd_refuses(written: str, reason: Flaw, name: str | None)
         (b'command="a b ' + ONE, Flaw.QUOTES),
         (b'command="a\\" ' + ONE, Flaw.QUOTES),
         (b'" ' + ONE, Flaw.QUOTES),
+        (b'a\\" ' + ONE, Flaw.UNKNOWN_OPTION),
         (ONE + b" \0", Flaw.ZERO_BYTE),
         (b"," * 1024 + b" " + ONE, Flaw.TOO_MANY),
     ],
