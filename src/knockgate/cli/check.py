@@ -27,7 +27,7 @@ __all__ = ["check", "rules"]
 @click.command(cls=Page)
 @configuration(file=True)
 @click.option("--strict", is_flag=True, help="Take warnings for a no.")
-@click.option("--json", "as_json", is_flag=True, help="Print doors and warnings as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print doors, keys and warnings as one JSON object.")
 def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
     """Say what a configuration means, and what is doubtful about it.
 

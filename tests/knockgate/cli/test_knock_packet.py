@@ -389,7 +389,7 @@ def test_a_profile_is_knocked_at_by_name_and_options_come_before_it() -> None:
         (["office", "--gpg-home-dir", "x"], "--gpg-home-dir: packets are sealed with a key", "key new"),
         (["office", "--key-rijndael", "s3cr3t"], "--key-rijndael: secrets on a command line", "--secrets"),
         (["office", "--key-base64-hmac=s3cr3t"], "--key-base64-hmac: secrets on a command", "--secrets"),
-        (["office", "-n", "x"], "-n: what fwknop keeps in .fwknoprc is a profile here", "import"),
+        (["office", "-n", "x"], "-n: what fwknop keeps in .fwknoprc is a profile here", "import fwknoprc"),
         (["office", "--acess", "22"], "no such option", "did you mean --access?"),
     ],
 )

@@ -67,7 +67,7 @@ _SPOOF = ("a packet is sent from an address of this machine", "--source ADDRESS 
 _URL = ("there is no address to ask by default", "-R URL, such as -R https://ip.example/")
 _PROFILE = (
     "what fwknop keeps in .fwknoprc is a profile here",
-    "knockgate import fwknop turns one into the other",
+    "knockgate import fwknoprc turns one into the other",
 )
 _SAVED = ("nothing is saved here", "leave it away")
 _KEYGEN = ("making keys is a command of its own", "knockgate key new --fwknop NAME")
