@@ -57,6 +57,7 @@ def test_who_has_opened_is_known_from_then_on(tmp_path: Path) -> None:
         gate.gate.until_said("reloaded")
         until(gate.gate.answers, "the listener answers")
         until(lambda: rings() and not rings() & again, "a new listener")
+        until(gate.gate.answers, "it answers")  # a moment after it hears
         again = rings()
         gate.knock(message())
         until(lambda: gate.gate.status()["packets"]["opened"] == 1, "it is heard")
