@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,8 @@ def _on_keys(known: Sequence[FwknopKey]) -> Iterator[Advice]:
     if known:
         from knockgate.config.keyadvice import advise_on_keys  # noqa: PLC0415 - see cli
 
-        for each in advise_on_keys(known):
+        # A date that an admin wrote, against the clock that they look at.
+        for each in advise_on_keys(known, time.clock_gettime(time.CLOCK_REALTIME)):
             yield Advice(f"key {each.key}", each.message, each.hint)
 
 

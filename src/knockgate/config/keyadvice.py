@@ -22,12 +22,15 @@ class KeyAdvice(NamedTuple):
     hint: str
 
 
-def advise_on_keys(keys: Sequence[FwknopKey]) -> tuple[KeyAdvice, ...]:
-    """All advice, in the order of the keys."""
-    return tuple(advice for key in keys for advice in _on_key(key))
+def advise_on_keys(keys: Sequence[FwknopKey], now: float) -> tuple[KeyAdvice, ...]:
+    """All advice, in the order of the keys; ``now`` in seconds since 1970."""
+    return tuple(advice for key in keys for advice in _on_key(key, now))
 
 
-def _on_key(key: FwknopKey) -> Iterator[KeyAdvice]:
+def _on_key(key: FwknopKey, now: float) -> Iterator[KeyAdvice]:
+    if key.expires and key.expires.timestamp() <= now:
+        message = f"has expired, on {key.expires:%Y-%m-%d at %H:%M:%SZ}: it opens nothing"
+        yield KeyAdvice(key.name, message, "give it another date, or take it out")
     new = f"make a new pair: knockgate key new --fwknop {key.name}"
     if key.secret.hmac_key is None:
         message = "has no HMAC: packets can be tampered with, and any stranger's costs a decryption"

@@ -257,8 +257,11 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, secret: Path) ->
         (SECRETS, ('mode = "legacy"',), "filled up with zeros"),
         ("KEY: sesame\nHMAC_KEY: open sesame", (), "KEY and HMAC_KEY of fewer than 16 bytes"),
         (SECRETS, ("observed = true",), "who intercepts one"),
+        (SECRETS, ("expires = 2026-05-03",), "has expired, on 2026-05-04 at 00:00:00Z"),
+        (SECRETS, ("expires = 2026-05-05",), None),
     ],
 )
 def test_advice(tmp_path: Path, content: str, lines: tuple[str, ...], message: str | None) -> None:
-    advice = advise_on_keys([alice(written(tmp_path / "alice", content), *lines)])
+    now = dt.datetime(2026, 5, 4, 12, tzinfo=dt.UTC).timestamp()
+    advice = advise_on_keys([alice(written(tmp_path / "alice", content), *lines)], now)
     assert [message in each.message for each in advice] == [True] if message else advice == ()
