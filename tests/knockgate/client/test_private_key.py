@@ -89,18 +89,15 @@ def test_a_tokens_handle_is_for_the_agent() -> None:
     assert "ssh-add" in (caught.value.hint or "")
 
 
-def test_halves_of_different_keys(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, -1], ids=["outside", "everywhere"])
+def test_halves_of_different_keys(times: int, tmp_path: Path) -> None:
+    """The point is there three times, and the seed, which makes it, once."""
     file = made(tmp_path, "-t", "ed25519")
-    octets = _octets(file)
     other = signer(Kind.ED25519).public
-    mixed = (
-        private_key._BEGIN
-        + b"\n"
-        + _base64(octets.replace(public(file).blob, other.blob, 1))
-        + private_key._END
-    )
+    octets = _octets(file).replace(public(file).point, other.point, times)
+    mixed = private_key._BEGIN + b"\n" + _base64(octets) + private_key._END
     assert private_key.look(mixed) == (other, False)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="damaged" if times == 1 else "different keys"):
         private_key.load(mixed)
     assert private_key.load(file.read_bytes()).public == public(file)
 
