@@ -77,13 +77,15 @@ class Guard:
         new = self._origin.load()
         if expected not in (ANY_CHECKSUM, new.checksum):
             return False
-        if new.gate.run_directory != self.configuration.gate.run_directory:
-            raise ConfigError(
-                "cannot change while the daemon runs",
-                file=new.file or None,
-                key="gate.run_directory",
-                hint="stop it and start it again",
-            )
+        # The sockets lie in the one, and in the other what was taken and what is still to be closed.
+        for name in ("run_directory", "state_directory"):
+            if getattr(new.gate, name) != getattr(self.configuration.gate, name):
+                raise ConfigError(
+                    "cannot change while the daemon runs",
+                    file=new.file or None,
+                    key=f"gate.{name}",
+                    hint="stop it and start it again",
+                )
         _expect_interface(new)
         self._put_in_force(new)
         self.configuration = new

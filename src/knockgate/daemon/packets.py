@@ -80,7 +80,7 @@ class PacketGrants:
         for token in self._store.unsettled():
             self._hands.complain(
                 f"a knock of {token.key} for {address_text(token.source)} was accepted, but the gate ended "
-                "before it had opened; it has to knock again"
+                "before it had answered; if the door is shut, it has to knock again"
             )
         self.ears = Ears(configuration, bearers, self._packets.shapes, hands.complain)
 

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 MEMORY = Path("/dev/shm")
 SSH = Port(Protocol.TCP, 22)
 ALICE = Secret(b"a" * 32, b"A" * 64)
-BEFORE_OPEN = "a knock of alice for 192.0.2.7 was accepted, but the gate ended before it had opened"
+BEFORE_OPEN = "a knock of alice for 192.0.2.7 was accepted, but the gate ended before it had answered"
 #: Somebody's whom the gate does not know.
 STRANGER = Secret(b"b" * 32, b"B" * 64)
 

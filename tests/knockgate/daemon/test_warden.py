@@ -320,7 +320,11 @@ def test_a_wrong_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
         for wrong, why in (
             (before.replace("ports", "prots"), "unknown key"),
             ("", "there is no door"),
-            (before.replace("/run", "/other"), "cannot change while the daemon runs"),
+            (before.replace("/run", "/other"), "run_directory: cannot change while the daemon runs"),
+            (
+                before.replace("[gate]", '[gate]\nstate_directory = "/other"'),
+                "state_directory: cannot change",
+            ),
         ):
             warden.file.write_text(wrong)
             with pytest.raises(Unavailable, match=f"not reloaded: .*{why}"):
