@@ -1,0 +1,95 @@
+"""Whether an authentic sealed knock is new and on time. docs/spec/spa-v1.md, "Replay".
+
+Theory
+------
+A gate remembers of each device of each key a *mark*, the newest date that it has taken, and takes only newer
+ones. So a knock is taken once, whatever any clock does: the comparison asks none. Devices share nothing, so
+none is late because another one was early.
+
+Where a key has too many devices, the one with the lowest mark is forgotten, and of the key remains *low*, the
+newest ``issued`` among those. A device without a mark must be newer than that. Only marks of era 0 are
+forgotten: a later one does not say what was before it, and era 0 may have been in 2038. And only those that
+freshness has behind it, by a clock that the gate is sure of: so low is never as new as what an honest client
+sends while that clock is right.
+
+The clock (``certainty.py``) decides what becomes of a new knock. A stale one is spent all the same, so that
+it is not welcome when the clock is set back. One dated ahead is not: its mark would shut its owner out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from knockgate.errors import Reason
+from knockgate.mechanisms.certainty import Span
+from knockgate.spa.sealed.dates import WINDOW, Date
+
+__all__ = ["Known", "Marked", "Spend", "TurnAway", "Verdict", "judge"]
+
+
+class Marked(NamedTuple):
+    """A device of a key, and the newest date that was taken of it."""
+
+    device: bytes
+    mark: Date
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store has of the key and the device that have knocked."""
+
+    mark: Date | None  #: None: of this device nothing
+    low: int = 0  #: of the key: the newest ``issued`` that was forgotten; 0: nothing was
+    crowd: Sequence[Marked] | None = None  #: all the key's devices, if there is no room for one more
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAway:
+    """Turn the knock away. Nothing is written."""
+
+    reason: Reason
+    skew: int | None = None  #: nanoseconds by which its clock is behind ours
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Make its date the device's mark, durably, if that is still as it was; then go on, or refuse it."""
+
+    mark: Date
+    low: int  #: of the key, from now on
+    forget: bytes | None = None  #: the device that goes, in the same transaction
+    refused: Reason | None = None  #: None: go on, with what the key may
+    skew: int | None = None  #: as in ``TurnAway``
+
+
+Verdict = TurnAway | Spend
+
+
+def judge(date: Date, known: Known, taken: Span) -> Verdict:
+    """What becomes of an authentic knock; ``taken`` is what the clock lets through now."""
+    forget, low = None, known.low
+    # Room comes first, as in the page's steps.
+    if known.mark is None and known.crowd is not None:
+        forget = _least(known.crowd, taken)
+        if forget is None:
+            return TurnAway(Reason.TOO_MANY_DEVICES)
+        low = max(low, forget.mark.issued)
+    if date.issued <= known.low if known.mark is None else date <= known.mark:
+        return TurnAway(Reason.REPLAYED)
+    skew = None if taken.lower is None else taken.lower + WINDOW - date.issued
+    if taken.upper is not None and date.issued > taken.upper:
+        return TurnAway(Reason.AHEAD, skew)
+    going = forget.device if forget else None
+    if taken.lower is not None and date.issued < taken.lower:
+        return Spend(date, low, going, Reason.STALE, skew)
+    return Spend(date, low, going)
+
+
+def _least(crowd: Sequence[Marked], taken: Span) -> Marked | None:
+    """Whom to forget for another one, if anybody."""
+    if taken.lower is None or not taken.sure:
+        return None
+    old = [one for one in crowd if one.mark.era == 0 and one.mark.issued < taken.lower]
+    return min(old, key=lambda one: one.mark, default=None)
