@@ -261,7 +261,7 @@ class Life:
         for client in self.clients:
             client.off = 0
         for sure in (True, False):
-            self.true += 130
+            self.true += 130.5  # no client is then ahead by W to the nanosecond, with a date of W and one
             if not sure:
                 self.the_admin_forgets_the_time()
                 self.gate.vouched = False
