@@ -24,6 +24,7 @@ from pathlib import Path
 from knockgate.client import spellings
 from knockgate.client.allow import Allow, Whoever, allowed, is_plain
 from knockgate.client.send import DELAY, Family
+from knockgate.config.keys import user_name
 from knockgate.config.toml import Document, Keys, fields_of, flag, key, read, text
 from knockgate.model import Port, Protocol
 from knockgate.spa.fwknop import Hash, Mode
@@ -83,7 +84,7 @@ class PacketProfile(Profile):
         "The checksum within the packet. The host takes any.", spellings.hash_name, Hash.SHA256
     )
     mode: Mode = key("How the packet is encrypted, as the host expects it.", spellings.mode_name, Mode.CBC)
-    username: str = key("The user name in the packet; empty: the one logged in as.", spellings.user_name, "")
+    username: str = key("The user name in the packet; empty: the one logged in as.", user_name, "")
     offset: float = key("How far the host's clock is ahead of ours.", spellings.time_offset, 0.0)
 
 

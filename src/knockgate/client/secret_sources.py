@@ -25,9 +25,12 @@ def of_file(profile: PacketProfile) -> Secret | None:
 
 def of_environment(environment: Mapping[str, str], hmac: Hash, mode: Mode) -> Secret | None:
     """What is in KNOCKGATE_KEY_BASE64 and its like; None where there is no such variable. ConfigError."""
-    lines = [
-        f"{name}: {environment[variable]}" for variable, name in VARIABLES.items() if variable in environment
-    ]
+    lines = []
+    for variable, name in VARIABLES.items():
+        if "\n" in environment.get(variable, ""):
+            raise ConfigError("has more than one line", key=variable, hint="one secret, as it is")
+        if variable in environment:
+            lines.append(f"{name}: {environment[variable]}")
     return _parsed(lines, "KNOCKGATE_", hmac, mode) if lines else None
 
 
@@ -36,7 +39,14 @@ def typed(ask: Callable[[str], str], hmac: Hash, mode: Mode) -> Secret:
     lines: list[str] = []
     for name in ("KEY", "HMAC_KEY"):
         empty = " (empty: none)" if lines else ""
-        line = ask(f"{name.replace('_', ' ').lower()}{empty}: ".replace("hmac", "HMAC")).strip()
+        prompt = f"{name.replace('_', ' ').lower()}{empty}: ".replace("hmac", "HMAC")
+        line = "#"
+        while line.startswith("#"):  # the first line of a file that is pasted whole
+            line = ask(prompt).strip()
+        other = [each for each in ("KEY", "HMAC_KEY") if each != name]
+        if line.upper().startswith(tuple(f"{each}{end}:" for each in other for end in ("_BASE64", ""))):
+            message = f"that is the line of the {other[0]}, and it is the {name} that is asked for"
+            raise ConfigError(message, hint="paste the file whole, or line by line in its order")
         if line:
             whole = line.upper().startswith((f"{name}_BASE64:", f"{name}:"))
             lines.append(line if whole else f"{name}: {line}")

@@ -31,13 +31,10 @@ __all__ = [
     "step",
     "steps",
     "time_offset",
-    "user_name",
     "wait_time",
 ]
 
 _PORT = re.compile(r"(?:(tcp|udp)/)?([0-9]{1,9})(?:[/:](tcp|udp))?")
-#: fwknop's rule for what a user may be called: nothing that could end a field or a word of a shell.
-_USERNAME = re.compile(r"""[^\x00-\x1f\x7f-\U0010ffff"/\\\[\]:;|=,+*?<>]{1,48}""")
 
 
 def _port(value: object, protocol: str, kind: str) -> Port:
@@ -135,14 +132,6 @@ def _offset(value: object) -> float:
     return float(_OFFSET.read(word))
 
 
-def _username(value: object) -> str:
-    name: str = text.read(value)
-    if name and not _USERNAME.fullmatch(name):
-        hint = "at most 48 of ASCII's letters, digits and signs, without any of \"/\\[]:;|=,+*?<>"
-        raise Wrong(f"{shown(name)} is no user name for a packet", hint)
-    return name
-
-
 host = Reader("text", _host)
 family = Reader("4 or 6", _family)
 step = Reader("port", _step)
@@ -156,6 +145,5 @@ ports = Reader("list of ports", _access)
 spa_port = Reader("UDP port", _spa_port)
 lease_time = Reader("time in whole seconds, 1s to 65536s", _lease)
 time_offset = Reader("time, with - before it where the host's clock is behind", _offset)
-user_name = Reader("text", _username)
 hash_name = one_of(Hash)
 mode_name = one_of(Mode)

@@ -26,8 +26,9 @@ from knockgate.config.toml import (
 )
 from knockgate.errors import ConfigError
 from knockgate.spa.fwknop import Hash, Mode, Secret
+from knockgate.spa.fwknop.fields import USERNAME
 
-__all__ = ["MAX_KEYS", "FwknopKey", "load", "one_of", "parse"]
+__all__ = ["MAX_KEYS", "FwknopKey", "load", "one_of", "parse", "user_name"]
 
 MAX_KEYS = 100_000
 
@@ -49,6 +50,17 @@ def one_of(kind: type[Hash | Mode]) -> Reader:
             raise Wrong(f"{shown(value)} is none of these", names) from None
 
     return Reader(names, read)
+
+
+def _username(value: object) -> str:
+    name: str = text.read(value)
+    if name and not USERNAME.fullmatch(name):
+        hint = 'at most 48 ASCII characters, and none of " / \\ [ ] : ; | = , + * ? < >'
+        raise Wrong(f"{shown(name)} is no user name for a packet", hint)
+    return name
+
+
+user_name = Reader("text", _username)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +99,7 @@ class FwknopKey:
         flag,
         False,  # noqa: FBT003 - a default
     )
-    username: str = key("A packet must bear this user name; empty: any.", text, "")
+    username: str = key("A packet must bear this user name; empty: any.", user_name, "")
     longest: float | None = key(
         "Its leases last at most this, whatever it asks for and the door allows.",
         duration(1, 30 * 86400),

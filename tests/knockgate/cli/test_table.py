@@ -142,9 +142,7 @@ def test_doors_of_the_daemon_are_told_of_where_none_runs(tmp_path: Path) -> None
     )
     done = knockgate("up", file)
     assert done.returncode == 0
-    assert done.stderr.startswith(
-        "knockgate: without the daemon nobody's knocks open web\n  hint: knockgate run"
-    )
+    assert done.stderr.startswith("knockgate: without the daemon nobody opens web\n  hint: knockgate run")
     needs = {door["name"]: door["needs_daemon"] for door in status(file)["doors"]}
     assert needs == {"ssh": False, "web": True}
 

@@ -126,6 +126,7 @@ def test_no_secret_leaves_its_file(tmp_path: Path) -> None:
         ("MAX_FW_TIMEOUT 2592001", "not between 0 and 2592000"),
         ("ACCESS_EXPIRE 02/31/2027", "no date of the calendar"),
         ("ACCESS_EXPIRE 2027-01-01", "is no date"),
+        ("REQUIRE_USERNAME a/b", "is no user name that a packet can bear"),
         ("ACCESS_EXPIRE_EPOCH soon", "is no time"),
         ("REQUIRE_SOURCE_ADDRESS true", "neither Y nor N"),
         ("REQUIRE_USERNAM alice", "did you mean REQUIRE_USERNAME"),
@@ -217,7 +218,7 @@ def test_stanzas_that_share_a_port_share_a_door(tmp_path: Path) -> None:
     text = (
         "SOURCE 10.0.0.0/8\nOPEN_PORTS tcp/22, tcp/80\nKEY one\nHMAC_KEY 1\n"
         "MAX_FW_TIMEOUT 60\nREQUIRE_USERNAME a b\n"
-        "SOURCE ANY\nOPEN_PORTS tcp/22\nKEY two\nHMAC_KEY 2\nFW_ACCESS_TIMEOUT 45\nREQUIRE_USERNAME a/b\n"
+        "SOURCE ANY\nOPEN_PORTS tcp/22\nKEY two\nHMAC_KEY 2\nFW_ACCESS_TIMEOUT 45\nREQUIRE_USERNAME a&b\n"
     )
     found = translated(tmp_path, text)
     configuration, (one, two) = gate(found)

@@ -123,6 +123,8 @@ def test_what_the_half_with_rights_knows_of_keys(secret: Path) -> None:
         ('senders = "192.0.2.7"', "must be a list of networks"),
         ('expires = "2027-05-03"', "must be a date without quotes"),
         ('longest = "500ms"', "is not between"),
+        ('username = "a:b"', "is no user name for a packet"),
+        ('username = "Jöe"', "is no user name for a packet"),
         ("port = 62201", "unknown key"),
     ],
 )

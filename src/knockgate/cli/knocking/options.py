@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 from knockgate.cli.page import Page
 from knockgate.cli.words import FILE, Word, seconds
 from knockgate.client import allow, spellings
+from knockgate.config.keys import user_name
 from knockgate.config.toml import Reader, Wrong, duration
 from knockgate.errors import ConfigError
 from knockgate.spa.fwknop import Hash, Mode
@@ -180,7 +181,7 @@ _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
         ("-U", "--spoof-user", "username"),
         {
             "metavar": "USER",
-            "type": Word("USER", spellings.user_name),
+            "type": Word("USER", user_name),
             "help": "The user name within (default: who is logged in).",
         },
     ),

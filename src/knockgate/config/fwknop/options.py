@@ -14,6 +14,7 @@ from knockgate.config.fwknop.commands import command_line
 from knockgate.config.fwknop.findings import Remark
 from knockgate.config.fwknop.stanza import LEASE, MOST, Stanza
 from knockgate.config.toml import Wrong
+from knockgate.spa.fwknop.fields import USERNAME
 
 __all__ = ["OPTIONS"]
 
@@ -109,6 +110,8 @@ def _expires_epoch(stanza: Stanza, value: str, remark: Remark) -> None:
 
 def _username(stanza: Stanza, value: str, _: Remark) -> None:
     stanza.username = words.plain(value)
+    if not USERNAME.fullmatch(stanza.username):
+        raise Wrong("is no user name that a packet can bear", "take it out; nobody has come in with it")
 
 
 def _require_source(stanza: Stanza, value: str, _: Remark) -> None:

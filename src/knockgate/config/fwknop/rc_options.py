@@ -15,6 +15,7 @@ from knockgate.config.fwknop.findings import Remark
 from knockgate.config.toml import Wrong, shown
 from knockgate.model import Port
 from knockgate.spa.fwknop import Hash, Mode
+from knockgate.spa.fwknop.fields import USERNAME
 
 __all__ = ["VARIABLES", "Draft"]
 
@@ -141,7 +142,7 @@ def _offset(draft: Draft, value: str, _: Remark) -> None:
 
 
 def _username(draft: Draft, value: str, _: Remark) -> None:
-    if not re.fullmatch(r"""[^\x00-\x1f\x7f-\U0010ffff"/\\\[\]:;|=,+*?<>]{1,48}""", words.plain(value)):
+    if not USERNAME.fullmatch(words.plain(value)):
         raise Wrong(f"{shown(value)} is no user name for a packet", "fwknop makes none with it either")
     draft.username = value
 

@@ -14,7 +14,7 @@ from knockgate.errors import Reason, Refused
 from knockgate.model import Port, Protocol, address_text
 from knockgate.spa.fwknop import text64
 
-__all__ = ["LONGEST", "SHORTEST", "Message", "MessageType", "decode", "encode"]
+__all__ = ["LONGEST", "SHORTEST", "USERNAME", "Message", "MessageType", "decode", "encode"]
 
 
 class MessageType(enum.IntEnum):
@@ -48,7 +48,8 @@ _NUMBER = re.compile(rb"0|[1-9][0-9]{0,11}")
 _PORT = re.compile(rb"(tcp|udp)/([1-9][0-9]{0,4})")
 _NONCE = re.compile(r"[0-9]{16}")
 _VERSION = re.compile(r"[0-9.]{1,8}")
-_USERNAME = re.compile(r"[ !#$%&'()\-.0-9@A-Z^_`a-z{}~]{1,48}")
+#: What a packet can bear for a user's name.
+USERNAME = re.compile(r"[ !#$%&'()\-.0-9@A-Z^_`a-z{}~]{1,48}")
 _HOST = re.compile(r"[0-9A-Za-z._-]+")
 _MAPPED = bytes(10) + b"\xff\xff"
 
@@ -75,7 +76,7 @@ class Message:
     def __post_init__(self) -> None:
         if not _NONCE.fullmatch(self.nonce):
             raise ValueError("the nonce must be 16 digits")
-        if not _USERNAME.fullmatch(self.username):
+        if not USERNAME.fullmatch(self.username):
             raise ValueError(
                 f"{self.username!r} cannot be sent as a user name: 1 to 48 ASCII characters, "
                 'and none of " / \\ [ ] : ; | = , + * ? < >'
