@@ -9,7 +9,7 @@
 set -euo pipefail
 
 DEMO=(nftables iptables knockd fwknop-server fwknop-client nmap iproute2 util-linux python3 python3-venv)
-TEST=("${DEMO[@]}" openssh-client openssh-server procps systemd tcpdump)
+TEST=("${DEMO[@]}" openssh-client openssh-server openssl procps strace systemd tcpdump)
 
 root=${SETUP_ROOT:-} # the tests stage the machine's files below a folder of theirs
 etc=$root/etc
