@@ -8,20 +8,15 @@ and prints. ``README.md`` says what is measured and what was found.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `bench` itself, run as a file
 
-from bench.flood import machine
 from bench.fwknop_figures import FIGURES
+from bench.report import Report, stage_command, two_cores
 from knockdemo import terminal
-from knockdemo.lab.space import enter
-from knockgate.errors import Unavailable
 
 PROGRAM = "fwknop"
 _QUICK = {"seconds": 2.0, "knocks": 20, "connects": 50, "keys": [1, 100], "rate": 50_000}
@@ -66,39 +61,19 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def _show(event: Mapping[str, object]) -> None:
-    words = [f"{key}={value}" for key, value in event.items() if key not in ("event", "figure", "subject")]
-    print(f"{event['figure']:<17} {event['subject']:<36} {' '.join(words)}", flush=True)
-
-
 def _main(argv: list[str] | None) -> int:
     args = _arguments(argv)
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise Unavailable("a flood needs two cores", hint="one for the sender, one for who looks at it")
-    output = terminal.open_output(args.json)
-    root = Path(__file__).resolve().parents[1]
-    stage = ["env", f"PYTHONPATH={root / 'src'}:{root}", sys.executable, "-m", "bench.fwknop_stage"]
+    cores = two_cores("who looks at it")
+    report = Report(PROGRAM, args.json, (17, 36))
+    stage = stage_command("fwknop_stage")
     for name in ("rate", "seconds", "knocks", "connects"):
         stage += [f"--{name}", str(getattr(args, name))]
-    for name, values in (("keys", args.keys), ("flooded", args.flooded), ("cores", cores[:2])):
+    for name, values in (("keys", args.keys), ("flooded", args.flooded), ("cores", cores)):
         stage += [f"--{name}", *map(str, values)]
-    figures: list[Mapping[str, object]] = []
-
-    def take(event: Mapping[str, object]) -> None:
-        if event["event"] == "progress":
-            terminal.say(PROGRAM, str(event["text"]))
-            return
-        figures.append(event)
-        if output is not sys.stdout:
-            _show(event)
-
     # Claims must be durable, so they lie on a disk; /run, like everything else of the lab, does not.
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="knockgate-bench-") as state:
-        enter([*stage, "--state", state, "--figures", *args.only], take)
-    if output:
-        report = {"format": 1, "machine": machine(), "figures": figures}
-        terminal.write_output(output, json.dumps(report, indent=1) + "\n")
+        report.fill([*stage, "--state", state, "--figures", *args.only])
+    report.write()
     return 0
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from bench.fwknop_figures import FIGURES
 from bench.fwknop_lab import Lab
-from bench.stage import emit, prefer_us, prepare
-from knockgate.errors import KnockgateError
+from bench.stage import measured, prepare
 
 __all__ = ["main"]
 
@@ -27,18 +25,8 @@ def main() -> int:
     parser.add_argument("--state", required=True)
     parser.add_argument("--cores", nargs=2, type=int, required=True)
     args = parser.parse_args()
-    try:
-        prefer_us()
-        lab = Lab(prepare(), args)
-        # Beside the sender: the core of who looks at packets is theirs alone.
-        os.sched_setaffinity(0, {args.cores[0]})
-        for name in args.figures:
-            emit("progress", text=f"measuring: {name}")
-            FIGURES[name](lab)
-    except KnockgateError as error:
-        emit("failed", message=str(error), hint=error.hint)
-        return 1
-    return 0
+    # Beside the sender: the core of who looks at packets is theirs alone.
+    return measured(FIGURES, args.figures, lambda: Lab(prepare(), args), args.cores[0])
 
 
 if __name__ == "__main__":

@@ -8,19 +8,14 @@ and prints. ``README.md`` says what is measured and what was found.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `bench` itself, run as a file
 
-from bench.flood import machine
 from bench.gate_figures import FIGURES
+from bench.report import Report, stage_command, two_cores
 from knockdemo import terminal
-from knockdemo.lab.space import enter
-from knockgate.errors import Unavailable
 
 PROGRAM = "gate"
 _QUICK = {"seconds": 3.0, "knocks": 30, "connects": 100, "reloads": 40, "flushes": 10, "rate": 50_000}
@@ -50,36 +45,15 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def _show(event: Mapping[str, object]) -> None:
-    words = [f"{key}={value}" for key, value in event.items() if key not in ("event", "figure", "subject")]
-    print(f"{event['figure']:<10} {event['subject']:<28} {' '.join(words)}", flush=True)
-
-
 def _main(argv: list[str] | None) -> int:
     args = _arguments(argv)
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise Unavailable("a flood needs two cores", hint="one for the sender, one for the rest")
-    output = terminal.open_output(args.json)
-    root = Path(__file__).resolve().parents[1]
-    stage = ["env", f"PYTHONPATH={root / 'src'}:{root}", sys.executable, "-m", "bench.gate_stage"]
+    cores = two_cores("the rest")
+    report = Report(PROGRAM, args.json, (10, 28))
+    stage = stage_command("gate_stage")
     for name in ("rate", "seconds", "knocks", "connects", "reloads", "flushes"):
         stage += [f"--{name}", str(getattr(args, name))]
-    stage += ["--cores", str(cores[0]), str(cores[1]), "--figures", *args.only]
-    figures: list[Mapping[str, object]] = []
-
-    def take(event: Mapping[str, object]) -> None:
-        if event["event"] == "progress":
-            terminal.say(PROGRAM, str(event["text"]))
-            return
-        figures.append(event)
-        if output is not sys.stdout:
-            _show(event)
-
-    enter(stage, take)
-    if output:
-        report = {"format": 1, "machine": machine(), "figures": figures}
-        terminal.write_output(output, json.dumps(report, indent=1) + "\n")
+    report.fill([*stage, "--cores", *map(str, cores), "--figures", *args.only])
+    report.write()
     return 0
 
 

@@ -7,13 +7,11 @@ Process 1 of its PID namespace. Each line on standard output is an event: ``prog
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from bench.gate_figures import FIGURES
 from bench.gate_lab import Bench
-from bench.stage import emit, prefer_us, prepare
-from knockgate.errors import KnockgateError
+from bench.stage import measured, prepare
 
 __all__ = ["main"]
 
@@ -30,17 +28,7 @@ def main() -> int:
     parser.add_argument("--flushes", type=int, required=True)
     parser.add_argument("--cores", nargs=2, type=int, required=True)
     args = parser.parse_args()
-    try:
-        prefer_us()
-        bench = Bench(prepare(), args)
-        os.sched_setaffinity(0, {args.cores[1]})
-        for name in args.figures:
-            emit("progress", text=f"measuring: {name}")
-            FIGURES[name](bench)
-    except KnockgateError as error:
-        emit("failed", message=str(error), hint=error.hint)
-        return 1
-    return 0
+    return measured(FIGURES, args.figures, lambda: Bench(prepare(), args), args.cores[1])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.knockgate.spa import sealed_oracle as oracle
 from tests.knockgate.spa import sealed_signers as signers
 
+from tools.vector_files import write
+
 __all__ = ["CLIENT_SECRET", "ENCAPSULATIONS", "FOLDER", "GATE", "MACHINE", "vectors"]
 
 FOLDER = Path(__file__).resolve().parent.parent / "vectors" / "spa-v1"
@@ -350,13 +352,5 @@ def _wrong_doors() -> Iterator[tuple[str, str, bytes]]:
         yield f"doors-{name}", what, _message(doors=doors)
 
 
-def main() -> None:
-    """Write them anew; what is not made any more goes."""
-    for old in FOLDER.glob("*.json"):
-        old.unlink()
-    for name, content in vectors():
-        (FOLDER / name).write_text(content)
-
-
 if __name__ == "__main__":
-    main()
+    write(FOLDER, vectors())

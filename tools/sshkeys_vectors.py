@@ -14,6 +14,7 @@ from tests.knockgate.spa.sshkeys.signers import Signer, signer, text
 
 from knockgate.spa.sshkeys import Flaw, Kind, PublicKey, Signature
 from knockgate.spa.sshkeys.encoding import string
+from tools.vector_files import write
 
 __all__ = ["FOLDER", "MESSAGE", "vectors"]
 
@@ -149,14 +150,5 @@ def _written(**values: object) -> str:
     return json.dumps(values, indent=2) + "\n"
 
 
-def main() -> None:
-    """Write them anew; what is not made any more goes."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for old in FOLDER.glob("*.json"):
-        old.unlink()
-    for name, content in vectors():
-        (FOLDER / name).write_text(content)
-
-
 if __name__ == "__main__":
-    main()
+    write(FOLDER, vectors())

@@ -16,6 +16,7 @@ from knockgate.model import Port, Protocol, address_text
 from knockgate.spa.fwknop import Hash, Message, MessageType, Mode, Secret, fields, seal, text64
 from knockgate.spa.fwknop.sealing import seal_octets, seal_text
 from knockgate.spa.fwknop.secret import hashed
+from tools.vector_files import write
 
 __all__ = ["FOLDER", "vectors"]
 
@@ -320,14 +321,5 @@ def _shown(message: Message) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    """Write them anew; what is not made any more goes."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for old in FOLDER.glob("*.json"):
-        old.unlink()
-    for name, content in vectors():
-        (FOLDER / name).write_text(content)
-
-
 if __name__ == "__main__":
-    main()
+    write(FOLDER, vectors())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from knockgate.config.toml import spell
 from knockgate.effects import KnockRefused
 from knockgate.errors import Reason
 from knockgate.model import address_text
@@ -31,14 +32,19 @@ _WORDS = {
 
 
 def refusal_in_words(refused: KnockRefused) -> str:
-    """``stale: it is too old; its clock is 180s behind ours (from 192.0.2.7)``."""
+    """``stale: it is too old; its clock is 3m behind ours (from 192.0.2.7)``."""
     words = f"{refused.reason.value}: {_WORDS.get(refused.reason, 'it is no such packet')}"
     if refused.asked:
         words += f": {refused.asked}"
     if refused.skew is not None:
         side = "behind" if refused.skew > 0 else "ahead of"
-        words += f"; its clock is {abs(round(refused.skew))}s {side} ours"
+        words += f"; its clock is {_about(abs(refused.skew))} {side} ours"
     words += f" (from {address_text(refused.sender)}"
     if refused.source and refused.source != refused.sender:
         words += f", for {address_text(refused.source)}"
     return f"{words})"
+
+
+def _about(seconds: float) -> str:
+    """To the second, and from ten minutes on to the minute: an hour's time zone shall look like one."""
+    return spell(round(seconds) if seconds < 600 else round(seconds / 60) * 60)

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from knockgate.clock import KernelClock
 from knockgate.config.doors import Configuration, Door
-from knockgate.config.toml import spell
 from knockgate.daemon.addresses import OwnAddresses
 from knockgate.daemon.ears import Ears
 from knockgate.effects import (
@@ -29,6 +28,7 @@ from knockgate.effects import (
 from knockgate.errors import Reason, Refused, Unavailable
 from knockgate.mechanisms.packet import Bearer, Packets
 from knockgate.model import Claim, Source, Token, address_text
+from knockgate.refusals import refusal_in_words
 from knockgate.store.sqlite import SqliteStore
 from knockgate.wire import frames
 
@@ -37,6 +37,8 @@ __all__ = ["STORE", "PacketGrants", "PacketHands"]
 STORE = "replay.sqlite"
 #: Seconds, about, before the other things that wait have their turn: with many keys a packet takes long.
 _TURN = 0.05
+#: Seconds for a listener of before that has been killed and is not gone yet.
+_PATIENCE = 5.0
 #: Refusals that are told in full, of who has a key.
 _REMEMBERED = 50
 #: Replayed payloads that are turned away at a glance, at most, and seconds until each is looked at again: it
@@ -179,7 +181,7 @@ class PacketGrants:
         if refused.key is not None:
             self._recent.appendleft((refused, time.monotonic()))
             kind = f"{refused.key} {refused.reason.value}"
-            self._hands.complain(f"a knock of {refused.key} is refused: {_why(refused)}", kind)
+            self._hands.complain(f"a knock of {refused.key} is refused: {refusal_in_words(refused)}", kind)
 
     def document(self) -> dict[str, object]:
         """What ``control.ask`` tells of packets."""
@@ -191,7 +193,7 @@ class PacketGrants:
                 {
                     "key": each.key,
                     "reason": each.reason.value,
-                    "why": _why(each),
+                    "why": refusal_in_words(each),
                     "sender": address_text(each.sender),
                     "skew": None if each.skew is None else round(each.skew, 1),
                     "seconds_ago": round(now - at, 1),
@@ -214,38 +216,4 @@ def _opened(configuration: Configuration) -> SqliteStore:
     fwknop = configuration.fwknop
     if fwknop is None:
         raise AssertionError("there are no packets to remember")
-    return SqliteStore(folder / STORE, fresh=fwknop.freshness, limit=fwknop.remembered)
-
-
-_WORDS = {
-    Reason.NOT_SEALED: "its HMAC is right, but it does not decrypt: the two sides have another KEY, or mode",
-    Reason.BAD_DIGEST: "its HMAC is right, but what is inside was changed",
-    Reason.MALFORMED: "its HMAC is right, but what is inside is not spelled as fwknop spells it",
-    Reason.REPLAYED: "it was sent before",
-    Reason.AHEAD: "it is dated ahead of us",
-    Reason.STALE: "it is too old",
-    Reason.STORE_FULL: "no room to remember it (fwknop.remembered); the clock is not synchronised, or there "
-    "are very many knocks",
-    Reason.STORE_UNAVAILABLE: "it cannot be remembered",
-    Reason.KEY_EXPIRED: "the key has expired",
-    Reason.CLOCK_UNKNOWN: "the key expires at some time, and we do not know what time it is",
-    Reason.SENDER_DENIED: "it comes from an address that the key does not knock from (senders)",
-    Reason.USER_DENIED: "it bears another user name",
-    Reason.TYPE_DENIED: "it asks for something else than to open ports",
-    Reason.SOURCE_DENIED: "the key does not let that address in (sources)",
-    Reason.UNSTATED_SOURCE: "it names no address, and the key has to (observed)",
-    Reason.PORT_DENIED: "the key does not open that",
-}
-
-
-def _why(refused: KnockRefused) -> str:
-    words = f"{refused.reason.value}: {_WORDS.get(refused.reason, refused.reason.value)}"
-    if refused.asked:
-        words += f": {refused.asked}"
-    if refused.skew is not None:
-        side = "behind" if refused.skew > 0 else "ahead of"
-        words += f"; its clock is {spell(abs(round(refused.skew)))} {side} ours"
-    words += f" (from {address_text(refused.sender)}"
-    if refused.source and refused.source != refused.sender:
-        words += f", for {address_text(refused.source)}"
-    return f"{words})"
+    return SqliteStore(folder / STORE, fresh=fwknop.freshness, limit=fwknop.remembered, patience=_PATIENCE)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import pytest
 from fuzz import targets
-from tests.conftest import REPO
+from tests.knockgate.spa.corpus import CORPUS, run_through
 from tests.knockgate.spa.messages import refusal
 
 from knockgate.errors import Reason
 
-CORPUS = REPO / "fuzz" / "corpus"
-
 
 @pytest.mark.parametrize("name", targets.TARGETS)
 def test_nothing_of_it_is_a_mistake(name: str) -> None:
-    files = sorted((CORPUS / name).iterdir())
-    assert len(files) > 10
-    for file in files:
-        targets.TARGETS[name](file.read_bytes())
+    run_through(targets.TARGETS, name)
 
 
 def test_it_reaches_all_that_there_is() -> None:

@@ -5,21 +5,16 @@ from __future__ import annotations
 import pytest
 from fuzz import sealed_targets
 from fuzz.targets import Mistake
-from tests.conftest import REPO
 from tests.knockgate.spa import sealed_oracle as oracle
+from tests.knockgate.spa.corpus import CORPUS, run_through
 from tests.knockgate.spa.sealed_messages import MESSAGE, decoded, shown
 
 from knockgate.errors import Reason
 
-CORPUS = REPO / "fuzz" / "corpus"
-
 
 @pytest.mark.parametrize("name", sealed_targets.TARGETS)
 def test_nothing_of_it_is_a_mistake(name: str) -> None:
-    files = sorted((CORPUS / name).iterdir())
-    assert len(files) > 5
-    for file in files:
-        sealed_targets.TARGETS[name](file.read_bytes())
+    run_through(sealed_targets.TARGETS, name, least=5)
 
 
 def test_the_oracle_says_the_same_of_it() -> None:

@@ -14,10 +14,19 @@ from knockgate.config.notes import Note
 from knockgate.config.toml import Wrong
 from knockgate.errors import ConfigError
 
-__all__ = ["Findings", "Place", "Remark"]
+__all__ = ["Findings", "Place", "Remark", "not_done"]
 
 #: Tells what is different about the value that is being read.
 Remark = Callable[[str], None]
+
+
+def not_done(reason: str, hint: str) -> Callable[..., None]:
+    """The reader of an option that nothing here can honour: raises Wrong, whatever its value."""
+
+    def reader(*_: object) -> None:
+        raise Wrong(reason, hint)
+
+    return reader
 
 
 class Place(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from knockgate.config.fwknop import words
 from knockgate.config.fwknop.commands import command_line
-from knockgate.config.fwknop.findings import Remark
+from knockgate.config.fwknop.findings import Remark, not_done
 from knockgate.config.fwknop.stanza import LEASE, MOST, Stanza
 from knockgate.config.toml import Wrong
 from knockgate.spa.fwknop.fields import USERNAME
@@ -149,13 +149,6 @@ def _without_effect(of: str) -> _Reader:
     return reader
 
 
-def _not_done(reason: str, hint: str) -> _Reader:
-    def reader(*_: object) -> None:
-        raise Wrong(reason, hint)
-
-    return reader
-
-
 def _not_done_if_yes(reason: str, hint: str) -> _Reader:
     def reader(_: Stanza, value: str, remark: Remark) -> None:
         if words.is_yes(value):
@@ -196,8 +189,8 @@ OPTIONS: dict[str, _Reader] = {
     "CMD_EXEC_GROUP": _without_effect("ENABLE_CMD_EXEC"),
     "CMD_SUDO_EXEC_USER": _without_effect("ENABLE_CMD_EXEC"),
     "CMD_SUDO_EXEC_GROUP": _without_effect("ENABLE_CMD_EXEC"),
-    "FORCE_NAT": _not_done("cannot be had: the gate translates no addresses", _ROUTER),
-    "FORCE_SNAT": _not_done("cannot be had: the gate translates no addresses", _ROUTER),
+    "FORCE_NAT": not_done("cannot be had: the gate translates no addresses", _ROUTER),
+    "FORCE_SNAT": not_done("cannot be had: the gate translates no addresses", _ROUTER),
     "FORCE_MASQUERADE": _not_done_if_yes("cannot be had: the gate translates no addresses", _ROUTER),
     "DISABLE_DNAT": _not_done_if_yes("cannot be had: the gate translates no addresses", _ROUTER),
     "FORWARD_ALL": _not_done_if_yes("cannot be had: the gate guards this host, not those behind it", _ROUTER),

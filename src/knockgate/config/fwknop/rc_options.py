@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from knockgate.config.fwknop import words
-from knockgate.config.fwknop.findings import Remark
+from knockgate.config.fwknop.findings import Remark, not_done
 from knockgate.config.toml import Wrong, shown
 from knockgate.model import Port
 from knockgate.spa.fwknop import Hash, Mode
@@ -159,13 +159,6 @@ def _ipv4(draft: Draft, value: str, _: Remark) -> None:
     draft.is_ipv4 = words.is_yes(value)
 
 
-def _not_done(reason: str, hint: str) -> _Reader:
-    def reader(*_: object) -> None:
-        raise Wrong(reason, hint)
-
-    return reader
-
-
 def _not_done_if_yes(reason: str, hint: str) -> _Reader:
     def reader(_: Draft, value: str, __: Remark) -> None:
         if words.is_yes(value):
@@ -193,7 +186,7 @@ VARIABLES: dict[str, _Reader] = {
     "SPA_SERVER": _host,
     "SPA_SERVER_PORT": _port,
     "SPA_SERVER_PROTO": _protocol,
-    "SPA_SOURCE_PORT": _not_done("the kernel chooses the port that a packet is sent from", "take it away"),
+    "SPA_SOURCE_PORT": not_done("the kernel chooses the port that a packet is sent from", "take it away"),
     "RAND_PORT": _not_done_if_yes(
         "packets go to one port", "SPA_SERVER_PORT says which; knockgate listens on one"
     ),
@@ -206,27 +199,25 @@ VARIABLES: dict[str, _Reader] = {
     "USE_HMAC": _wants_hmac,
     "HMAC_KEY": _passphrase("HMAC_KEY"),
     "HMAC_KEY_BASE64": _base64("HMAC_KEY_BASE64"),
-    "HMAC_KEY_FILE": _not_done(
-        "is taken for KEY_FILE by fwknop", "put the key itself behind HMAC_KEY_BASE64"
-    ),
+    "HMAC_KEY_FILE": not_done("is taken for KEY_FILE by fwknop", "put the key itself behind HMAC_KEY_BASE64"),
     "HMAC_DIGEST_TYPE": _hmac,
     "DIGEST_TYPE": _digest,
     "ENCRYPTION_MODE": _mode,
     "TIME_OFFSET": _offset,
     "SPOOF_USER": _username,
-    "SPOOF_SOURCE_IP": _not_done("packets are sent from this machine's own addresses", "take it away"),
+    "SPOOF_SOURCE_IP": not_done("packets are sent from this machine's own addresses", "take it away"),
     "RESOLVE_IP_HTTP": _asks,
     "RESOLVE_IP_HTTPS": _asks,
     "RESOLVE_HTTP_ONLY": _without_tls,
     "RESOLVE_URL": _url,
     "SERVER_RESOLVE_IPV4": _ipv4,
-    "NAT_ACCESS": _not_done(_NAT, _NAT_HINT),
-    "NAT_PORT": _not_done(_NAT, _NAT_HINT),
+    "NAT_ACCESS": not_done(_NAT, _NAT_HINT),
+    "NAT_PORT": not_done(_NAT, _NAT_HINT),
     "NAT_LOCAL": _not_done_if_yes(_NAT, _NAT_HINT),
     "NAT_RAND_PORT": _not_done_if_yes(_NAT, _NAT_HINT),
     "USE_GPG": _not_done_if_yes(_GPG, _GPG_HINT),
-    "GPG_SIGNING_PW": _not_done(_GPG, _GPG_HINT),
-    "GPG_SIGNING_PW_BASE64": _not_done(_GPG, _GPG_HINT),
+    "GPG_SIGNING_PW": not_done(_GPG, _GPG_HINT),
+    "GPG_SIGNING_PW_BASE64": not_done(_GPG, _GPG_HINT),
     "USE_GPG_AGENT": _without_gpg,
     "GPG_RECIPIENT": _without_gpg,
     "GPG_SIGNER": _without_gpg,

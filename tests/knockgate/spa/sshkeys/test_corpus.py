@@ -7,21 +7,16 @@ import calendar
 import pytest
 from fuzz import ssh_targets
 from fuzz.targets import Mistake
-from tests.conftest import REPO
+from tests.knockgate.spa.corpus import CORPUS, run_through
 from tests.knockgate.spa.sshkeys.signers import signer
 
 from knockgate.spa.sshkeys import Flaw, Kind, Signature, read
 from knockgate.spa.sshkeys.sshsig import wrapped
 
-CORPUS = REPO / "fuzz" / "corpus"
-
 
 @pytest.mark.parametrize("name", ssh_targets.TARGETS)
 def test_nothing_of_it_is_a_mistake(name: str) -> None:
-    files = sorted((CORPUS / name).iterdir())
-    assert len(files) > 10
-    for file in files:
-        ssh_targets.TARGETS[name](file.read_bytes())
+    run_through(ssh_targets.TARGETS, name)
 
 
 def test_it_reaches_all_that_there_is() -> None:
