@@ -106,6 +106,20 @@ def test_what_the_half_with_rights_knows_of_keys(secret: Path) -> None:
     assert other.checksum == configuration.checksum  # whose key it is, is none of its business
 
 
+@pytest.mark.parametrize(
+    ("lines", "most"),
+    [
+        ("", 15),
+        ('lease = "1m"', 60),
+        ('lease = "1m"\nlongest = "10m"', 600),
+        ('lease = "1m"\nlongest = "10s"', 60),  # who asks for nothing gets the lease, so all may have it
+    ],
+)
+def test_a_lease_that_is_asked_for_may_be_as_long_as_the_doors_own(lines: str, most: float) -> None:
+    (door,) = doors.parse(f'[doors.ssh]\nports = ["tcp/22"]\n{lines}').doors
+    assert door.most == most
+
+
 # --- what is wrong with it ----------------------------------------------------------------------------
 
 
