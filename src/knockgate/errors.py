@@ -1,4 +1,4 @@
-"""Every error this project raises on purpose.
+"""The errors that people get to read: one root, three kinds.
 
 ::
 
@@ -7,7 +7,11 @@
      ├── Refused        the peer's fault: one Reason out of a closed list
      └── Unavailable    the world's fault: kernel, program, permission; with a hint
 
-Anything else is a bug and crashes. The pure floors raise only ``Refused``.
+Beside them are ``ValueError``, for a value that cannot be, and exceptions of single modules; whoever
+expects them catches them. Anything else is a bug and crashes.
+
+On the pure floors a packet raises ``Refused`` alone; keys and signatures of ssh, as their owner wrote them,
+raise ``ConfigError`` (``spa.sshkeys``), and an agent's answers ``Unavailable`` (``spa.agent``).
 """
 
 from __future__ import annotations
