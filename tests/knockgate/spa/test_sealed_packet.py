@@ -37,6 +37,7 @@ from knockgate.spa.sealed import (
     Suite,
     device_id,
     device_row,
+    gate_fingerprint,
     seal,
     signed_bytes,
     unseal,
@@ -102,6 +103,13 @@ def test_a_gate_has_several_cards() -> None:
 
 
 # --- cards --------------------------------------------------------------------------------------------
+
+
+def test_a_gate_has_a_name_for_people() -> None:
+    assert CARD.fingerprint == gate_fingerprint(KEY.gate) == "d761-0068-556e-c4b0-efc5-d1b7-6f44-82d3"
+    assert KEY.card(bytes(32)).fingerprint == CARD.fingerprint  # one gate, another card
+    other = GateKey(xwing_seed=bytes(32), x25519_key=bytes(31) + b"\x01")
+    assert gate_fingerprint(other.gate) != CARD.fingerprint
 
 
 def test_a_card_is_a_line_of_text() -> None:

@@ -28,7 +28,7 @@ hash, for each card), ``opened`` (public-key work), ``Message.decode``. ``unseal
 
 from __future__ import annotations
 
-from knockgate.spa.sealed.card import Card
+from knockgate.spa.sealed.card import Card, gate_fingerprint
 from knockgate.spa.sealed.device import device_id, device_row
 from knockgate.spa.sealed.keys import GateKey
 from knockgate.spa.sealed.message import Head, KeyKind, Message, SourceKind, signed_bytes
@@ -46,6 +46,7 @@ __all__ = [
     "Suite",
     "device_id",
     "device_row",
+    "gate_fingerprint",
     "opened",
     "seal",
     "signed_bytes",

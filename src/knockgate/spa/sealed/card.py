@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
 
 from knockgate.spa.sealed.suites import Suite
 
-__all__ = ["SECRET", "Card", "gate_id"]
+__all__ = ["SECRET", "Card", "gate_fingerprint", "gate_id"]
 
 SECRET = 32  #: bytes
 _PREFIX = "knockgate-card-v1 "
@@ -35,6 +35,15 @@ PublicKey = MLKEM768X25519PublicKey | X25519PublicKey
 def gate_id(xwing: bytes, x25519: bytes) -> bytes:
     """What names a gate in all that is sealed or signed for it: 32 bytes."""
     return hashlib.sha256(b"knockgate gate v1\0" + xwing + x25519).digest()
+
+
+def gate_fingerprint(gate: bytes) -> str:
+    """The gate's id for people who compare: 8 groups of 4 hex digits, the first half of it.
+
+    Other than ssh's fingerprints, so that nobody compares it with one of those.
+    """
+    digits = gate[:16].hex()
+    return "-".join(digits[at : at + 4] for at in range(0, len(digits), 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,11 @@ class Card:
     def gate(self) -> bytes:
         """The gate's id: 32 bytes."""
         return gate_id(self.xwing, self.x25519)
+
+    @property
+    def fingerprint(self) -> str:
+        """What names the gate for people; all cards of a gate have the same."""
+        return gate_fingerprint(self.gate)
 
     def recipient(self, suite: Suite) -> PublicKey:
         """The key to seal with."""
