@@ -19,6 +19,7 @@ __all__ = [
     "Effect",
     "Event",
     "KnockRefused",
+    "KnockTaken",
     "OpenDoor",
     "PacketEffect",
     "PacketEvent",
@@ -26,6 +27,7 @@ __all__ = [
     "PacketSeen",
     "Rearmed",
     "RunCommands",
+    "Story",
     "Tick",
     "TokenSettled",
 ]
@@ -127,6 +129,36 @@ class ClaimToken:
     token: Token
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What is known of a sealed knock, for whoever has to find out why it did or did not open.
+
+    Before the signature is known to be good there is no ``key``, and all the rest is what somebody with the
+    card has written.
+    """
+
+    card: str  #: the name of the card that it was made with
+    suite: str  #: ``xwing`` or ``x25519``
+    sender: Source
+    source: Source = b""  #: who was to be let in; 8 bytes are an IPv6 /64
+    stated: bool = False  #: whether the knock names that address
+    key: str | None = None  #: who has signed it
+    fingerprint: bytes = b""  #: SHA-256 of the SSH public key
+    device: bytes = b""
+    doors: tuple[str, ...] = ()
+    era: int = 0
+    issued: int = 0  #: nanoseconds since 1970, by its sender's clock
+    lease: int = 0  #: seconds that were asked for
+    skew: float | None = None  #: seconds that the sender's clock is behind ours; None: the gate has no clock
+
+
+@dataclass(frozen=True, slots=True)
+class KnockTaken:
+    """A sealed knock was let through; its doors are opened by effects of their own."""
+
+    story: Story
+
+
 @dataclass(frozen=True, slots=True)
 class KnockRefused:
     """A knock was turned away. One without a key is a stranger's: it is counted, never logged by itself."""
@@ -137,6 +169,7 @@ class KnockRefused:
     source: Source = b""  #: who was to be let in, where that was asked for
     skew: float | None = None  #: seconds that the sender's clock is behind ours; negative: ahead of it
     asked: str = ""  #: what it asked for that it may not have
+    story: Story | None = None  #: of a sealed knock, as far as it was read
 
 
 #: What sequences answer, and what single packets do.

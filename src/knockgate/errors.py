@@ -86,6 +86,7 @@ class Reason(enum.Enum):
     TOO_MANY_DEVICES = "too-many-devices"  #: no room to remember one more
     REPLAYED = "replayed"
     AHEAD = "ahead"  #: dated too far in our future; not spent
+    OVER_PACE = "over-pace"  #: its key knocks more often than it may; not spent
     STALE = "stale"
     STORE_FULL = "store-full"
     STORE_UNAVAILABLE = "store-unavailable"
@@ -97,6 +98,7 @@ class Reason(enum.Enum):
     SOURCE_DENIED = "source-denied"  #: the key does not let that address in
     UNSTATED_SOURCE = "unstated-source"  #: it names no address, and the key must
     PORT_DENIED = "port-denied"  #: the key does not open that port
+    DOOR_DENIED = "door-denied"  #: the key does not open that door
     TOO_MANY_LEASES = "too-many-leases"  #: of this key
 
 

@@ -67,8 +67,11 @@ class Spend:
 Verdict = TurnAway | Spend
 
 
-def judge(date: Date, known: Known, taken: Span) -> Verdict:
-    """What becomes of an authentic knock; ``taken`` is what the clock lets through now."""
+def judge(date: Date, known: Known, taken: Span, *, may_spend: bool = True) -> Verdict:
+    """What becomes of an authentic knock; ``taken`` is what the clock lets through now.
+
+    Without ``may_spend`` what would be spent is turned away: its key knocks too often.
+    """
     forget, low = None, known.low
     # Room comes first, as in the page's steps.
     if known.mark is None and known.crowd is not None:
@@ -81,6 +84,8 @@ def judge(date: Date, known: Known, taken: Span) -> Verdict:
     skew = None if taken.lower is None else taken.lower + WINDOW - date.issued
     if taken.upper is not None and date.issued > taken.upper:
         return TurnAway(Reason.AHEAD, skew)
+    if not may_spend:
+        return TurnAway(Reason.OVER_PACE)
     going = forget.device if forget else None
     if taken.lower is not None and date.issued < taken.lower:
         return Spend(date, low, going, Reason.STALE, skew)
