@@ -3,6 +3,8 @@
 ``route`` is the address from which this machine sends to the host. Behind NAT that is not what the host
 sees; there a URL that answers with the address that the world sees, or ``observed``: then the packet
 names no address, and whoever sends it is let in, which is whoever intercepts it too.
+
+A sealed knock can name the /64 of an IPv6 address as well: its host may have others in it tomorrow.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import urllib.parse
 
 from knockgate.config.toml import Reader, Wrong, shown, text
 
-__all__ = ["Allow", "Whoever", "allowed", "is_plain", "url"]
+__all__ = ["Allow", "Network", "SealedAllow", "Whoever", "allowed", "is_plain", "sealed_allowed", "url"]
 
 
 class Whoever(enum.Enum):
@@ -25,16 +27,19 @@ class Whoever(enum.Enum):
 
 #: ``bytes`` are an address of 4 or 16 bytes; a ``str`` is a URL that answers with one.
 Allow = Whoever | bytes | str
+#: A /64.
+Network = ipaddress.IPv6Network
+#: Of a sealed knock.
+SealedAllow = Allow | Network
 
-_HINT = (
-    'an address, "route", "observed", or a URL that answers with the address, such as "https://ip.example/"'
-)
-
+_WAYS = '"route", "observed", or a URL that answers with the address, such as "https://ip.example/"'
+_HINT = f"an address, {_WAYS}"
+_PREFIX = 64
 
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
-def is_plain(allow: Allow) -> bool:
+def is_plain(allow: SealedAllow) -> bool:
     """Whether it is a URL whose answer anybody on the way can change."""
     return isinstance(allow, str) and allow.lower().startswith("http:")
 
@@ -59,6 +64,19 @@ def _allow(value: object) -> Allow:
     return Whoever.OBSERVED if found.is_unspecified else found.packed
 
 
+def _sealed_allow(value: object) -> SealedAllow:
+    word: str = text.read(value).strip()
+    if "/" not in word or "://" in word:
+        return _allow(value)
+    try:
+        found = ipaddress.ip_network(word)
+    except ValueError:
+        raise Wrong(f"{shown(word)} is nobody to be let in", f"an address, a /64, {_WAYS}") from None
+    if not isinstance(found, Network) or found.prefixlen != _PREFIX:
+        raise Wrong(f"{shown(word)} is no /64 of IPv6", "an address; or of IPv6, which has them, its /64")
+    return found
+
+
 def _url(value: object) -> str:
     word: str = text.read(value).strip()
     try:
@@ -74,4 +92,5 @@ def _url(value: object) -> str:
 
 
 allowed = Reader("address, `route`, `observed` or URL", _allow)
+sealed_allowed = Reader("address, /64 of IPv6, `route`, `observed` or URL", _sealed_allow)
 url = Reader("URL", _url)

@@ -10,8 +10,14 @@
     fwknop = "~/.config/knockgate/office.secrets"
     access = ["tcp/22"]
 
-With ``steps`` the knock is a sequence, with ``fwknop`` a packet. A sequence is a secret of sorts, so the
-file is best readable by its owner alone; nothing here writes it.
+    [profiles.cabin]
+    host = "cabin.example"
+    card = "~/.config/knockgate/cards/cabin"
+    doors = ["ssh"]
+
+With ``steps`` the knock is a sequence, with ``fwknop`` a packet of fwknop's, with ``card`` a sealed one of
+our own. A sequence is a secret of sorts, so the file is best readable by its owner alone. Nothing here
+writes it; ``trusting`` does.
 """
 
 from __future__ import annotations
@@ -22,17 +28,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from knockgate.client import spellings
-from knockgate.client.allow import Allow, Whoever, allowed, is_plain
+from knockgate.client.allow import Allow, SealedAllow, Whoever, allowed, is_plain, sealed_allowed
 from knockgate.client.send import DELAY, Family
 from knockgate.config.keys import user_name
 from knockgate.config.toml import Document, Keys, fields_of, flag, key, read, text
 from knockgate.model import Port, Protocol
 from knockgate.spa.fwknop import Hash, Mode
 
-__all__ = ["SPA_PORT", "PacketProfile", "Profile", "SequenceProfile", "default_path", "load"]
+__all__ = [
+    "SEALED_PORT",
+    "SPA_PORT",
+    "PacketProfile",
+    "Profile",
+    "SealedProfile",
+    "SequenceProfile",
+    "default_path",
+    "load",
+    "parse",
+]
 
 #: Where fwknopd and our gate listen for packets, unless their configuration says otherwise.
 SPA_PORT = Port(Protocol.UDP, 62201)
+#: The same for sealed knocks.
+SEALED_PORT = Port(Protocol.UDP, 62202)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +106,38 @@ class PacketProfile(Profile):
     offset: float = key("How far the host's clock is ahead of ours.", spellings.time_offset, 0.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedProfile(Profile):
+    """The knock is one packet of our own, sealed to the gate and signed with an SSH key."""
+
+    card: Path = key("The gate's card, as `knockgate trust` keeps it.", spellings.card_path)
+    doors: tuple[str, ...] = key('The doors to be opened, such as `["ssh"]`.', spellings.sealed_doors)
+    allow: SealedAllow = key(
+        "Whom to let in: an address; the /64 of an IPv6 address; `route`, this machine's address on the way "
+        "to the host; `observed`, whoever sends the packet; or a URL that answers with the address.",
+        sealed_allowed,
+        Whoever.ROUTE,
+    )
+    resolve_http: bool = key(
+        "Let that URL be one without TLS, whose answer anybody on the way can change.",
+        flag,
+        False,  # noqa: FBT003 - a default
+    )
+    port: Port = key("Where the packet is sent.", spellings.spa_port, SEALED_PORT)
+    lease: float | None = key("Ask for this long; without it the door decides.", spellings.sealed_lease, None)
+    identity: Path | None = key("Sign with this SSH key and no other one.", spellings.identity_path, None)
+    small: bool = key(
+        "Send 245 bytes instead of 1,333, for paths that carry no more; they are not sealed against quantum "
+        "computers.",
+        flag,
+        False,  # noqa: FBT003 - a default
+    )
+
+
+#: Which kind a table is, by the one key that tells.
+_KINDS: dict[str, type[Profile]] = {"steps": SequenceProfile, "fwknop": PacketProfile, "card": SealedProfile}
+
+
 def default_path() -> Path:
     """``~/.config/knockgate/profiles.toml``, or where XDG_CONFIG_HOME says."""
     given = os.environ.get("XDG_CONFIG_HOME", "")
@@ -104,7 +154,15 @@ def load(path: Path) -> dict[str, Profile]:
         return {}
     except OSError:
         pass  # reading it says what is wrong
-    document = Document.load(path)
+    return _profiles(Document.load(path))
+
+
+def parse(content: str, file: str) -> dict[str, Profile]:
+    """The same of a text; ``file`` is for the messages."""
+    return _profiles(Document(content, file))
+
+
+def _profiles(document: Document) -> dict[str, Profile]:
     tables = document.only((), document.table, ["profiles"]).get("profiles", {})
     if not isinstance(tables, dict):
         raise document.wrong(("profiles",), "must be a table", "begin with [profiles.home]")
@@ -112,19 +170,25 @@ def load(path: Path) -> dict[str, Profile]:
 
 
 def _profile(document: Document, keys: Keys, table: object) -> Profile:
-    """Either kind, as the one key tells that only this kind has."""
     given = document.only(keys, table)
-    if "fwknop" in given and "steps" in given:
-        raise document.wrong((*keys, "fwknop"), "there are steps too", "a knock is one or the other")
-    if "steps" in given:
-        return read(document, keys, given, SequenceProfile)
-    if "fwknop" not in given:
-        known = {field.name for kind in (SequenceProfile, PacketProfile) for field in fields_of(kind)}
+    marks = [mark for mark in _KINDS if mark in given]
+    if len(marks) > 1:
+        other = "there are steps too" if marks[0] == "steps" else f"there is {marks[0]} too"
+        raise document.wrong((*keys, marks[1]), other, "a knock is one or the other")
+    if not marks:
+        known = {field.name for kind in _KINDS.values() for field in fields_of(kind)}
         document.only(keys, given, sorted(known))
-        hint = 'for a sequence: steps = ["tcp/7000", "udp/8000"]; for a packet: fwknop = "~/home.secrets"'
+        hint = (
+            'a sequence: steps = ["tcp/7000", "udp/8000"]; a packet: fwknop = "~/home.secrets"; a sealed '
+            "knock: `knockgate trust` writes the profile"
+        )
         raise document.wrong(keys, "there is nothing to knock with", hint)
-    profile = read(document, keys, given, PacketProfile)
-    if is_plain(profile.allow) and not profile.resolve_http:
+    profile = read(document, keys, given, _KINDS[marks[0]])
+    if (
+        isinstance(profile, PacketProfile | SealedProfile)
+        and is_plain(profile.allow)
+        and not profile.resolve_http
+    ):
         hint = "use https, or say resolve_http = true: anybody on the way can change who is let in"
         raise document.wrong((*keys, "allow"), "is a URL without TLS", hint)
     return profile

@@ -17,14 +17,19 @@ from knockgate.model import Port, Protocol
 from knockgate.spa.fwknop import Hash, Mode
 
 __all__ = [
+    "card_path",
     "delay_time",
     "door",
     "family",
     "hash_name",
     "host",
+    "identity_path",
     "lease_time",
     "mode_name",
     "ports",
+    "sealed_door",
+    "sealed_doors",
+    "sealed_lease",
     "secrets_path",
     "secrets_path_or_none",
     "spa_port",
@@ -34,6 +39,9 @@ __all__ = [
     "wait_time",
 ]
 
+# What a sealed knock has room for; ``spa.sealed.Head`` is the judge, and loads a library.
+_DOOR = re.compile(r"[a-z][a-z0-9-]*")
+_ROOM = 32
 _PORT = re.compile(r"(?:(tcp|udp)/)?([0-9]{1,9})(?:[/:](tcp|udp))?")
 
 
@@ -100,13 +108,25 @@ def _host(value: object) -> str:
     return name
 
 
-def _secrets_path(value: object) -> Path:
+def _path(value: object, example: str) -> Path:
     name: str = text.read(value)
     if name.startswith("~/"):
         name = os.environ.get("HOME", "/") + name[1:]
     if not name.startswith("/") or "\0" in name:
-        raise Wrong(f"{shown(name)} is no path from / or ~/", "such as ~/.config/knockgate/home.secrets")
+        raise Wrong(f"{shown(name)} is no path from / or ~/", f"such as {example}")
     return Path(name)
+
+
+def _secrets_path(value: object) -> Path:
+    return _path(value, "~/.config/knockgate/home.secrets")
+
+
+def _card_path(value: object) -> Path:
+    return _path(value, "~/.config/knockgate/cards/home")
+
+
+def _identity_path(value: object) -> Path:
+    return _path(value, "~/.ssh/id_ed25519")
 
 
 def _secrets_path_or_none(value: object) -> Path | None:
@@ -120,6 +140,38 @@ def _lease(value: object) -> float:
     return seconds
 
 
+def _whole_lease(value: object) -> float:
+    seconds: float = _LEASE.read(value)
+    if seconds % 1:
+        raise Wrong(f"{shown(value)} is no time in whole seconds", "the knock has no room for a fraction")
+    return seconds
+
+
+def _sealed_door(value: object) -> str:
+    name: str = text.read(value).strip()
+    if not _DOOR.fullmatch(name) or len(name) > _ROOM:
+        raise Wrong(
+            f"{shown(name)} is no door that a sealed knock can ask for",
+            f"a letter from a to z, then such letters, digits and -; at most {_ROOM} of them",
+        )
+    return name
+
+
+def _sealed_doors(value: object) -> tuple[str, ...]:
+    """Sorted, as they stand in the knock."""
+    if not isinstance(value, list) or not value:
+        raise Wrong("must be a list of doors", 'for example ["ssh"]')
+    names = tuple(sorted({_sealed_door(item) for item in value}))
+    if len(",".join(names)) > _ROOM:
+        raise Wrong(
+            f"{shown(','.join(names))} does not fit into a knock",
+            f"there is room for {_ROOM} characters, commas included: knock twice",
+        )
+    return names
+
+
+#: What is the longest that a door's lease can be.
+_LEASE = duration(1, 36500 * 86400)
 _OFFSET = duration(-36500 * 86400, 36500 * 86400)
 
 
@@ -143,6 +195,11 @@ secrets_path = Reader("path from `/` or `~/`", _secrets_path)
 secrets_path_or_none = Reader("path from `/` or `~/`, or empty", _secrets_path_or_none)
 ports = Reader("list of ports", _access)
 spa_port = Reader("UDP port", _spa_port)
+card_path = Reader("path from `/` or `~/`", _card_path)
+identity_path = Reader("path from `/` or `~/`", _identity_path)
+sealed_door = Reader("door", _sealed_door)
+sealed_doors = Reader("list of doors", _sealed_doors)
+sealed_lease = Reader("time in whole seconds, from 1s", _whole_lease)
 lease_time = Reader("time in whole seconds, 1s to 65536s", _lease)
 time_offset = Reader("time, with - before it where the host's clock is behind", _offset)
 hash_name = one_of(Hash)

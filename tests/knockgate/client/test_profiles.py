@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.knockgate.spa.sealed_messages import head
 
 from knockgate.client import allow, profiles, spellings
 from knockgate.client.allow import Whoever
-from knockgate.client.profiles import PacketProfile, SequenceProfile
+from knockgate.client.profiles import PacketProfile, SealedProfile, SequenceProfile
 from knockgate.config.toml import Wrong
 from knockgate.errors import ConfigError
 from knockgate.model import Port, Protocol
@@ -246,3 +251,97 @@ def test_the_file_is_where_the_home_or_xdg_says(monkeypatch: pytest.MonkeyPatch)
     assert str(profiles.default_path()) == "/home/jo/.config/knockgate/profiles.toml"
     monkeypatch.setenv("XDG_CONFIG_HOME", "/elsewhere")
     assert str(profiles.default_path()) == "/elsewhere/knockgate/profiles.toml"
+
+
+# --- sealed knocks ------------------------------------------------------------------------------------
+
+
+def test_a_profile_with_a_card_knocks_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/jo")
+    file = tmp_path / "profiles.toml"
+    file.write_text(
+        """
+        [profiles.all]
+        host = "cabin.example"
+        card = "~/.config/knockgate/cards/cabin"
+        doors = ["web", "ssh", "ssh"]
+        port = 7000
+        allow = "2001:db8:1:2::/64"
+        lease = "20h"
+        identity = "~/.ssh/id_ed25519"
+        small = true
+        wait = 22
+        family = 6
+        [profiles.least]
+        host = "cabin.example"
+        card = "/card"
+        doors = ["ssh"]
+        """
+    )
+    full, least = profiles.load(file).values()
+    assert isinstance(full, SealedProfile) and isinstance(least, SealedProfile)
+    assert (full.card, full.identity) == (
+        Path("/home/jo/.config/knockgate/cards/cabin"),
+        Path("/home/jo/.ssh/id_ed25519"),
+    )
+    assert (full.doors, str(full.port), str(full.wait)) == (("ssh", "web"), "udp/7000", "tcp/22")
+    assert full.allow == ipaddress.ip_network("2001:db8:1:2::/64")
+    assert (full.lease, full.small, full.family) == (72000, True, socket.AF_INET6)
+    assert (least.card, str(least.port), least.allow) == (Path("/card"), "udp/62202", Whoever.ROUTE)
+    assert (least.lease, least.identity, least.small, least.wait) == (None, None, False, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "message", "hint"),
+    [
+        ('steps = ["1"]', ".card", "there are steps too", "one or the other"),
+        ('fwknop = ""', ".card", "there is fwknop too", "one or the other"),
+        ('access = ["tcp/22"]', ".access", "unknown key", "known here"),
+        ('card = "home"', ".card", "'home' is no path from / or ~/", "cards/home"),
+        ("doors = []", ".doors", "must be a list of doors", "for example"),
+        ('doors = "ssh"', ".doors", "must be a list of doors", "for example"),
+        ('doors = ["SSH"]', ".doors", "'SSH' is no door that a sealed knock can ask for", "from a to z"),
+        ('doors = ["ssh,web"]', ".doors", "'ssh,web' is no door", "from a to z"),
+        (f'doors = ["{"s" * 33}"]', ".doors", "is no door", "at most 32"),
+        (f'doors = ["{"s" * 16}", "{"t" * 16}"]', ".doors", "does not fit into a knock", "32 characters"),
+        ('allow = "2001:db8::/32"', ".allow", "'2001:db8::/32' is no /64 of IPv6", "/64"),
+        ('allow = "192.0.2.0/24"', ".allow", "'192.0.2.0/24' is no /64 of IPv6", "an address"),
+        ('allow = "2001:db8::1/64"', ".allow", "is nobody to be let in", "a /64"),
+        ('allow = "http://ip.example/"', ".allow", "a URL without TLS", "resolve_http = true"),
+        ('port = "tcp/62202"', ".port", "is no UDP port", "UDP alone"),
+        ('lease = "1500ms"', ".lease", "no time in whole seconds", "no room"),
+        ('identity = "id_ed25519"', ".identity", "is no path from / or ~/", "~/.ssh/id_ed25519"),
+        ('small = "yes"', ".small", "must be true or false", "without quotes"),
+        ('smal = "yes"', ".smal", "unknown key", "did you mean small?"),
+    ],
+)
+def test_a_mistake_about_a_sealed_knock_is_told_with_its_line_and_key(
+    tmp_path: Path, line: str, place: str, message: str, hint: str
+) -> None:
+    file = tmp_path / "profiles.toml"
+    right = {"host": 'host = "home.example"', "card": 'card = "/card"', "doors": 'doors = ["ssh"]'}
+    file.write_text("\n".join(["[profiles.home]", *(right | {line.split(maxsplit=1)[0]: line}).values()]))
+    with pytest.raises(ConfigError) as caught:
+        profiles.load(file)
+    assert caught.value.key == f"profiles.home{place}"
+    assert caught.value.line is not None
+    assert file.read_text().splitlines()[caught.value.line - 1].startswith(place[1:])
+    assert message in caught.value.message and hint in (caught.value.hint or "")
+    file.write_text("\n".join(["[profiles.home]", *right.values()]))
+    assert list(profiles.load(file)) == ["home"]
+
+
+@given(
+    st.lists(st.text("az09-,A\u00e9\n", max_size=18) | st.text("ab", min_size=14, max_size=34), max_size=3)
+)
+def test_doors_are_read_as_the_knock_takes_them(names: list[str]) -> None:
+    """The reader has the rule once more, because the codec's own loads a library."""
+    try:
+        found = spellings.sealed_doors.read(names)
+    except Wrong:
+        stripped = sorted({name.strip() for name in names})
+        if all(re.fullmatch("[^,]+", name) for name in stripped):
+            with pytest.raises(ValueError, match=r"asked for|sorted"):
+                head(doors=tuple(stripped))
+        return
+    assert head(doors=found).doors == found
