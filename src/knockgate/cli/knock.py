@@ -18,10 +18,11 @@ from knockgate.client import profiles, send, spellings
 from knockgate.client.profiles import PacketProfile, Profile, SequenceProfile
 from knockgate.errors import KnockgateError
 
-__all__ = ["knock"]
+__all__ = ["attempt_of", "complete_profile", "knock"]
 
 
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+def complete_profile(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+    """The names of profiles that begin like this, for a shell."""
     with contextlib.suppress(KnockgateError):
         return [name for name in profiles.load(profiles.default_path()) if name.startswith(incomplete)]
     return []
@@ -29,7 +30,10 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 @click.command(cls=KnockPage)
 @click.argument(
-    "host", metavar="(PROFILE | HOST STEP... | HOST --fwknop)", required=False, shell_complete=_complete
+    "host",
+    metavar="(PROFILE | HOST STEP... | HOST --fwknop)",
+    required=False,
+    shell_complete=complete_profile,
 )
 @click.argument("steps", metavar="", nargs=-1, type=Word("STEP", spellings.step))
 @click.option(
@@ -114,7 +118,7 @@ def knock(
         raise click.UsageError("-4 and -6 leave no address", click.get_current_context())
     if ipv4 or ipv6:
         given["family"] = send.Family.AF_INET if ipv4 else send.Family.AF_INET6
-    attempt = _attempt(planned(host, packet=packet, given=given))
+    attempt = attempt_of(planned(host, packet=packet, given=given))
     if not dry_run:
         attempt.carry_out()
     (tell if attempt.sent else click.echo)(json.dumps(attempt.facts()) if as_json else attempt.text())
@@ -124,7 +128,8 @@ def knock(
     return 1
 
 
-def _attempt(plan: Profile) -> Attempt:
+def attempt_of(plan: Profile) -> Attempt:
+    """The knock that a profile stands for."""
     if isinstance(plan, PacketProfile):
         from knockgate.cli.knocking.packet import PacketAttempt  # noqa: PLC0415 - see cli
 

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, Self
 from knockgate.client.send import begin, unsent
 from knockgate.model import Port
 
-__all__ = ["Answer", "State", "probe", "wait_open"]
+__all__ = ["Answer", "State", "connected", "probe", "wait_connected", "wait_open"]
 
 #: ``filtered`` is silence, or an ICMP error from somewhere on the way.
 State = Literal["open", "closed", "filtered"]
@@ -37,9 +37,28 @@ class Answer(NamedTuple):
 
 def probe(address: str, port: Port, *, source: str | None = None, timeout: float = 0.3) -> State:
     """Try a TCP port once, with a single SYN; ``timeout`` is below 1 s. Unavailable when it cannot leave."""
-    with _begin_probe(address, port, source) as sock, selectors.DefaultSelector() as selector:
-        selector.register(sock, selectors.EVENT_WRITE)
-        return _verdict(sock) if selector.select(timeout) else "filtered"
+    state, connection = connected(address, port, source=source, timeout=timeout)
+    if connection is not None:
+        connection.close()
+    return state
+
+
+def connected(
+    address: str, port: Port, *, source: str | None = None, timeout: float = 0.3
+) -> tuple[State, socket.socket | None]:
+    """The same; where the port is open also the connection, non-blocking, which the caller closes."""
+    sock = _begin_probe(address, port, source)
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_WRITE)
+            state = _verdict(sock) if selector.select(timeout) else "filtered"
+    except BaseException:
+        sock.close()
+        raise
+    if state == "open":
+        return state, sock
+    sock.close()
+    return state, None
 
 
 def wait_open(
@@ -56,6 +75,28 @@ def wait_open(
     ``since`` is the monotonic time from which ``Answer.after`` is counted. ``on_wait`` gets the seconds
     waited, several times a second. Raises Unavailable when a probe cannot leave.
     """
+    answer, connection = wait_connected(
+        address, port, since=since, timeout=timeout, source=source, on_wait=on_wait
+    )
+    if connection is not None:
+        connection.close()
+    return answer
+
+
+def wait_connected(
+    address: str,
+    port: Port,
+    *,
+    since: float,
+    timeout: float,
+    source: str | None = None,
+    on_wait: Callable[[float], None] | None = None,
+) -> tuple[Answer, socket.socket | None]:
+    """The same; where the port is open also the probe that got in, non-blocking, for the caller to close.
+
+    The service sees that connection and hardly another one: the probes that are still on their way are
+    dropped at once, and what the host answers to those is reset before the service gets it.
+    """
     start = time.monotonic()
     with _Probes(address, port, source) as probes:
         next_at, gap = start, _FIRST_GAP
@@ -67,7 +108,7 @@ def wait_open(
                 break
             if on_wait is not None:
                 on_wait(now - start)
-        return Answer(probes.newest, time.monotonic() - since)
+        return Answer(probes.newest, time.monotonic() - since), probes.take()
 
 
 class _Probes:
@@ -77,6 +118,7 @@ class _Probes:
         self._asked = (address, port, source)
         self._selector = selectors.DefaultSelector()
         self._newest_start = 0.0
+        self._open: socket.socket | None = None
         self.newest: State = "filtered"  #: what the probe that started last, of those settled, says
 
     def __enter__(self) -> Self:
@@ -86,6 +128,13 @@ class _Probes:
         for key in list(self._selector.get_map().values()):
             self._end(key)
         self._selector.close()
+        if self._open is not None:
+            self._open.close()
+
+    def take(self) -> socket.socket | None:
+        """The probe that found the port open, from now on the caller's."""
+        found, self._open = self._open, None
+        return found
 
     def begin(self, now: float) -> None:
         self._selector.register(_begin_probe(*self._asked), selectors.EVENT_WRITE, now)
@@ -93,9 +142,11 @@ class _Probes:
     def settle(self, until: float) -> State:
         """Wait for answers until that time at most; returns ``newest``."""
         for key, _ in self._selector.select(max(0.0, until - time.monotonic())):
-            state = _verdict(key.fileobj)  # type: ignore[arg-type] # a socket, since _begin_probe makes them
+            sock: socket.socket = key.fileobj  # type: ignore[assignment] # since _begin_probe makes them
+            state = _verdict(sock)
             if state == "open":
-                self.newest = "open"
+                self._selector.unregister(sock)
+                self._open, self.newest = sock, "open"
                 return "open"
             self._note(key, state)
         for key in list(self._selector.get_map().values()):
