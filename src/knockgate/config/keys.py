@@ -1,13 +1,19 @@
 """``[keys.NAME]`` of gate.toml: who may knock with a packet, for what, and where the secrets are.
 
+A key is a pair of fwknop's secrets, or files of ssh keys (``keyfiles`` reads those, again and again).
+
 The half of the gate with rights does not read this: it knows which doors a key may open, and no more.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import pwd
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from knockgate.config import readers, secrets
 from knockgate.config.doors import DOOR_NAME, Configuration, Door
@@ -18,19 +24,38 @@ from knockgate.config.toml import (
     Reader,
     Wrong,
     duration,
+    fields_of,
     flag,
     key,
     shown,
     text,
     values,
+    whole,
 )
 from knockgate.errors import ConfigError
 from knockgate.spa.fwknop import Hash, Mode, Secret
 from knockgate.spa.fwknop.fields import USERNAME
 
-__all__ = ["MAX_KEYS", "FwknopKey", "load", "one_of", "parse", "user_name"]
+__all__ = [
+    "ASKED_FOR",
+    "MAX_FILES",
+    "MAX_KEYS",
+    "FwknopKey",
+    "KeyFile",
+    "SshKeys",
+    "load",
+    "load_ssh",
+    "one_of",
+    "parse",
+    "parse_ssh",
+    "user_name",
+]
 
 MAX_KEYS = 100_000
+#: Files of ssh keys, of all keys together: each is looked at before a knock is taken.
+MAX_FILES = 1000
+#: What a door must be called for a sealed packet to ask for it. docs/spec/spa-v1.md, "Doors".
+ASKED_FOR = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 def _doors(value: object) -> tuple[str, ...]:
@@ -109,25 +134,89 @@ class FwknopKey:
     secret: Secret
 
 
+class KeyFile(NamedTuple):
+    """An authorized_keys, and whose it must be."""
+
+    path: str
+    user: str | None = None  #: None: the gate's own; else it may belong to this user, too
+    uid: int = 0  #: of that user
+    home: str = ""  #: of that user
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshKeys:
+    """``[keys.NAME]`` with ``ssh``: files of ssh keys, and what they are good for in sealed packets."""
+
+    name: str
+    ssh: tuple[str, ...] = key(
+        "The file, or a list of them: lines as in sshd's authorized_keys. Of their options `from`, "
+        "`expiry-time`, `no-touch-required` and `verify-required` count, and in a file of our own "
+        '`doors="ssh,web"` and `max-lease="10m"`. `%u` stands for the name of each of `users`, `%h` for the '
+        "home. A file that changes is read again.",
+        readers.key_files,
+    )
+    users: tuple[str, ...] = key(
+        "The files are those of these users of this machine: each may belong to its user instead of root.",
+        readers.users,
+        (),
+    )
+    shared: bool | None = key(
+        "sshd reads the files too. Then the options of our own are mistakes in them, for sshd would refuse "
+        "the line. Without it: true where `users` is given.",
+        flag,
+        None,
+    )
+    doors: tuple[str, ...] = key("The doors that they open.", Reader("list of doors", _doors))
+    sources: tuple[Network, ...] = key(
+        "Who may be let in: the address must be in one of these networks. Empty: anybody.",
+        readers.networks,
+        (),
+    )
+    longest: float | None = key(
+        "Their leases last at most this, whatever is asked for and the door allows.",
+        duration(1, 30 * 86400),
+        None,
+    )
+    leases: int = key("Leases that one ssh key may have at once.", whole(1, 10_000), 8)
+    expires: dt.datetime | None = key("From then on they open nothing.", readers.instant, None)
+    files: tuple[KeyFile, ...] = ()  #: ``ssh`` for each of ``users``; none twice
+
+    def __post_init__(self) -> None:
+        if self.shared is None:
+            object.__setattr__(self, "shared", bool(self.users))
+
+    @property
+    def ours(self) -> bool:
+        """Whether no sshd reads the files."""
+        return not self.shared
+
+
 def load(path: Path | str, configuration: Configuration) -> tuple[FwknopKey, ...]:
-    """The keys of a gate.toml with the secrets they name; raises ConfigError.
+    """The keys of a gate.toml that are fwknop's, with the secrets they name; raises ConfigError.
 
     ``configuration`` is what ``doors`` made of the same file.
     """
-    return _keys(Document.load(path), configuration)
+    return _fwknop_keys(Document.load(path), configuration)
+
+
+def load_ssh(path: Path | str, configuration: Configuration) -> tuple[SshKeys, ...]:
+    """The others; raises ConfigError. Users are looked up, files are not looked at: see ``keyfiles``."""
+    return _ssh_keys(Document.load(path), configuration)
 
 
 def parse(content: str, configuration: Configuration, file: str = "gate.toml") -> tuple[FwknopKey, ...]:
-    """The same from a text."""
-    return _keys(Document(content, file), configuration)
+    """``load`` from a text."""
+    return _fwknop_keys(Document(content, file), configuration)
 
 
-def _keys(document: Document, configuration: Configuration) -> tuple[FwknopKey, ...]:
-    tables = document.only(("keys",), document.table.get("keys", {}))
-    if len(tables) > MAX_KEYS:
-        raise document.wrong(("keys",), f"{len(tables)} keys", f"{MAX_KEYS} are possible")
+def parse_ssh(content: str, configuration: Configuration, file: str = "gate.toml") -> tuple[SshKeys, ...]:
+    """``load_ssh`` from a text."""
+    return _ssh_keys(Document(content, file), configuration)
+
+
+def _fwknop_keys(document: Document, configuration: Configuration) -> tuple[FwknopKey, ...]:
     doors = {door.name: door for door in configuration.doors}
-    found = tuple(_key(document, name, table, doors) for name, table in tables.items())
+    found = tuple(_fwknop_key(document, *each, doors) for each in _tables(document, "fwknop"))
     owners: dict[Secret, str] = {}
     for each in found:
         if each.secret in owners:
@@ -138,19 +227,43 @@ def _keys(document: Document, configuration: Configuration) -> tuple[FwknopKey, 
     return found
 
 
-def _key(document: Document, name: str, table: object, doors: dict[str, Door]) -> FwknopKey:
-    keys: Keys = ("keys", name)
-    if not isinstance(table, dict):
-        hint = "a key is a table that has a name of its own, such as [keys.alice]"
-        raise document.wrong(keys, "must be a table", hint)
-    if not DOOR_NAME.fullmatch(name):
-        hint = "letters, digits, _, . and -, at most 63 of them; the first is a letter, a digit or _"
-        raise document.wrong(keys, f"{shown(name)} is no name for a key", hint)
-    given = values(document, keys, table, FwknopKey)
-    for door in given["doors"]:
-        if door not in doors:
+def _tables(document: Document, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The names and tables of the keys of a kind; ``doors`` has seen that each is a table of one kind."""
+    tables = document.only(("keys",), document.table.get("keys", {}))
+    if len(tables) > MAX_KEYS:
+        raise document.wrong(("keys",), f"{len(tables)} keys", f"{MAX_KEYS} are possible")
+    for name, table in tables.items():
+        if not DOOR_NAME.fullmatch(name):
+            hint = "letters, digits, _, . and -, at most 63 of them; the first is a letter, a digit or _"
+            raise document.wrong(("keys", name), f"{shown(name)} is no name for a key", hint)
+        if kind in table:
+            yield name, table
+
+
+def _given(
+    document: Document, keys: Keys, table: dict[str, Any], schema: type[FwknopKey | SshKeys]
+) -> dict[str, Any]:
+    """The fields of a key. One that is for the other kind of keys is told from one that nobody knows."""
+    mine, other, kind = (FwknopKey, SshKeys, "ssh") if schema is FwknopKey else (SshKeys, FwknopKey, "fwknop")
+    known = {field.name for field in fields_of(mine)}
+    for field in fields_of(other):
+        if field.name in table and field.name not in known:
+            raise document.wrong((*keys, field.name), "unknown key", f"it is for keys that have {kind}")
+    return values(document, keys, table, mine)
+
+
+def _check_doors(document: Document, keys: Keys, names: tuple[str, ...], doors: Mapping[str, Door]) -> None:
+    for name in names:
+        if name not in doors:
             hint = f"there are: {', '.join(list(doors)[:20])}"
-            raise document.wrong((*keys, "doors"), f"there is no door {shown(door)}", hint)
+            raise document.wrong((*keys, "doors"), f"there is no door {shown(name)}", hint)
+
+
+def _fwknop_key(document: Document, name: str, table: dict[str, Any], doors: Mapping[str, Door]) -> FwknopKey:
+    keys: Keys = ("keys", name)
+    given = _given(document, keys, table, FwknopKey)
+    _check_doors(document, keys, given["doors"], doors)
+    for door in given["doors"]:
         if not doors[door].ports:
             hint = f"give door {door} the port that its packets ask for"
             message = f"door {door} has no ports, so no packet can ask for it"
@@ -168,3 +281,64 @@ def _key(document: Document, name: str, table: object, doors: dict[str, Door]) -
         hint = f"make a new pair: knockgate key new --fwknop {name}; or say insecure = true"
         raise document.wrong(keys, f"{given['fwknop']} has no HMAC_KEY, so packets are not authentic", hint)
     return FwknopKey(name=name, secret=secret, **given)
+
+
+# --- ssh ----------------------------------------------------------------------------------------------
+
+
+def _ssh_keys(document: Document, configuration: Configuration) -> tuple[SshKeys, ...]:
+    doors = {door.name: door for door in configuration.doors}
+    found = tuple(_ssh_key(document, *each, doors) for each in _tables(document, "ssh"))
+    number = 0
+    for each in found:
+        number += len(each.files)
+        if number > MAX_FILES:
+            message = f"{number} files of ssh keys so far"
+            hint = f"{MAX_FILES} are possible; a file holds many keys"
+            raise document.wrong(("keys", each.name, "ssh"), message, hint)
+    return found
+
+
+def _ssh_key(document: Document, name: str, table: dict[str, Any], doors: Mapping[str, Door]) -> SshKeys:
+    keys: Keys = ("keys", name)
+    given = _given(document, keys, table, SshKeys)
+    _check_doors(document, keys, given["doors"], doors)
+    if not any(ASKED_FOR.fullmatch(door) for door in given["doors"]):
+        hint = "small letters, digits and -, at most 32 of them; the first is a letter"
+        message = f"no sealed packet can ask for {', '.join(given['doors'])}: it has no room for such names"
+        raise document.wrong((*keys, "doors"), message, hint)
+    users = given.get("users", ())
+    for path in given["ssh"]:
+        named = _TOKENS.findall(path.replace("%%", ""))
+        if named and not users:
+            hint = 'say whose files are meant: users = ["jo"]'
+            raise document.wrong((*keys, "ssh"), f"{path} has {named[0]} in it, and there are no users", hint)
+        if len(users) > 1 and not named:
+            hint = "with %u or %h in it each user has a file; a key for each user does as well"
+            raise document.wrong((*keys, "ssh"), f"{path} would belong to {len(users)} users", hint)
+    if not users:
+        files = [KeyFile(path.replace("%%", "%")) for path in given["ssh"]]
+    else:
+        accounts = [_account(document, keys, user) for user in users]
+        files = [_of_user(document, keys, path, account) for path in given["ssh"] for account in accounts]
+    return SshKeys(name=name, files=tuple(dict.fromkeys(files)), **given)
+
+
+_TOKENS = re.compile(r"%[uh]")
+
+
+def _account(document: Document, keys: Keys, user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        hint = "as `getent passwd` lists them"
+        raise document.wrong((*keys, "users"), f"there is no user {shown(user)}", hint) from None
+
+
+def _of_user(document: Document, keys: Keys, path: str, account: pwd.struct_passwd) -> KeyFile:
+    stands_for = {"%u": account.pw_name, "%h": account.pw_dir.rstrip("/"), "%%": "%"}
+    found = re.sub(r"%[uh%]", lambda token: stands_for[token[0]], path)
+    if not found.startswith("/"):
+        message = f"the home of {account.pw_name} is {shown(account.pw_dir)}, which is no absolute path"
+        raise document.wrong((*keys, "users"), message, "see `man 5 passwd`, or take the user out")
+    return KeyFile(found, account.pw_name, account.pw_uid, account.pw_dir)

@@ -10,33 +10,44 @@ import enum
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import TypeVar
 
 from knockgate.config.toml import Reader, Wrong, shown, text
 from knockgate.model import Port, Protocol, TcpFlag
 
 __all__ = [
     "MAX_STEPS",
+    "Devices",
     "Flags",
     "Network",
+    "Observed",
     "Reliance",
     "RunsIn",
+    "Suite",
     "address",
     "command",
+    "devices",
     "file_path",
     "flags",
     "folder",
     "instant",
     "interface",
+    "key_files",
     "networks",
+    "observed",
     "port",
     "ports",
     "reliance",
     "runs_in",
     "steps",
+    "suites",
     "udp_port",
+    "users",
 ]
 
 MAX_STEPS = 32
+
+Word = TypeVar("Word", bound=enum.StrEnum)
 
 
 class RunsIn(enum.Enum):
@@ -52,6 +63,28 @@ class Reliance(enum.Enum):
     AUTO = "auto"
     TRUSTED = "trusted"
     UNKNOWN = "unknown"
+
+
+class Suite(enum.StrEnum):
+    """What a sealed packet is sealed with."""
+
+    X_WING = "x-wing"
+    X25519 = "x25519"
+
+
+class Observed(enum.StrEnum):
+    """When a door lets in who sent a sealed packet that names no address."""
+
+    NEVER = "never"
+    CLOCK = "clock"
+    ALWAYS = "always"
+
+
+class Devices(enum.StrEnum):
+    """Which devices a door takes sealed packets of."""
+
+    ANY = "any"
+    KNOWN = "known"
 
 
 #: Addresses of one family that begin alike.
@@ -149,6 +182,26 @@ def _reliance(value: object) -> Reliance:
         raise Wrong(f"{shown(value)} says nothing of a clock", f"one of {names}") from None
 
 
+def _suites(value: object) -> tuple[Suite, ...]:
+    names = ", ".join(f'"{each}"' for each in Suite)
+    if not isinstance(value, list) or not value:
+        raise Wrong("must be a list with one suite at least", f"of {names}")
+    return tuple(dict.fromkeys(_one_of(Suite, each) for each in value))
+
+
+def _one_of(kind: type[Word], value: object) -> Word:
+    name = text.read(value)
+    try:
+        return kind(name)
+    except ValueError:
+        names = ", ".join(f'"{each}"' for each in kind)
+        raise Wrong(f"{shown(name)} is none of these", names) from None
+
+
+def _word(kind: type[Word]) -> Reader:
+    return Reader(" or ".join(f"`{each}`" for each in kind), lambda value: _one_of(kind, value))
+
+
 def _udp_port(value: object) -> Port:
     found = port(value)
     if found.protocol is not Protocol.UDP:
@@ -223,11 +276,37 @@ def _file(value: object) -> str:
     return _path(value, "a file by its whole name, such as /etc/knockgate/NAME") if value != "" else ""
 
 
+def _key_files(value: object) -> tuple[str, ...]:
+    several = value if isinstance(value, list) else [value]
+    hint = "a file by its whole name, such as /etc/knockgate/authorized_keys or %h/.ssh/authorized_keys"
+    if not several:
+        raise Wrong("must be a file, or a list of files", hint)
+    for path in (text.read(each) for each in several):
+        if not path.startswith(("/", "%h/")) or "\0" in path:
+            raise Wrong(f"{shown(path)} is no absolute path", hint)
+        if re.search(r"%([^uh%]|$)", path.replace("%%", "")):
+            raise Wrong(f"{shown(path)} has a % that stands for nothing", "%u, %h, or %% for itself")
+    return tuple(dict.fromkeys(several))
+
+
+def _users(value: object) -> tuple[str, ...]:
+    # What passwd(5) cannot hold would make the look-up itself fail.
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise Wrong("must be a list of user names", 'for example ["jo"]')
+    for item in value:
+        if not item or not item.isprintable() or ":" in item or "/" in item:
+            raise Wrong(f"{shown(item)} is no name of a user", "as `getent passwd` lists them")
+    return tuple(dict.fromkeys(value))
+
+
 ports = Reader("list of ports", _ports)
 steps = Reader("list of ports", _steps)
 flags = Reader("list of flags", _flags)
 address = Reader("address", _address)
 runs_in = Reader("`kernel` or `daemon`", _runs_in)
+suites = Reader("list of suites", _suites)
+observed = _word(Observed)
+devices = _word(Devices)
 reliance = Reader("`auto`, `trusted` or `unknown`", _reliance)
 udp_port = Reader("UDP port", _udp_port)
 networks = Reader("list of networks", _networks)
@@ -236,3 +315,5 @@ command = Reader("list of words", _command)
 interface = Reader("text", _interface)
 folder = Reader("absolute path", _folder)
 file_path = Reader("absolute path", _file)
+key_files = Reader("absolute path, or list of them", _key_files)
+users = Reader("list of user names", _users)

@@ -17,13 +17,18 @@ from knockgate.config.doors import (
     MAX_DOORS,
     Commands,
     Configuration,
+    Demands,
+    Devices,
     Door,
     Flags,
     Fwknop,
     Gate,
+    Observed,
     Reliance,
     RunsIn,
+    Sealed,
     Sequence,
+    Suite,
     load,
     parse,
 )
@@ -96,12 +101,28 @@ ports = ["tcp/1000"]
 ports = ["tcp/1001"]
 longest = "10m"
 
+[doors.keyed.sealed]
+observed = "never"
+touch = true
+devices = "known"
+
 [fwknop]
 port = "udp/7"
 freshness = "1m"
 remembered = 16
 
+[sealed]
+port = "udp/9"
+suites = ["x25519"]
+budget = 7
+devices = 3
+
 [keys.alice]
+fwknop = "/nowhere"
+doors = ["keyed"]
+
+[keys.people]
+ssh = "/nowhere"
 doors = ["keyed"]
 """
 
@@ -150,9 +171,16 @@ MEANT = Configuration(
             commands=Commands(shell=True, open=("iptables -A INPUT -s %IP% -j ACCEPT",)),  # noqa: S604 - a field
         ),
         Door(name="by_hand", ports=(tcp(1000),)),
-        Door(name="keyed", ports=(tcp(1001),), longest=600.0, keyed=True),
+        Door(
+            name="keyed",
+            ports=(tcp(1001),),
+            longest=600.0,
+            sealed=Demands(observed=Observed.NEVER, touch=True, devices=Devices.KNOWN),
+            keyed=True,
+        ),
     ),
     fwknop=Fwknop(port=udp(7), freshness=60.0, remembered=16),
+    sealed=Sealed(port=udp(9), suites=(Suite.X25519,), budget=7, devices=3),
 )
 
 
@@ -160,7 +188,7 @@ def test_every_key() -> None:
     """Nothing is left out: each field of each schema has its name in the text."""
     assert parse(EVERY_KEY) == MEANT
     words = EVERY_KEY.replace(".", " ").split()
-    schemas: tuple[type[object], ...] = (Gate, Door, Sequence, Commands, Fwknop)
+    schemas: tuple[type[object], ...] = (Gate, Door, Sequence, Commands, Demands, Fwknop, Sealed)
     assert {field.name for schema in schemas for field in fields_of(schema)} <= set(words)
 
 
@@ -302,7 +330,9 @@ ANY_VALUE = st.recursive(
     max_leaves=5,
 )
 FIELDS = [
-    (schema, field) for schema in (Gate, Door, Sequence, Commands, Fwknop) for field in fields_of(schema)
+    (schema, field)
+    for schema in (Gate, Door, Sequence, Commands, Demands, Fwknop, Sealed)
+    for field in fields_of(schema)
 ]
 
 
@@ -367,6 +397,14 @@ OTHERWISE: dict[tuple[type[object], str], object] = {
     (Commands, "close6"): None,
     (Commands, "shell"): True,
     (Commands, "time_limit"): 3.5,
+    (Door, "sealed"): Demands(touch=True),
+    (Demands, "observed"): Observed.ALWAYS,
+    (Demands, "touch"): False,
+    (Demands, "devices"): Devices.ANY,
+    (Sealed, "port"): udp(8),
+    (Sealed, "suites"): (Suite.X25519, Suite.X_WING),
+    (Sealed, "budget"): 17,
+    (Sealed, "devices"): 17,
     (Fwknop, "port"): udp(8),
     (Fwknop, "freshness"): 61.0,
     (Fwknop, "remembered"): 17,
@@ -374,26 +412,30 @@ OTHERWISE: dict[tuple[type[object], str], object] = {
 
 
 def with_other(schema: type[object], name: str, value: object) -> Configuration:
-    """MEANT, but for one field, of the gate or of the second door."""
-    gate, fwknop, (first, door, *more) = MEANT.gate, MEANT.fwknop, MEANT.doors
+    """MEANT, but for one field, of the gate or of the second door; what a door demands, of the last."""
+    gate, fwknop, sealed, (first, door, *more, last) = MEANT.gate, MEANT.fwknop, MEANT.sealed, MEANT.doors
     change: dict[str, Any] = {name: value}
     if schema is Gate:
         gate = dataclasses.replace(gate, **change)
     elif schema is Fwknop and fwknop:
         fwknop = dataclasses.replace(fwknop, **change)
+    elif schema is Sealed and sealed:
+        sealed = dataclasses.replace(sealed, **change)
+    elif schema is Demands:
+        last = dataclasses.replace(last, sealed=dataclasses.replace(last.sealed, **change))
     elif schema is Door:
         door = dataclasses.replace(door, **change)
     elif schema is Sequence and door.sequence:
         door = dataclasses.replace(door, sequence=dataclasses.replace(door.sequence, **change))
     elif schema is Commands and door.commands:
         door = dataclasses.replace(door, commands=dataclasses.replace(door.commands, **change))
-    return Configuration(gate=gate, doors=(first, door, *more), fwknop=fwknop)
+    return Configuration(gate=gate, doors=(first, door, *more, last), fwknop=fwknop, sealed=sealed)
 
 
 def test_every_field_is_part_of_the_checksum() -> None:
     every = {
         (schema, field.name)
-        for schema in (Gate, Door, Sequence, Commands, Fwknop)
+        for schema in (Gate, Door, Sequence, Commands, Demands, Fwknop, Sealed)
         for field in dataclasses.fields(schema)
     }
     assert set(OTHERWISE) == every  # a new field needs a line above

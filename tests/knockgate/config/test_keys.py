@@ -167,7 +167,7 @@ def test_wrong_keys(secret: Path, lines: str, message: str) -> None:
         ),
         ("[keys]\nalice = 1", "must be a table"),
         ('[keys."a b"]\nfwknop = "/x"\ndoors = ["ssh"]', "is no name for a key"),
-        ('[keys.bob]\ndoors = ["ssh"]', "fwknop is missing"),
+        ('[keys.bob]\ndoors = ["ssh"]', "fwknop or ssh is missing"),
         ('[gate]\nclock = "ntp"', "says nothing of a clock"),
     ],
 )
