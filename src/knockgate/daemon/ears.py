@@ -10,27 +10,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 from knockgate.capture.known import KnownFirst
 from knockgate.capture.ring import PacketRing
-from knockgate.config.doors import Configuration
+from knockgate.config.doors import Gate
 from knockgate.errors import Unavailable
-from knockgate.mechanisms.packet import Bearer
 from knockgate.model import Source
 from knockgate.store.networks import MOST, KnownNetworks, Network, network_of
 from knockgate.wire import bpf
 from knockgate.wire.shapes import Shaped
 
-__all__ = ["NETWORKS", "Ears"]
+__all__ = ["Ears", "Sounds"]
 
-NETWORKS = "known-networks"
 #: Packets that wait in the ring for known networks.
 _KNOWN_ROOM = 512
-#: Seconds that a look at a packet takes, about: at any, and for each key.
-_LOOK, _KEY = 5e-6, 2e-6
 #: Seconds for which there is room in the ring for all others, where more come than can be looked at: so old
 #: is a packet when its turn comes. And packets, at least and at most.
 _OLD, _LEAST, _MOST = 0.25, 256, 4096
@@ -40,28 +37,30 @@ _TURN, _FEWEST, _MANY = 0.005, 4, 64
 _QUIET, _PATIENCE = 0.2, 30.0
 
 
+class Sounds(NamedTuple):
+    """What is to be heard."""
+
+    port: int  #: of UDP
+    shapes: Sequence[Shaped]
+    look: float  #: seconds that it takes to find a packet to be none of ours, about
+    networks: str  #: the name of the file with the networks that are known
+    named: Iterable[Network] = ()  #: which are known in any case
+
+
 class Ears:
     """Stands for a ``Capture`` with whoever waits for packets."""
 
-    def __init__(
-        self,
-        configuration: Configuration,
-        bearers: Sequence[Bearer],
-        shapes: Sequence[Shaped],
-        complain: Callable[[str, str], None],
-    ) -> None:
+    def __init__(self, gate: Gate, sounds: Sounds, complain: Callable[[str, str], None]) -> None:
         """Raises Unavailable where the kernel does not let us listen. ``complain``: a line, and its kind."""
-        if configuration.fwknop is None:
-            raise AssertionError("a gate with keys hears packets")
-        self._port = configuration.fwknop.port.number
-        self._interface = configuration.gate.interface
-        self._shapes = shapes
+        self._port = sounds.port
+        self._interface = gate.interface
+        self._shapes = sounds.shapes
         self._complain = complain
-        look = _LOOK + _KEY * len(bearers)
+        look = sounds.look
         self._room = min(_MOST, max(_LEAST, round(_OLD / look)))
         turn = min(_MANY, max(_FEWEST, round(_TURN / look)))
-        self._named = _named(bearers)
-        self._known = KnownNetworks(Path(configuration.gate.state_directory, NETWORKS))
+        self._named = _named(sounds.named)
+        self._known = KnownNetworks(Path(gate.state_directory, sounds.networks))
         if self._known.mistake:
             complain(self._known.mistake, "networks")
         self._quiet = self._patience = math.inf  # when new networks are taken up: at the earlier of both
@@ -128,9 +127,8 @@ class Ears:
             raise
 
 
-def _named(bearers: Sequence[Bearer]) -> list[Network]:
+def _named(networks: Iterable[Network]) -> list[Network]:
     """Of IPv6 no less than what is remembered of an address: a filter has room for many of those."""
-    networks = dict.fromkeys(network for bearer in bearers for network in bearer.senders)
     return list(dict.fromkeys(_wide(each) for each in networks))
 
 

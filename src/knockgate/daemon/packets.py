@@ -15,7 +15,8 @@ from typing import Protocol
 from knockgate.clock import KernelClock
 from knockgate.config.doors import Configuration, Door
 from knockgate.daemon.addresses import OwnAddresses
-from knockgate.daemon.ears import Ears
+from knockgate.daemon.ears import Ears, Sounds
+from knockgate.daemon.hearing import Hearing
 from knockgate.effects import (
     ClaimToken,
     DatagramSeen,
@@ -32,11 +33,12 @@ from knockgate.refusals import refusal_in_words
 from knockgate.store.sqlite import SqliteStore
 from knockgate.wire import frames
 
-__all__ = ["STORE", "PacketGrants", "PacketHands"]
+__all__ = ["NETWORKS", "STORE", "PacketGrants", "PacketHands"]
 
 STORE = "replay.sqlite"
-#: Seconds, about, before the other things that wait have their turn: with many keys a packet takes long.
-_TURN = 0.05
+NETWORKS = "known-networks"
+#: Seconds that a look at a packet takes, about: at any, and for each key.
+_LOOK, _KEY = 5e-6, 2e-6
 #: Seconds for a listener of before that has been killed and is not gone yet.
 _PATIENCE = 5.0
 #: Refusals that are told in full, of who has a key.
@@ -59,7 +61,7 @@ class PacketHands(Protocol):
         """Tell the administrator; lines of one ``kind`` not more often than they can be read."""
 
 
-class PacketGrants:
+class PacketGrants(Hearing):
     """Takes packets, in the order in which they came."""
 
     def __init__(self, configuration: Configuration, bearers: Sequence[Bearer], hands: PacketHands) -> None:
@@ -84,24 +86,10 @@ class PacketGrants:
                 f"a knock of {token.key} for {address_text(token.source)} was accepted, but the gate ended "
                 "before it had answered; if the door is shut, it has to knock again"
             )
-        self.ears = Ears(configuration, bearers, self._packets.shapes, hands.complain)
-
-    def hear(self) -> None:
-        """What ``ears`` have heard by now, or as much of it as is good for one time."""
-        until = time.monotonic() + _TURN
-        while time.monotonic() < until:
-            packets = self.ears.take()
-            if not packets:
-                return
-            self._look_at(packets)
-
-    def next_wakeup(self) -> float | None:
-        """When to call ``tick`` at the latest, by the monotonic clock; None for never."""
-        return self.ears.next_wakeup()
-
-    def tick(self) -> None:
-        """Do what time asks for."""
-        self._look_at(self.ears.tick())
+        named = [network for bearer in bearers for network in bearer.senders]
+        look = _LOOK + _KEY * len(bearers)
+        sounds = Sounds(self._fwknop.port.number, self._packets.shapes, look, NETWORKS, named)
+        self.ears = Ears(configuration.gate, sounds, hands.complain)
 
     def _look_at(self, packets: Sequence[bytes]) -> None:
         now = time.monotonic()

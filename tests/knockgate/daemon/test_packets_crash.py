@@ -24,7 +24,7 @@ import pytest
 from tests.packets import UDP, ipv4, udp
 
 from knockgate.config.doors import Commands, Configuration, Door, Fwknop, Gate, Reliance
-from knockgate.daemon import packets
+from knockgate.daemon import hearing, packets
 from knockgate.daemon.packets import STORE, PacketGrants
 from knockgate.errors import Unavailable
 from knockgate.mechanisms.packet import Bearer, Way
@@ -166,12 +166,14 @@ COURSES = {
 
 def steps() -> dict[CodeType, set[int]]:
     """Each method that ``hear`` and ``__init__`` come by, with its lines, as the compiler counts them."""
-    (tree,) = (
-        node
-        for node in ast.parse(inspect.getsource(packets)).body
-        if isinstance(node, ast.ClassDef) and node.name == "PacketGrants"
-    )
-    methods = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    methods = {
+        node.name: node
+        for module, name in ((hearing, "Hearing"), (packets, "PacketGrants"))
+        for tree in ast.parse(inspect.getsource(module)).body
+        if isinstance(tree, ast.ClassDef) and tree.name == name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+    }
     reached, waiting = set[str](), ["__init__", "hear"]
     while waiting:
         name = waiting.pop()

@@ -1,0 +1,41 @@
+"""Listening for single packets, in turns that leave time for the other things that wait."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from knockgate.daemon.ears import Ears
+
+__all__ = ["Hearing"]
+
+#: Seconds, about, before the other things that wait have their turn: with many keys a packet takes long.
+_TURN = 0.05
+
+
+class Hearing(ABC):
+    """Who looks at packets says so in ``_look_at``; ``ears`` are for whoever waits for them."""
+
+    ears: Ears
+
+    def hear(self) -> None:
+        """What ``ears`` have heard by now, or as much of it as is good for one time."""
+        until = time.monotonic() + _TURN
+        while time.monotonic() < until:
+            packets = self.ears.take()
+            if not packets:
+                return
+            self._look_at(packets)
+
+    def next_wakeup(self) -> float | None:
+        """When to call ``tick`` at the latest, by the monotonic clock; None for never."""
+        return self.ears.next_wakeup()
+
+    def tick(self) -> None:
+        """Do what time asks for."""
+        self._look_at(self.ears.tick())
+
+    @abstractmethod
+    def _look_at(self, packets: Sequence[bytes]) -> None:
+        """Take packets, in the order in which they came."""
