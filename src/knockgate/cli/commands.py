@@ -7,6 +7,7 @@ import click
 from knockgate import __version__
 from knockgate.cli.check import check, rules
 from knockgate.cli.completion import completion
+from knockgate.cli.connect import connect
 from knockgate.cli.importing import import_
 from knockgate.cli.key import key
 from knockgate.cli.knock import knock
@@ -24,7 +25,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "The table": (check, rules, simulate, up, confirm, down),
     "The doors": (status, open_, extend, close),
     "The daemon": (run, import_),
-    "Elsewhere": (knock, key),
+    "Elsewhere": (knock, connect, key),
     "Shell": (completion,),
 }
 

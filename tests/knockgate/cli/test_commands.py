@@ -83,6 +83,9 @@ def test_the_list_of_commands_names_all_with_a_line_each(capsys: pytest.CaptureF
         (["simulate", "a.toml"], "a.toml: is a configuration, not a capture", "simulate a.toml knock.pcap"),
         (["simulate", "a.conf"], "a.conf: is a configuration, not a capture", "--knockd a.conf knock.pcap"),
         (["knock", "a", "1", "-6", "-4"], "-4 and -6 leave no address", "knockgate knock --help"),
+        (["connect", "a", "22", "-6", "-4"], "-4 and -6 leave no address", "knockgate connect --help"),
+        (["connect", "a", "ssh"], "PORT: 'ssh' is no step", "write 7000"),
+        (["connect", "a", "udp/22"], "PORT: cannot wait for udp/22", "a TCP port"),
         (["completion"], "missing argument '{bash|zsh|fish}'", "knockgate completion --help"),
         (["completion", "tcsh"], "'tcsh' is not one of", "knockgate completion --help"),
     ],
@@ -136,9 +139,10 @@ def test_a_shell_completes_commands_doors_and_profiles(tmp_path: Path) -> None:
         )
         return {line.partition(",")[2] for line in done.stdout.splitlines()}
 
-    assert completed("co") == {"confirm", "completion"}
+    assert completed("co") == {"confirm", "connect", "completion"}
     assert completed("open", "--config", file, "s") == {"ssh", "smtp"}
     assert completed("knock", "h") == {"home"}
+    assert completed("connect", "w") == completed("connect", "--profile", "w") == {"work"}
 
 
 def test_a_reader_that_left_is_no_traceback(tmp_path: Path) -> None:
