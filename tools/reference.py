@@ -16,15 +16,19 @@ from knockgate.config.doors import (
     DEFAULT_PATH,
     MAX_DOORS,
     Commands,
+    Demands,
+    Devices,
     Door,
     Fwknop,
     Gate,
+    Observed,
     Reliance,
     RunsIn,
+    Sealed,
     Sequence,
     parse,
 )
-from knockgate.config.keys import MAX_KEYS, FwknopKey
+from knockgate.config.keys import MAX_KEYS, FwknopKey, SshKeys
 from knockgate.config.toml import fields_of, spell
 from knockgate.model import Port
 from knockgate.spa.fwknop import Hash, Mode
@@ -82,9 +86,22 @@ hurried       = { ports = ["tcp/15"], sequence = { steps = ["tcp/7120", "udp/812
 """
 
 
+SCHEMAS: tuple[type[object], ...] = (
+    Gate,
+    Door,
+    Sequence,
+    Commands,
+    Demands,
+    Fwknop,
+    Sealed,
+    FwknopKey,
+    SshKeys,
+)
+
+
 def page() -> str:
     """The whole text of the page."""
-    sections = [_section(schema) for schema in (Gate, Door, Sequence, Commands, Fwknop, FwknopKey)]
+    sections = [_section(schema) for schema in SCHEMAS]
     return (
         "\n".join([f"{_BEGIN}{EXAMPLE.read_text()}```\n", *sections, _VALUES, "\n".join(_warnings())]) + "\n"
     )
@@ -104,7 +121,7 @@ def _section(schema: type[object]) -> str:
 def _default(value: object) -> str:
     if value is None or value is dataclasses.MISSING:
         return "none"
-    if isinstance(value, RunsIn | Reliance | Hash | Mode):
+    if isinstance(value, RunsIn | Reliance | Observed | Devices | Hash | Mode):
         return f'`"{value.value}"`'
     if isinstance(value, float):
         return f'`"{spell(value)}"`'
@@ -112,7 +129,10 @@ def _default(value: object) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, Port):
         return f'`"{value}"`'
-    return "`[]`" if value == () else f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+    if isinstance(value, tuple):
+        listed = ", ".join(f'"{each}"' for each in value)
+        return f"`[{listed}]`"
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 
 def _warnings() -> Iterator[str]:

@@ -7,11 +7,32 @@ from tools.reference import EXAMPLE, PAGE, page
 
 from knockgate.config import keys
 from knockgate.config.advice import advise
-from knockgate.config.doors import Commands, Door, Fwknop, Gate, RunsIn, Sequence, load, parse
-from knockgate.config.keys import FwknopKey
+from knockgate.config.doors import (
+    Commands,
+    Demands,
+    Door,
+    Fwknop,
+    Gate,
+    RunsIn,
+    Sealed,
+    Sequence,
+    load,
+    parse,
+)
+from knockgate.config.keys import FwknopKey, SshKeys
 from knockgate.config.toml import fields_of
 
-SCHEMAS: tuple[type[object], ...] = (Gate, Door, Sequence, Commands, Fwknop, FwknopKey)
+SCHEMAS: tuple[type[object], ...] = (
+    Gate,
+    Door,
+    Sequence,
+    Commands,
+    Demands,
+    Fwknop,
+    Sealed,
+    FwknopKey,
+    SshKeys,
+)
 
 
 def test_the_page_is_what_the_schema_says() -> None:
