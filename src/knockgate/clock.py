@@ -52,20 +52,24 @@ class KernelClock:
     With ``Reliance.AUTO`` the clock is relied on from the moment at which the kernel vouches for it, for as
     long as this process lives. Somebody who can keep time servers away from us could otherwise wait until
     the kernel does not vouch any more, and packets would not be asked for their age.
+
+    Where ``sticky`` is false a moment says what the kernel says then, for who keeps account of it themselves
+    (``mechanisms.certainty``).
     """
 
-    def __init__(self, reliance: Reliance) -> None:
+    def __init__(self, reliance: Reliance, *, sticky: bool = True) -> None:
         """Raises Unavailable where the boot has no identity."""
         try:
             self._boot = _BOOT.read_text().strip()
         except OSError as error:
             raise Unavailable(f"{_BOOT}: {error.strerror}", hint="is /proc mounted?") from None
         self._asks = reliance is Reliance.AUTO
+        self._sticky = sticky
         self._synchronised = reliance is Reliance.TRUSTED
 
     def read(self) -> Moment:
         """The time now."""
-        if self._asks and not self._synchronised:
+        if self._asks and not (self._sticky and self._synchronised):
             self._synchronised = is_synchronised()
         # The one place that reads the wall clock: it is compared with times that senders have written down.
         now = time.clock_gettime(time.CLOCK_REALTIME)

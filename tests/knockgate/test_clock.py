@@ -28,12 +28,31 @@ def test_when_it_is_relied_on(
     reliance: Reliance, says: list[bool], expected: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the kernel says. Once it has vouched for the clock, it may take that back: nobody listens."""
-    ours = KernelClock(reliance)
+    assert told_by(KernelClock(reliance), says, monkeypatch) == expected
+
+
+@pytest.mark.parametrize(
+    ("reliance", "says", "expected"),
+    [
+        (Reliance.AUTO, [False, True, False, True], [False, True, False, True]),
+        (Reliance.AUTO, [True, False], [True, False]),
+        (Reliance.TRUSTED, [False, True, False], [True, True, True]),
+        (Reliance.UNKNOWN, [False, True], [False, False]),
+    ],
+)
+def test_what_the_kernel_says_at_that_moment(
+    reliance: Reliance, says: list[bool], expected: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For who keeps account of it themselves. An admin's word is asked for before the kernel's."""
+    assert told_by(KernelClock(reliance, sticky=False), says, monkeypatch) == expected
+
+
+def told_by(ours: KernelClock, says: list[bool], monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     found = []
     for answer in says:
         monkeypatch.setattr(clock, "is_synchronised", lambda answer=answer: answer)
         found.append(ours.read().synchronised)
-    assert found == expected
+    return found
 
 
 def test_the_moment_is_this_machine_s() -> None:
