@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from knockgate.mechanisms.certainty import Floor, Span
+from knockgate.mechanisms.marks import Verdict
 from knockgate.model import Claim, Lease, Moment, Port, Source, Token
+from knockgate.spa.sealed.dates import Date
 
-__all__ = ["Clock", "Firewall", "ReplayStore"]
+__all__ = ["Clock", "DeviceMark", "Firewall", "MarkStore", "ReplayStore"]
 
 
 class Firewall(Protocol):
@@ -29,11 +32,14 @@ class Firewall(Protocol):
         """Begin or renew the leases of ``source`` for ``ports``: they end ``seconds`` from now.
 
         Those given by hand or to a packet (``by`` is ``hand`` or ``packet``) are kept apart: a knock never
-        shortens them, nor does a packet.
+        shortens them, nor does a packet. A network (8 bytes) is let in only so, and never knocked for.
         """
 
     def close(self, ports: Sequence[Port], sources: Iterable[Source]) -> int:
-        """End these leases, whoever gave them; returns how many there were."""
+        """End these leases, whoever gave them; returns how many there were.
+
+        An address's lease and that of its network are two: to end the one leaves the other.
+        """
 
     def leases(self) -> list[Lease]:
         """All live leases, in no order."""
@@ -75,6 +81,43 @@ class ReplayStore(Protocol):
 
     def __len__(self) -> int:
         """Tokens remembered now."""
+
+
+class DeviceMark(NamedTuple):
+    """What a store of marks has of one device of one SSH key."""
+
+    key: bytes  #: the key's fingerprint: 32 bytes
+    row: bytes  #: what stands for the device in there: 16 bytes
+    mark: Date  #: the newest that was taken of it
+
+
+class MarkStore(Protocol):
+    """The marks of sealed knocks (``mechanisms.marks``).
+
+    Every verb raises Unavailable where the disk refuses.
+    """
+
+    def claim(self, key: bytes, device: bytes, date: Date, taken: Span, floor: Floor | None) -> Verdict:
+        """What becomes of an authentic knock. ``Spend``: that is on the disk; ``TurnAway``: nothing is.
+
+        ``key`` is the fingerprint (32 bytes), ``device`` what is in the knock (16), ``taken`` what the clock
+        lets through now. ``floor`` is kept along with what is spent; None: the one before stays.
+        """
+
+    def row(self, device: bytes) -> bytes:
+        """What stands for a device in the store, and in the admin's file: 16 bytes."""
+
+    def floor(self) -> Floor | None:
+        """The last time that the gate was sure of."""
+
+    def keep_floor(self, floor: Floor | None) -> None:
+        """The same in place of the one before; None: there is to be none."""
+
+    def devices(self) -> list[DeviceMark]:
+        """All of all keys, sorted."""
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class Clock(Protocol):

@@ -28,8 +28,17 @@ _OURS_ALONE = (
 )
 
 
+#: SQLite's primary result codes for a file that is not as we left it: a table is not there (1), the pages
+#: make no sense (11), it is no such file at all (26).
+_DAMAGED = frozenset((1, 11, 26))
+
+
 class InUse(Unavailable):
     """Another process has the file."""
+
+
+class Lost(Unavailable):
+    """The file is missing, and is not to be made here; or it is damaged."""
 
 
 class PrivateBase:
@@ -41,16 +50,18 @@ class PrivateBase:
         *,
         user: str,
         hint: str,
+        lost: str | None = None,
         patience: float = 0.0,
         waits: Callable[[], None] = lambda: None,
     ) -> None:
         """``user`` is who else may have the file, and ``hint`` says what it is for.
 
+        Where ``lost`` is given a missing file is not made: ``Lost`` is raised, and that is its hint.
         For ``patience`` seconds it waits for one that may just be ending, and calls ``waits`` before.
         """
-        self._path, self._user, self._hint = path, user, hint
+        self._path, self._user, self._hint, self._lost = path, user, hint, lost
         try:
-            _make_private(path)
+            _make_private(path, os.O_CREAT if lost is None else 0)
             # SQLite's lock on the file goes with the last descriptor of the process that is closed: after
             # this line nobody here opens the file a second time.
             self._base = sqlite3.connect(path, timeout=0, isolation_level=None)
@@ -123,15 +134,23 @@ class PrivateBase:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if reason == "database is locked":
             return InUse(f"{self._path}: another {self._user} uses it", hint="end that one first")
+        if self._lost is not None and _is_lost(error):
+            return Lost(f"{self._path}: {reason}", hint=self._lost)
         return Unavailable(f"{self._path}: {reason}", hint=self._hint)
 
 
-def _make_private(path: Path) -> None:
-    """Make the file, of mode 0600, or see that nobody else can have written it. OSError.
+def _is_lost(error: Exception) -> bool:
+    if isinstance(error, sqlite3.Error):  # some of its errors are of the module's own, and have no code
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+    return isinstance(error, FileNotFoundError | UnicodeError)
+
+
+def _make_private(path: Path, make: int) -> None:
+    """See that nobody else can have written the file; with O_CREAT make it, of mode 0600. OSError.
 
     Who may write to its folder could take it away, and its log, or lay others in their place.
     """
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    file = os.open(path, os.O_RDWR | make | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         found = os.fstat(file)
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:

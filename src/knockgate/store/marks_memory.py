@@ -1,0 +1,61 @@
+"""The marks of sealed knocks in memory only: ``world.MarkStore`` for ``simulate`` and for tests.
+
+The same verbs and the same answers as the file's (``marks.py``); one suite holds both to them. Nothing
+outlives it.
+"""
+
+from __future__ import annotations
+
+from knockgate.mechanisms.certainty import Floor, Span
+from knockgate.mechanisms.marks import Known, Marked, Spend, Verdict, judge
+from knockgate.spa.sealed import device_row
+from knockgate.spa.sealed.dates import Date
+from knockgate.world import DeviceMark
+
+__all__ = ["MemoryMarks"]
+
+
+class MemoryMarks:
+    """Satisfies ``world.MarkStore``."""
+
+    def __init__(self, *, devices: int, salt: bytes, low: int = 0) -> None:
+        """As ``SqliteMarks`` and its ``create``; ``salt`` has 32 bytes."""
+        self.salt = salt
+        self._most, self._low = devices, low
+        self._marks: dict[bytes, dict[bytes, Date]] = {}  # key -> row -> mark
+        self._lows: dict[bytes, int] = {}
+        self._floor: Floor | None = None
+
+    def claim(self, key: bytes, device: bytes, date: Date, taken: Span, floor: Floor | None) -> Verdict:
+        """What becomes of an authentic knock; what is to be spent is spent."""
+        row = self.row(device)
+        marks = self._marks.get(key, {})
+        crowd = [Marked(*each) for each in sorted(marks.items())] if len(marks) >= self._most else None
+        known = Known(marks.get(row), max(self._low, self._lows.get(key, 0)), crowd)
+        verdict = judge(date, known, taken)
+        if isinstance(verdict, Spend):
+            if verdict.forget is not None:
+                del marks[verdict.forget]
+            self._marks[key] = marks | {row: verdict.mark}
+            self._lows[key] = verdict.low
+            self._floor = floor or self._floor
+        return verdict
+
+    def row(self, device: bytes) -> bytes:
+        """What stands for a device: 16 bytes."""
+        return device_row(self.salt, device)
+
+    def floor(self) -> Floor | None:
+        """The last time that the gate was sure of."""
+        return self._floor
+
+    def keep_floor(self, floor: Floor | None) -> None:
+        """The same in place of the one before; None: there is to be none."""
+        self._floor = floor
+
+    def devices(self) -> list[DeviceMark]:
+        """All of all keys, sorted."""
+        return sorted(DeviceMark(key, *each) for key, marks in self._marks.items() for each in marks.items())
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
