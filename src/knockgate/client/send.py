@@ -21,7 +21,18 @@ from collections.abc import Callable, Sequence
 from knockgate.errors import Unavailable
 from knockgate.model import Port, Protocol
 
-__all__ = ["DELAY", "Family", "begin", "datagram", "knock", "local_address", "resolve", "unsent"]
+__all__ = [
+    "DELAY",
+    "Family",
+    "begin",
+    "datagram",
+    "knock",
+    "local_address",
+    "resolve",
+    "sockaddr",
+    "udp_socket",
+    "unsent",
+]
 
 Family = socket.AddressFamily
 
@@ -76,7 +87,7 @@ def local_address(address: str, source: str | None = None) -> str | None:
     """
     with _socket(address, Protocol.UDP, source) as sock:
         try:
-            sock.connect(_sockaddr(address, 9))  # connecting a datagram socket looks up the route only
+            sock.connect(sockaddr(address, 9))  # connecting a datagram socket looks up the route only
             return socket.getnameinfo(sock.getsockname(), _NUMERIC)[0]
         except OSError:
             return None
@@ -132,11 +143,11 @@ def begin(address: str, port: Port, source: str | None, payload: bytes = b"\0") 
     sock = _socket(address, port.protocol, source)
     try:
         if port.protocol is Protocol.UDP:
-            sock.connect(_sockaddr(address, port.number))
+            sock.connect(sockaddr(address, port.number))
             sock.send(payload)
         else:
             # Over loopback the refusal may be back by the time that it returns.
-            code = sock.connect_ex(_sockaddr(address, port.number))
+            code = sock.connect_ex(sockaddr(address, port.number))
             if code not in (0, errno.EINPROGRESS, errno.ECONNREFUSED):
                 raise OSError(code, os.strerror(code))
     except BaseException:
@@ -156,9 +167,15 @@ def unsent(what: str, address: str, error: OSError) -> Unavailable:
     return Unavailable(f"{what} could not be sent to {address}: {reason[0].lower()}{reason[1:]}", hint=hint)
 
 
-def _sockaddr(address: str, port: int) -> tuple[str | int | bytes, ...]:
+def sockaddr(address: str, port: int) -> tuple[str | int | bytes, ...]:
+    """An address as sockets take it; OSError where it is none."""
     # By way of getaddrinfo because of the interface in fe80::1%eth0, a number in the socket's own words.
     return socket.getaddrinfo(address, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
+
+
+def udp_socket(address: str, source: str | None) -> socket.socket:
+    """For datagrams to ``address``, non-blocking; Unavailable where ``source`` cannot send there."""
+    return _socket(address, Protocol.UDP, source)
 
 
 def _socket(address: str, protocol: Protocol, source: str | None) -> socket.socket:
@@ -170,7 +187,7 @@ def _socket(address: str, protocol: Protocol, source: str | None) -> socket.sock
         if source is not None:
             if (":" in source) is not (":" in address):
                 raise Unavailable(f"{source} cannot send to {address}: one is IPv4 and the other is IPv6")
-            sock.bind(_sockaddr(source, 0))
+            sock.bind(sockaddr(source, 0))
     except (OSError, ValueError):
         sock.close()
         raise Unavailable(
