@@ -14,11 +14,10 @@ from __future__ import annotations
 import base64
 import binascii
 import errno
-import os
 import re
-import stat
 from pathlib import Path
 
+from knockgate.config import private
 from knockgate.errors import ConfigError
 from knockgate.spa.fwknop import Hash, Mode, Secret
 
@@ -31,37 +30,11 @@ _NAMES = {"KEY": "key", "KEY_BASE64": "key", "HMAC_KEY": "hmac_key", "HMAC_KEY_B
 
 def load(path: Path, hmac: Hash, mode: Mode) -> Secret:
     """Read the file; raises ConfigError, whose ``file`` is None where it cannot be read at all."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise ConfigError(f"{path} {_why(error)}", hint=_HINTS.get(error.errno or 0)) from None
-    try:
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError(f"{path} is no file", hint="name the file with the secrets")
-        if found.st_uid not in (0, os.geteuid()):
-            hint = "make a copy of your own" if os.geteuid() else f"chown root {path}"
-            raise ConfigError(f"{path} belongs to somebody else", hint=hint)
-        if found.st_mode & 0o077:
-            raise ConfigError(f"{path} can be read by others", hint=f"chmod 600 {path}")
-        content = os.read(file, _LARGEST + 1)  # a file of this size is read at once
-    finally:
-        os.close(file)
-    if len(content) > _LARGEST:
-        raise ConfigError("is too long for a file of secrets", file=str(path))
+    content = private.read(path, _LARGEST, kind="the file with the secrets", hints=_HINTS)
     return parse(content.decode(errors="surrogateescape"), str(path), hmac, mode)
 
 
-_HINTS = {
-    errno.ENOENT: "make a pair with: knockgate key new --fwknop NAME",
-    errno.EACCES: "it is for its owner, and for root",
-    errno.ELOOP: "name the file that it leads to",
-}
-
-
-def _why(error: OSError) -> str:
-    # The system's own words would be "too many levels of symbolic links".
-    return "is a link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
+_HINTS = {errno.ENOENT: "make a pair with: knockgate key new --fwknop NAME"}
 
 
 def parse(content: str, file: str, hmac: Hash, mode: Mode) -> Secret:
