@@ -61,15 +61,18 @@ def test_defaults_that_are_told_are_those_that_are_taken(tmp_path: Path) -> None
     secrets.chmod(0o600)
     told = {}
     for section in page().split("\n## `[")[1:]:
-        heading, _, rest = section.partition("]`\n")
+        title, _, rest = section.partition("`\n")
+        heading = title.replace("keys.NAME]` with `ssh", "keys.b").partition("]")[0]
         table = rest.partition("\n## ")[0]
         rows = re.findall(r"^\| `(\w+)` \| .+? \| `(.+?)` \| ", table, re.MULTILINE)
         told[heading.replace("NAME", "a")] = rows
-    assert list(told) == ["gate", "doors.a", "doors.a.sequence", "doors.a.commands", "fwknop", "keys.a"]
+    doors = ["doors.a", "doors.a.sequence", "doors.a.commands", "doors.a.sealed"]
+    assert list(told) == ["gate", *doors, "fwknop", "sealed", "keys.a", "keys.b"]
     given = {  # without these there would be no door, no sequence, no commands
         "doors.a": {"ports": '["tcp/22"]'},
         "doors.a.sequence": {"steps": '["tcp/7000"]', "runs_in": '"daemon"'},
         "keys.a": {"fwknop": f'"{secrets}"', "doors": '["a"]'},
+        "keys.b": {"ssh": '"/nowhere"', "doors": '["a"]'},
     }
     short = long = ""
     for heading, defaults in told.items():
@@ -77,7 +80,9 @@ def test_defaults_that_are_told_are_those_that_are_taken(tmp_path: Path) -> None
         values = dict(defaults) | needed
         short += "\n".join([f"[{heading}]", *(f"{key} = {value}" for key, value in needed.items()), ""])
         long += "\n".join([f"[{heading}]", *(f"{key} = {value}" for key, value in values.items()), ""])
-    assert (parse(long), keys.parse(long, parse(long))) == (parse(short), keys.parse(short, parse(short)))
+    assert parse(long) == parse(short)
+    assert keys.parse(long, parse(long)) == keys.parse(short, parse(short))
+    assert keys.parse_ssh(long, parse(long)) == keys.parse_ssh(short, parse(short))
     assert long.count(" = ") == sum(
         field.default is not None for schema in SCHEMAS for field in fields_of(schema)
     )

@@ -90,7 +90,7 @@ user_name = Reader("text", _username)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FwknopKey:
-    """``[keys.NAME]``: a pair of secrets of fwknop's, and what it is good for."""
+    """``[keys.NAME]`` with ``fwknop``: a pair of secrets of fwknop's, and what it is good for."""
 
     name: str
     fwknop: str = key(

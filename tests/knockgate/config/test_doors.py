@@ -355,11 +355,11 @@ def test_every_default_is_what_one_could_write() -> None:
             default = field.default
             value = (
                 default.value
-                if isinstance(default, RunsIn | Reliance)
+                if isinstance(default, RunsIn | Reliance | Observed | Devices)
                 else str(default)
                 if isinstance(default, Port)
                 else list(default)
-                if default == ()
+                if isinstance(default, tuple)
                 else default
             )
             assert field.metadata["reader"].read(value) == default
