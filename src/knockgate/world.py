@@ -97,11 +97,21 @@ class MarkStore(Protocol):
     Every verb raises Unavailable where the disk refuses.
     """
 
-    def claim(self, key: bytes, device: bytes, date: Date, taken: Span, floor: Floor | None) -> Verdict:
+    def claim(
+        self,
+        key: bytes,
+        device: bytes,
+        date: Date,
+        taken: Span,
+        floor: Floor | None,
+        *,
+        may_spend: bool = True,
+    ) -> Verdict:
         """What becomes of an authentic knock. ``Spend``: that is on the disk; ``TurnAway``: nothing is.
 
         ``key`` is the fingerprint (32 bytes), ``device`` what is in the knock (16), ``taken`` what the clock
-        lets through now. ``floor`` is kept along with what is spent; None: the one before stays.
+        lets through now. ``floor`` is kept along with what is spent; None: the one before stays. Without
+        ``may_spend`` nothing is spent: its key knocks too often.
         """
 
     def row(self, device: bytes) -> bytes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from knockgate.config.doors import Configuration
-from knockgate.config.keys import FwknopKey, load
+from knockgate.config.keys import FwknopKey, SshKeys, load, load_ssh
 from knockgate.daemon.origin import Origin
 from knockgate.mechanisms.packet import Bearer, Way
 from knockgate.model import Port
 
-__all__ = ["bearers_of"]
+__all__ = ["bearers_of", "ssh_keys_of"]
 
 
 def bearers_of(origin: Origin, configuration: Configuration) -> list[Bearer]:
@@ -19,6 +19,11 @@ def bearers_of(origin: Origin, configuration: Configuration) -> list[Bearer]:
     if origin.knockd:
         return []
     return [_bearer(key, configuration) for key in load(origin.path, configuration)]
+
+
+def ssh_keys_of(origin: Origin, configuration: Configuration) -> tuple[SshKeys, ...]:
+    """Who may knock with a sealed packet; their files are not looked at here. Raises ConfigError."""
+    return () if origin.knockd else load_ssh(origin.path, configuration)
 
 
 def _bearer(key: FwknopKey, configuration: Configuration) -> Bearer:

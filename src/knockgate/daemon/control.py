@@ -1,6 +1,7 @@
 """Asking the running gate, from a command line: what happened (``ask``), and to do something by hand.
 
-The sockets lie in the run directory and are root's: ``status.sock`` is the listener's and only tells,
+The sockets lie in the run directory and are root's: ``status.sock`` is the listener's and only tells, as is
+``explain.sock``, which tells of each sealed knock;
 ``warden.sock`` changes leases. ``link.sock`` is between warden and listener.
 """
 
@@ -18,9 +19,19 @@ from knockgate.config.doors import Configuration, Door
 from knockgate.daemon.link import ANY_CHECKSUM, EVERY_DOOR, REPLY_SIZE, Reply, Request, Status, Surprise, Verb
 from knockgate.errors import Unavailable
 
-__all__ = ["LINK_SOCKET", "STATUS_SOCKET", "WARDEN_SOCKET", "Facts", "WardenClient", "ask"]
+__all__ = [
+    "EXPLAIN_SOCKET",
+    "LINK_SOCKET",
+    "STATUS_SOCKET",
+    "WARDEN_SOCKET",
+    "Facts",
+    "WardenClient",
+    "ask",
+    "explain",
+]
 
-STATUS_SOCKET, WARDEN_SOCKET, LINK_SOCKET = "status.sock", "warden.sock", "link.sock"
+STATUS_SOCKET, EXPLAIN_SOCKET = "status.sock", "explain.sock"
+WARDEN_SOCKET, LINK_SOCKET = "warden.sock", "link.sock"
 
 #: A reload compiles and loads thousands of doors in this time, many times over. Seconds.
 _PATIENCE = 30.0
@@ -48,14 +59,46 @@ def ask(run_directory: str) -> dict[str, Any]:
          "heard": {"begun": 0, ..., "packets": 0, "lost": 0},
          "packets": {"opened": 1, "refused": {"not-ours": 4711, "stale": 1}, "recent_refused": [...],
                      "remembered": 12, "room": 1000000, "synchronised": true},
+         "sealed": {"opened": 1, "refused": {"not-ours": 4711}, "keys": 3,
+                    "clock": {"state": "sure", "vouched": true, "not_before": 1795391880.0}},
          "warden": {"owned": true, "restored": 0}}
 
     ``since`` and ``seconds_ago`` count seconds back from now. ``last`` is null for a door that has not been
     opened, ``recent`` has the newest first, ``door`` there is null where the kernel did not say which.
-    ``packets`` is null where there are no keys; refusals are counted by ``errors.Reason``.
-    Raises Unavailable where no daemon answers.
+    ``packets`` is null where there are no keys of fwknop's, ``sealed`` where there are no ssh keys; refusals
+    are counted by ``errors.Reason``. Raises Unavailable where no daemon answers.
     """
-    with _connected(run_directory, STATUS_SOCKET, socket.SOCK_STREAM) as connection:
+    return _document(run_directory, STATUS_SOCKET)
+
+
+def explain(run_directory: str) -> dict[str, Any]:
+    """What became of sealed knocks, and which devices made them.
+
+    ::
+
+        {"format": 1, "since": 3600.0,
+         "clock": {"state": "sure", "vouched": true, "not_before": 1795391880.0},
+         "knocks": [{"seconds_ago": 3.2, "result": "opened", "reason": null, "why": null,
+                     "leases": {"ssh": 15.0}, "key": "people/jo@laptop SHA256:AbCdEfGhIj",
+                     "fingerprint": "SHA256:...", "card": "everybody", "suite": "xwing", "device": "5f3a...",
+                     "doors": ["ssh"], "source": "192.0.2.7", "stated": true, "sender": "192.0.2.7",
+                     "lease": null, "era": 0, "issued": 1795391937.2, "skew": 0.041}, ...],
+         "strangers": [{"reason": "unknown-key", "count": 3, "relayed": 0, "seconds_ago": 12.0,
+                        "sender": "198.51.100.7", "claims": {...}}, ...],
+         "devices": [{"row": "5f3a...", "key": "a1b2...", "era": 0, "issued": ..., "seconds_ago": 3.2}, ...]}
+
+    ``knocks`` are those that an ssh key has signed that may come in, the newest first, at most 200.
+    ``result`` is ``opened``, ``refused``, or ``not opened`` where the firewall refused. ``strangers`` are
+    all others, by ``errors.Reason``: ``claims`` is what the last one says of itself, with the keys of a
+    knock, and nobody has signed that. ``skew``: seconds that the sender's clock is behind ours, null where
+    ours is not known to be right. All but ``format`` is missing where there are no ssh keys. Raises
+    Unavailable.
+    """
+    return _document(run_directory, EXPLAIN_SOCKET)
+
+
+def _document(run_directory: str, name: str) -> dict[str, Any]:
+    with _connected(run_directory, name, socket.SOCK_STREAM) as connection:
         answer = b""
         try:
             while chunk := connection.recv(1 << 16):
@@ -82,7 +125,7 @@ class WardenClient:
         self._number = 0
 
     def open(self, configuration: Configuration, door: Door, source: bytes, seconds: float) -> None:
-        """Let ``source`` (4 or 16 bytes) through ``door`` for ``seconds``, up to 30 days, counted from now.
+        """Let ``source`` through ``door`` for ``seconds``, up to 30 days, counted from now.
 
         Extending a lease is opening it again. A knock does not shorten it.
         """

@@ -5,13 +5,29 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Protocol
 
+from knockgate.config.doors import Door
 from knockgate.daemon.ears import Ears
+from knockgate.model import Source
 
-__all__ = ["Hearing"]
+__all__ = ["Hearing", "PacketHands"]
 
 #: Seconds, about, before the other things that wait have their turn: with many keys a packet takes long.
 _TURN = 0.05
+
+
+class PacketHands(Protocol):
+    """Who does what is decided here."""
+
+    def open_for_key(self, door: Door, source: Source, seconds: float, key: str) -> bool:
+        """Let the source in; whether it is in."""
+
+    def run_commands(self, door: Door, source: Source, seconds: float | None = None) -> None:
+        """Run what the door runs."""
+
+    def complain(self, line: str, kind: str = "") -> None:
+        """Tell the administrator; lines of one ``kind`` not more often than they can be read."""
 
 
 class Hearing(ABC):

@@ -21,26 +21,31 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from knockgate.capture.afpacket import PacketCapture
 from knockgate.config.doors import Configuration, Door
+from knockgate.config.keys import SshKeys
 from knockgate.config.toml import spell
 from knockgate.daemon import nflog, notify
-from knockgate.daemon.bearers import bearers_of
+from knockgate.daemon.bearers import bearers_of, ssh_keys_of
+from knockgate.daemon.control import EXPLAIN_SOCKET, STATUS_SOCKET
 from knockgate.daemon.errands import Errand
 from knockgate.daemon.grants import Grants
 from knockgate.daemon.link import BEGIN_ANEW, COULD_NOT_START, Surprise
 from knockgate.daemon.origin import Origin
 from knockgate.daemon.packets import PacketGrants
 from knockgate.daemon.sockets import Readable, Seldom, Signals, say, say_why
-from knockgate.daemon.status import Account, StatusSocket
+from knockgate.daemon.status import Account, DocumentSocket
 from knockgate.daemon.ward import BeginAnew, Gone, Ward
 from knockgate.errors import KnockgateError, Refused, Unavailable
 from knockgate.firewall.ruleset import BOUNDS, OPENED
 from knockgate.mechanisms.packet import Bearer
 from knockgate.model import Port, Source, address_text
 from knockgate.wire import bpf
+
+if TYPE_CHECKING:
+    from knockgate.daemon.sealed import SealedGrants
 
 __all__ = ["PROGRAM", "Listener", "main"]
 
@@ -67,6 +72,7 @@ class Listener:
         self,
         configuration: Configuration,
         bearers: Sequence[Bearer],
+        ssh_keys: Sequence[SshKeys],
         ward: Ward,
         runner: socket.socket | None,
     ) -> None:
@@ -91,13 +97,30 @@ class Listener:
         self._captures: dict[_Capture, Callable[[], None]] = {}
         self._grants = Grants(configuration, self) if configuration.daemon_doors() else None
         self._packets = PacketGrants(configuration, bearers, self) if bearers else None
-        self._timed = [each for each in (self._grants, self._packets) if each]
+        self._sealed = self._sealed_grants(ssh_keys) if ssh_keys else None
+        self._timed = [each for each in (self._grants, self._packets, self._sealed) if each]
         if self._grants:
             capture = self._capture_of(self._grants)
             self._begin_to_capture(capture, partial(_hear_some, capture, self._grants.hear))
         if self._packets:
             self._begin_to_capture(self._packets.ears, self._packets.hear)
-        self._status_socket = StatusSocket(configuration.gate.run_directory, self._selector, self._status)
+        if self._sealed:
+            self._begin_to_capture(self._sealed.ears, self._sealed.hear)
+        directory = configuration.gate.run_directory
+        self._told = [
+            DocumentSocket(directory, STATUS_SOCKET, self._selector, self._status),
+            DocumentSocket(directory, EXPLAIN_SOCKET, self._selector, self._explained),
+        ]
+
+    def _sealed_grants(self, ssh_keys: Sequence[SshKeys]) -> SealedGrants:
+        from knockgate.daemon.sealed import SealedGrants  # noqa: PLC0415 - megabytes that most gates do not need
+
+        return SealedGrants(self._configuration, ssh_keys, self)
+
+    @property
+    def ssh_keys(self) -> int | None:
+        """How many there are; None where nobody may knock with one."""
+        return self._sealed.total if self._sealed else None
 
     def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises Gone, BeginAnew, and Surprise for what nobody ever says."""
@@ -107,10 +130,12 @@ class Listener:
                     key.data()
                 self._look_after()
         finally:
-            self._status_socket.close()
+            for told in self._told:
+                told.close()
             self._summarize()
-            if self._packets:
-                self._packets.close()
+            for packets in (self._packets, self._sealed):
+                if packets:
+                    packets.close()
 
     def _when_readable(self, what: Readable, then: Callable[[], None]) -> None:
         self._selector.register(what, selectors.EVENT_READ, then)
@@ -248,7 +273,11 @@ class Listener:
 
     def _status(self) -> dict[str, object]:
         told = self._account.document(self._heard(), owned=self._ward.owned, restored=self._ward.restored)
-        return {**told, "packets": self._packets.document() if self._packets else None}
+        packets, sealed = (each.document() if each else None for each in (self._packets, self._sealed))
+        return {**told, "packets": packets, "sealed": sealed}
+
+    def _explained(self) -> dict[str, object]:
+        return self._sealed.explained() if self._sealed else {"format": 1}
 
     def _summarize(self) -> None:
         """One line for all that strangers did: they could fill a log with lines of their own."""
@@ -284,20 +313,23 @@ def serve(origin: Origin, runner: socket.socket | None) -> None:
     if runner is None and any(door.commands for door in configuration.doors):
         # The file has changed since the runner was decided on.
         raise BeginAnew
-    bearers = bearers_of(origin, configuration)
-    listener = Listener(configuration, bearers, Ward(configuration), runner)
-    line = _listening(len(configuration.daemon_doors()), len(bearers))
+    bearers, ssh_keys = bearers_of(origin, configuration), ssh_keys_of(origin, configuration)
+    listener = Listener(configuration, bearers, ssh_keys, Ward(configuration), runner)
+    line = _listening(len(configuration.daemon_doors()), len(bearers), listener.ssh_keys)
     say(PROGRAM, line)
     notify.ready(line)
     listener.serve()
 
 
-def _listening(doors: int, keys: int) -> str:
+def _listening(doors: int, keys: int, ssh_keys: int | None) -> str:
+    """``ssh_keys``: None where there are no files of them; there may be none in those files."""
     parts = []
     if doors:
         parts.append(f"the knocks of {doors} {'door' if doors == 1 else 'doors'}")
     if keys:
         parts.append(f"the packets of {keys} {'key' if keys == 1 else 'keys'}")
+    if ssh_keys is not None:
+        parts.append(f"the sealed knocks of {ssh_keys} ssh {'key' if ssh_keys == 1 else 'keys'}")
     return f"listening for {' and '.join(parts)}" if parts else "no door needs the daemon to listen"
 
 

@@ -10,13 +10,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from knockgate.clock import KernelClock
-from knockgate.config.doors import Configuration, Door
+from knockgate.config.doors import Configuration
 from knockgate.daemon.addresses import OwnAddresses
 from knockgate.daemon.ears import Ears, Sounds
-from knockgate.daemon.hearing import Hearing
+from knockgate.daemon.hearing import Hearing, PacketHands
 from knockgate.effects import (
     ClaimToken,
     DatagramSeen,
@@ -28,12 +27,12 @@ from knockgate.effects import (
 )
 from knockgate.errors import Reason, Refused, Unavailable
 from knockgate.mechanisms.packet import Bearer, Packets
-from knockgate.model import Claim, Source, Token, address_text
+from knockgate.model import Claim, Token, address_text
 from knockgate.refusals import refusal_in_words
 from knockgate.store.sqlite import SqliteStore
 from knockgate.wire import frames
 
-__all__ = ["NETWORKS", "STORE", "PacketGrants", "PacketHands"]
+__all__ = ["NETWORKS", "STORE", "PacketGrants"]
 
 STORE = "replay.sqlite"
 NETWORKS = "known-networks"
@@ -46,19 +45,6 @@ _REMEMBERED = 50
 #: Replayed payloads that are turned away at a glance, at most, and seconds until each is looked at again: it
 #: takes fifty times as long as junk, and anybody who has captured one can send it without end.
 _REPLAYS, _AGAIN = 1024, 60.0
-
-
-class PacketHands(Protocol):
-    """Who does what is decided here."""
-
-    def open_for_key(self, door: Door, source: Source, seconds: float, key: str) -> bool:
-        """Let the source in; whether it is in."""
-
-    def run_commands(self, door: Door, source: Source, seconds: float | None = None) -> None:
-        """Run what the door runs."""
-
-    def complain(self, line: str, kind: str = "") -> None:
-        """Tell the administrator; lines of one ``kind`` not more often than they can be read."""
 
 
 class PacketGrants(Hearing):

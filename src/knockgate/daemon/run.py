@@ -271,11 +271,16 @@ class _Supervisor:
 
 def _checked(origin: Origin) -> Configuration:
     """What the halves will read, with the keys and their secrets; raises ConfigError."""
-    from knockgate.daemon.bearers import bearers_of  # noqa: PLC0415 - most gates have no keys
+    from knockgate.daemon.bearers import bearers_of, ssh_keys_of  # noqa: PLC0415 - most gates have no keys
 
     configuration = origin.load()
     if configuration.fwknop:
         bearers_of(origin, configuration)
+    if configuration.sealed:
+        from knockgate.daemon.sealed import own_files  # noqa: PLC0415
+
+        ssh_keys_of(origin, configuration)
+        own_files(configuration)
     return configuration
 
 

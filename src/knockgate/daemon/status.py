@@ -16,12 +16,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from knockgate.daemon.control import STATUS_SOCKET
 from knockgate.daemon.sockets import listen
 from knockgate.firewall.ruleset import BOUNDS
 from knockgate.model import Source, address_text
 
-__all__ = ["Account", "StatusSocket"]
+__all__ = ["Account", "DocumentSocket"]
 
 _REMEMBERED = 100
 #: How many are told at the same time; for one more the first of them is dropped, read or unread.
@@ -79,17 +78,21 @@ def _told(opened: _Opened, now: float) -> dict[str, object]:
     return {"source": source, "by": opened.by, "seconds_ago": round(now - opened.at, 1)}
 
 
-class StatusSocket:
+class DocumentSocket:
     """Gives one document to everybody who connects, and never waits for anybody to read it."""
 
     def __init__(
-        self, directory: str, selector: selectors.BaseSelector, document: Callable[[], Mapping[str, object]]
+        self,
+        directory: str,
+        name: str,
+        selector: selectors.BaseSelector,
+        document: Callable[[], Mapping[str, object]],
     ) -> None:
         """Registers what it waits for with ``selector``, whose data are functions to be called."""
         self._document = document
         self._selector = selector
         self._unread: dict[socket.socket, memoryview] = {}  # in the order in which they came
-        self._doorbell = listen(directory, STATUS_SOCKET, socket.SOCK_STREAM)
+        self._doorbell = listen(directory, name, socket.SOCK_STREAM)
         selector.register(self._doorbell, selectors.EVENT_READ, self._answer)
 
     def close(self) -> None:

@@ -59,8 +59,8 @@ _HINT = "it remembers which sealed knocks were taken: none opens twice. gate.sta
 _LOST = (
     "it has to be made anew, in one of two ways. `knockgate replay reset`: what is dated before the reset is "
     "refused from then on, a knock that was dated ahead of its time could be taken once more, and devices "
-    "have to be enrolled again if the old file cannot be read. `knockgate rekey`: no old knock is good any "
-    "more, and everybody needs the new card"
+    "have to be enrolled again if the old file cannot be read. `knockgate rekey --now`: no old knock is good "
+    "any more, and everybody needs the new card"
 )
 #: What SQLite keeps beside the file, by the endings of their names.
 _BESIDE = ("-wal", "-journal", "-shm")
@@ -127,14 +127,23 @@ class SqliteMarks:
             os.replace(new, path)
         return salt is not None
 
-    def claim(self, key: bytes, device: bytes, date: Date, taken: Span, floor: Floor | None) -> Verdict:
+    def claim(
+        self,
+        key: bytes,
+        device: bytes,
+        date: Date,
+        taken: Span,
+        floor: Floor | None,
+        *,
+        may_spend: bool = True,
+    ) -> Verdict:
         """What becomes of an authentic knock; a ``Spend`` is on the disk when this returns it.
 
         After Unavailable all of it is so or nothing, and the knock is not to open anything.
         """
         row = self.row(device)
         known = self._known(key, row)
-        verdict = judge(date, known, taken)
+        verdict = judge(date, known, taken, may_spend=may_spend)
         if isinstance(verdict, Spend):
             with self._base.transaction():
                 self._spend(key, row, known, verdict)

@@ -26,13 +26,22 @@ class MemoryMarks:
         self._lows: dict[bytes, int] = {}
         self._floor: Floor | None = None
 
-    def claim(self, key: bytes, device: bytes, date: Date, taken: Span, floor: Floor | None) -> Verdict:
+    def claim(
+        self,
+        key: bytes,
+        device: bytes,
+        date: Date,
+        taken: Span,
+        floor: Floor | None,
+        *,
+        may_spend: bool = True,
+    ) -> Verdict:
         """What becomes of an authentic knock; what is to be spent is spent."""
         row = self.row(device)
         marks = self._marks.get(key, {})
         crowd = [Marked(*each) for each in sorted(marks.items())] if len(marks) >= self._most else None
         known = Known(marks.get(row), max(self._low, self._lows.get(key, 0)), crowd)
-        verdict = judge(date, known, taken)
+        verdict = judge(date, known, taken, may_spend=may_spend)
         if isinstance(verdict, Spend):
             if verdict.forget is not None:
                 del marks[verdict.forget]

@@ -15,7 +15,7 @@ import pytest
 from tests.netns import until
 
 from knockgate.daemon.control import STATUS_SOCKET, WardenClient, ask
-from knockgate.daemon.status import Account, StatusSocket
+from knockgate.daemon.status import Account, DocumentSocket
 from knockgate.errors import Unavailable
 
 LARGE = {"format": 1, "filling": "x" * (4 << 20)}
@@ -28,7 +28,7 @@ class Server:
         self.selector = selectors.DefaultSelector()
         self.answer: dict[str, Any] = {"format": 1}
         self.path = str(folder / STATUS_SOCKET)
-        self._socket = StatusSocket(str(folder), self.selector, lambda: self.answer)
+        self._socket = DocumentSocket(str(folder), STATUS_SOCKET, self.selector, lambda: self.answer)
 
     def __enter__(self) -> Self:
         return self

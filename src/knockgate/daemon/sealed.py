@@ -1,0 +1,270 @@
+"""The doors that open to a sealed knock: feeds the mechanism, has marks moved, opens.
+
+Nothing opens before its mark is on the disk. Who ends in between has spent the knock, and its sender has to
+knock again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from knockgate.clock import KernelClock
+from knockgate.config import devices, gatekeys
+from knockgate.config.devices import Devices
+from knockgate.config.doors import Configuration
+from knockgate.config.gatekeys import GateKeys
+from knockgate.config.keyfiles import KeyFiles
+from knockgate.config.keys import SshKeys
+from knockgate.daemon.addresses import OwnAddresses
+from knockgate.daemon.ears import Ears, Sounds
+from knockgate.daemon.hearing import Hearing, PacketHands
+from knockgate.daemon.parties import parties_of
+from knockgate.daemon.stories import Stories
+from knockgate.effects import DatagramSeen, KnockRefused, KnockTaken, OpenDoor, RunCommands
+from knockgate.errors import Refused, Unavailable
+from knockgate.mechanisms import certainty
+from knockgate.mechanisms.certainty import DropFloor, KeepFloor, Sure, TellStep
+from knockgate.mechanisms.parties import Line
+from knockgate.mechanisms.sealed import ClaimMark, LiveCard, MarkSettled, Sealed, SealedEffect, Standing
+from knockgate.refusals import refusal_in_words
+from knockgate.spa.sealed import CardKeys, Suite
+from knockgate.store.marks import SqliteMarks
+from knockgate.wire import frames
+
+__all__ = ["DEVICES", "GATE_KEYS", "MARKS", "NETWORKS", "SealedGrants", "own_files"]
+
+#: In the gate's state directory.
+GATE_KEYS, MARKS, DEVICES, NETWORKS = "gate.keys", "marks.sqlite", "devices", "known-networks-sealed"
+
+#: Seconds that it takes to find a packet to be none of ours: at any, and for each card.
+_LOOK, _CARD = 4e-6, 4e-6
+#: Seconds for a listener of before that has been killed and is not gone yet.
+_PATIENCE = 5.0
+#: Seconds until the clock is looked at again: while the gate is not sure of the time, and once it is.
+_SOON, _LATER = 60.0, 3600.0
+_NANO = 10**9
+
+
+class SealedGrants(Hearing):
+    """Takes packets, in the order in which they came."""
+
+    def __init__(self, configuration: Configuration, keys: Sequence[SshKeys], hands: PacketHands) -> None:
+        """Opens the store, and ``ears``.
+
+        Raises ConfigError for the gate's own files, Unavailable where the disk or the kernel refuses.
+        """
+        sealed = configuration.sealed
+        if sealed is None:
+            raise AssertionError("a gate with ssh keys hears sealed packets")
+        folder = Path(configuration.gate.state_directory)
+        own, said = own_files(configuration)
+        self._doors = {door.name: door for door in configuration.doors}
+        self._hands = hands
+        self._own = OwnAddresses()
+        self._clock = KernelClock(configuration.gate.clock, sticky=False)
+        self._files = KeyFiles(keys)
+        self._parties = parties_of(configuration, keys)
+        self._store = SqliteMarks(
+            folder / MARKS, incarnation=own.incarnation, devices=sealed.devices, patience=_PATIENCE
+        )
+        self._standings = dict.fromkeys(said.known, Standing.KNOWN) | dict.fromkeys(
+            said.barred, Standing.BARRED
+        )
+        self._stories = Stories(self._store.row)
+        suites = [_SUITES[suite.value] for suite in sealed.suites]
+        self._sealed = Sealed(
+            _live_cards(own),
+            self._lines,
+            self._standing,
+            suites=suites,
+            budget=sealed.budget,
+            certain=certainty.started(self._store.floor(), self._clock.read()),
+        )
+        self._look_at_clock()
+        self._look_at_files()
+        cards = len(list(own.live(None)))
+        shapes = [(suite.length, ()) for suite in suites]
+        sounds = Sounds(sealed.port.number, shapes, _LOOK + _CARD * cards, NETWORKS)
+        try:
+            self.ears = Ears(configuration.gate, sounds, hands.complain)
+        except Unavailable:
+            self._store.close()
+            raise
+
+    @property
+    def total(self) -> int:
+        """Lines with a key that can knock."""
+        return self._files.total
+
+    def next_wakeup(self) -> float:
+        """When to call ``tick`` at the latest, by the monotonic clock."""
+        wakeup = self.ears.next_wakeup()
+        return self._clock_due if wakeup is None else min(wakeup, self._clock_due)
+
+    def tick(self) -> None:
+        """Do what time asks for."""
+        super().tick()
+        if time.monotonic() >= self._clock_due:
+            self._look_at_clock()
+
+    def close(self) -> None:
+        """Keep the time that the gate is sure of, and let go of the store."""
+        floor = certainty.floor_at(self._sealed.certain, self._clock.read())
+        if floor is not None:
+            self._keep(KeepFloor(floor))
+        self._store.close()
+
+    # --- packets --------------------------------------------------------------------------------------
+
+    def _look_at(self, packets: Sequence[bytes]) -> None:
+        concerns, payload, junk = self._sealed.concerns, frames.payload, 0
+        for packet in packets:  # a whole flood comes by here
+            if concerns(payload(packet)):
+                self._consider(packet)
+            else:
+                junk += 1
+        self._stories.junk(junk)
+
+    def _consider(self, packet: bytes) -> None:
+        try:
+            sender, destination, payload = frames.datagram(packet)
+        except Refused as refused:
+            self._stories.turned_away(KnockRefused(refused.reason))
+            return
+        if destination not in self._own:
+            return
+        self._look_at_files()
+        opened = self._stories.opened
+        self._do(self._sealed.feed(DatagramSeen(payload, sender, self._clock.read())))
+        if self._stories.opened != opened:
+            self.ears.opened(sender)
+
+    def _do(self, effects: Iterable[SealedEffect]) -> None:
+        leases: dict[str, float] = {}
+        for effect in effects:
+            match effect:
+                case ClaimMark():
+                    self._claim(effect)
+                case OpenDoor():
+                    door = self._doors[effect.door]
+                    seconds = effect.seconds or door.lease
+                    if self._hands.open_for_key(door, effect.source, seconds, effect.key or ""):
+                        leases[effect.door] = seconds
+                case RunCommands():
+                    if effect.door in leases:
+                        self._hands.run_commands(self._doors[effect.door], effect.source, effect.seconds)
+                case KnockTaken():
+                    self._stories.taken(effect.story, leases)
+                case KnockRefused():
+                    self._refuse(effect)
+                case KeepFloor() | DropFloor() | TellStep():
+                    self._keep(effect)
+
+    def _claim(self, claim: ClaimMark) -> None:
+        try:
+            verdict = self._store.claim(
+                claim.key, claim.device, claim.date, claim.taken, claim.floor, may_spend=claim.may_spend
+            )
+        except Unavailable as error:
+            verdict = None
+            self._hands.complain(f"a knock cannot be remembered, so it is refused: {error}", "store")
+        self._do(self._sealed.feed(MarkSettled(verdict, self._clock.read())))
+
+    def _refuse(self, refused: KnockRefused) -> None:
+        self._stories.turned_away(refused)
+        if refused.key is not None:
+            kind = f"{refused.key} {refused.reason.value}"
+            self._hands.complain(f"a knock of {refused.key} is refused: {refusal_in_words(refused)}", kind)
+
+    # --- who ------------------------------------------------------------------------------------------
+
+    def _lines(self, fingerprint: bytes) -> list[Line]:
+        found = self._files.find(fingerprint)
+        return [Line(self._parties[each.group], each.file, each.entry) for each in found]
+
+    def _standing(self, device: bytes) -> Standing:
+        return self._standings.get(self._store.row(device), Standing.UNSAID)
+
+    def _look_at_files(self) -> None:
+        for notice in self._files.refresh():
+            self._hands.complain(str(notice))
+
+    # --- the time -------------------------------------------------------------------------------------
+
+    def _look_at_clock(self) -> None:
+        self._do(self._sealed.look_at_clock(self._clock.read()))
+        is_sure = isinstance(self._sealed.certain, Sure)
+        self._clock_due = time.monotonic() + (_LATER if is_sure else _SOON)
+
+    def _keep(self, effect: KeepFloor | DropFloor | TellStep) -> None:
+        if isinstance(effect, TellStep):
+            side = "ahead" if effect.by > 0 else "back"
+            line = f"clock-stepped: the clock was set {side} by {abs(effect.by) / _NANO:.0f} s"
+            self._hands.complain(line, "clock")
+            return
+        try:
+            self._store.keep_floor(effect.floor if isinstance(effect, KeepFloor) else None)
+        except Unavailable as error:
+            self._hands.complain(f"the time cannot be kept for the next start: {error}", "floor")
+
+    # --- what is told ---------------------------------------------------------------------------------
+
+    def document(self) -> dict[str, object]:
+        """What ``control.ask`` tells of sealed knocks."""
+        return {
+            "opened": self._stories.opened,
+            "refused": {reason.value: count for reason, count in self._stories.refused.items()},
+            "keys": self.total,
+            "clock": self._time(),
+        }
+
+    def explained(self) -> dict[str, object]:
+        """What ``control.explain`` tells, which is more."""
+        now = self._clock.read().now
+        return {
+            "format": 1,
+            "clock": self._time(),
+            **self._stories.document(),
+            "devices": [
+                {
+                    "row": each.row.hex(),
+                    "key": each.key.hex(),
+                    "era": each.mark.era,
+                    "issued": each.mark.issued / _NANO,
+                    "seconds_ago": round(now - each.mark.issued / _NANO, 1),
+                }
+                for each in self._store.devices()
+            ],
+        }
+
+    def _time(self) -> dict[str, object]:
+        """What the gate knows of the time."""
+        state = self._sealed.certain
+        taken = certainty.span(state, self._clock.read())
+        return {
+            "state": type(state).__name__.lower(),
+            "vouched": state.vouched if isinstance(state, Sure) else False,
+            "not_before": None if taken.lower is None else taken.lower / _NANO,
+        }
+
+
+def own_files(configuration: Configuration) -> tuple[GateKeys, Devices]:
+    """The gate's keys, and what its admin has said of devices; raises ConfigError."""
+    folder = Path(configuration.gate.state_directory)
+    return gatekeys.load(folder / GATE_KEYS), devices.load(folder / DEVICES)
+
+
+_SUITES = {"x-wing": Suite.XWING, "x25519": Suite.X25519}
+
+
+def _live_cards(own: GateKeys) -> list[LiveCard]:
+    """Also those whose time is over: whether it is, the mechanism asks each time."""
+    made = {one.name: one.gate_key() for one in own.keys}
+    cards = []
+    for one, card in own.live(None):
+        ends = [end.timestamp() for end in (one.ends, card.ends) if end]
+        until = round(min(ends) * _NANO) if ends else None
+        cards.append(LiveCard(card.name, CardKeys(card.secret), made[one.name], until))
+    return cards

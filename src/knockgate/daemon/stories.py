@@ -1,0 +1,129 @@
+"""What became of sealed knocks: the last ones of who has a key in full, and strangers' by number.
+
+A stranger decides neither how long anything here is nor how much of it there is: of each reason there is a
+count and the last one. What that one says of itself, nobody has signed.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from knockgate.effects import KnockRefused, Story
+from knockgate.errors import Reason
+from knockgate.model import Source, address_text
+from knockgate.refusals import refusal_in_words
+
+__all__ = ["Stories"]
+
+_REMEMBERED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a knock ended; ``leases`` are seconds, of the doors that did open."""
+
+    story: Story
+    at: float
+    refused: KnockRefused | None = None
+    leases: Mapping[str, float] | None = None
+
+
+@dataclass(slots=True)
+class _Strangers:
+    count: int = 0
+    at: float = 0.0
+    sender: Source = b""
+    story: Story | None = None
+    relayed: int = 0
+
+
+class Stories:
+    """``row`` tells what the store calls a device."""
+
+    def __init__(self, row: Callable[[bytes], bytes]) -> None:
+        self._row = row
+        self._since = time.monotonic()
+        self._ends: deque[_End] = deque(maxlen=_REMEMBERED)
+        self._strangers: dict[Reason, _Strangers] = {}
+        self.opened = 0
+        self.refused: dict[Reason, int] = {}
+
+    def taken(self, story: Story, leases: Mapping[str, float]) -> None:
+        """It was let through; ``leases`` has the doors that opened then, which may be none."""
+        self.opened += bool(leases)
+        self._ends.appendleft(_End(story, time.monotonic(), leases=leases))
+
+    def turned_away(self, refused: KnockRefused) -> None:
+        """It was not."""
+        self._count(refused.reason, 1)
+        if refused.key is not None and refused.story is not None:
+            self._ends.appendleft(_End(refused.story, time.monotonic(), refused))
+            return
+        one = self._strangers.setdefault(refused.reason, _Strangers())
+        one.count += 1
+        one.relayed += bool(refused.asked)
+        one.at, one.sender, one.story = time.monotonic(), refused.sender, refused.story
+
+    def junk(self, count: int) -> None:
+        """So many were of none of our cards."""
+        if count:
+            self._count(Reason.NOT_OURS, count)
+            one = self._strangers.setdefault(Reason.NOT_OURS, _Strangers())
+            one.count, one.at = one.count + count, time.monotonic()
+
+    def _count(self, reason: Reason, count: int) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + count
+
+    def document(self) -> dict[str, object]:
+        """What ``control.explain`` returns of knocks."""
+        now = time.monotonic()
+        return {
+            "since": round(now - self._since, 1),
+            "knocks": [self._told(each, now) for each in self._ends],
+            "strangers": [
+                {
+                    "reason": reason.value,
+                    "count": one.count,
+                    "relayed": one.relayed,
+                    "seconds_ago": round(now - one.at, 1),
+                    "sender": address_text(one.sender) if one.sender else None,
+                    "claims": self._facts(one.story) if one.story else None,
+                }
+                for reason, one in self._strangers.items()
+            ],
+        }
+
+    def _told(self, end: _End, now: float) -> dict[str, object]:
+        refused = end.refused
+        result = "refused" if refused else "opened" if end.leases else "not opened"
+        return {
+            "seconds_ago": round(now - end.at, 1),
+            "result": result,
+            "reason": refused.reason.value if refused else None,
+            "why": refusal_in_words(refused) if refused else None,
+            "leases": dict(end.leases or {}),
+            **self._facts(end.story),
+        }
+
+    def _facts(self, story: Story) -> dict[str, object]:
+        """Of a stranger's some are empty, and none is signed."""
+        digest = base64.b64encode(story.fingerprint).decode().rstrip("=")
+        return {
+            "key": story.key,
+            "fingerprint": f"SHA256:{digest}" if digest else None,
+            "card": story.card,
+            "suite": story.suite,
+            "device": self._row(story.device).hex() if story.device else None,
+            "doors": list(story.doors),
+            "source": address_text(story.source) if story.source else None,
+            "stated": story.stated,
+            "sender": address_text(story.sender),
+            "lease": story.lease or None,
+            "era": story.era,
+            "issued": story.issued / 10**9 if story.issued else None,
+            "skew": None if story.skew is None else round(story.skew, 3),
+        }
