@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import subprocess
@@ -21,6 +20,7 @@ from tests.knockgate.store.replay_conformance import (
     at,
     token,
 )
+from tests.knockgate.store.small_disk import fill, small_disk
 from tests.netns import isolated, own_mounts, run
 
 from knockgate.errors import Unavailable
@@ -262,12 +262,6 @@ def test_a_file_that_is_damaged_under_way(file: Path) -> None:
     store.close()
 
 
-def _fill(ballast: Path) -> None:
-    with ballast.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
-        while stream.write(bytes(4096)):
-            pass
-
-
 def _claim_until_refused(store: SqliteStore) -> Token:
     """The first for which there is no room; there may be some left in the log."""
     for _ in range(100):
@@ -282,14 +276,13 @@ def _claim_until_refused(store: SqliteStore) -> Token:
 @isolated
 def test_a_full_disk() -> None:
     """Nothing is claimed while there is no room, and what was is known; then it goes on by itself."""
-    own_mounts()
-    run("mount", "-t", "tmpfs", "-o", "size=200k,mode=755", "tmpfs", "/run")
+    small_disk()
     file, ballast = Path("/run/store"), Path("/run/ballast")
     store = opened(file, 10_000)
     first = Stage(store).taken(token(), at())
     refused: list[Token] = []
     for _ in range(3):
-        _fill(ballast)
+        fill(ballast)
         refused.append(_claim_until_refused(store))
         with pytest.raises(Unavailable, match="full") as caught:
             store.claim(refused[-1], at())
