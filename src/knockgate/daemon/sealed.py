@@ -135,7 +135,6 @@ class SealedGrants(Hearing):
             return
         if destination not in self._own:
             return
-        self._look_at_files()
         opened = self._stories.opened
         self._do(self._sealed.feed(DatagramSeen(payload, sender, self._clock.read())))
         if self._stories.opened != opened:
@@ -181,6 +180,7 @@ class SealedGrants(Hearing):
     # --- who ------------------------------------------------------------------------------------------
 
     def _lines(self, fingerprint: bytes) -> list[Line]:
+        self._look_at_files()  # here it is as often as cards have a budget for, at most
         found = self._files.find(fingerprint)
         return [Line(self._parties[each.group], each.file, each.entry) for each in found]
 
