@@ -29,7 +29,7 @@ from knockgate.errors import ConfigError, Unavailable
 from knockgate.spa.sealed import device_id
 from knockgate.spa.sealed.dates import LAST_ERA, Date, following
 
-__all__ = ["SECRET", "Ticket", "default_path", "machine_id", "next_date"]
+__all__ = ["SECRET", "Ticket", "default_path", "knows", "machine_id", "next_date"]
 
 SECRET = 32  #: bytes
 _LONGEST = 1 << 20  # bytes of the file: some thousand gates
@@ -104,19 +104,29 @@ def next_date(
     return Ticket(device_id(kept.secret, gate, machine), date, is_new)
 
 
+def knows(path: Path, gate: bytes) -> bool:
+    """Whether a date for ``gate`` was given out; nothing is written. ConfigError, Unavailable."""
+    try:
+        kept = _read(path)
+    except OSError as error:
+        raise _unavailable(path, error) from None
+    return kept is not None and gate.hex() in kept.gates
+
+
 # --- the file ----------------------------------------------------------------------------------------
 
 
 def _read(path: Path) -> _Kept | None:
     """None where there is no file. ConfigError, OSError."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        found = path.lstat()
     except FileNotFoundError:
         return None
+    if not stat.S_ISREG(found.st_mode):  # a link would be replaced, and not what it leads to
+        raise ConfigError("is no file", file=str(path), hint=_move_away(path))
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(file, "rb") as stream:
         found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError("is no file", file=str(path), hint=_move_away(path))
         _check_uid(path, found.st_uid)
         if found.st_mode & 0o077:
             raise ConfigError(
