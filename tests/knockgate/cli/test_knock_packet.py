@@ -366,7 +366,8 @@ def test_a_profile_is_knocked_at_by_name_and_options_come_before_it() -> None:
         (["home", "-s"], "-s: is about packets, and the profile has steps", "leave it away"),
         (["office", "--delay", "1"], "--delay: is from step to step", "leave it away"),
         (["office", "-s", "-a", "192.0.2.1"], "-a and -s each say whom to let in", "--help"),
-        (["office", "-a", "192.0.2.0/24"], "-a: '192.0.2.0/24' is nobody to be let in", "an address"),
+        (["office", "-a", "192.0.2.0/24"], "-a: '192.0.2.0/24' is no /64 of IPv6", "an address"),
+        (["office", "-a", "2001:db8::/64"], "-a: a packet of fwknop's lets in no network", "a sealed knock"),
         (["office", "-a", "fe80::1%lo"], "-a: 'fe80::1%lo' names an interface", "without %lo"),
         (["office", "-a", "255.255.255.255"], "-a: '255.255.255.255' is the address of no host", "nothing"),
         (["office", "-a", "::ffff:224.0.0.1"], "-a: '::ffff:224.0.0.1' is the address of no host", "nothing"),
@@ -375,7 +376,11 @@ def test_a_profile_is_knocked_at_by_name_and_options_come_before_it() -> None:
         (["office", "-R", "ip.example"], "-R: 'ip.example' is no URL of the web", "https://"),
         (["office", "-R", "https://jo@ip.example"], "-R: the URL has a blank, or a name", "https://"),
         (["office", "--secrets", ""], "the name of the secrets is empty", "--help"),
-        (["office", "-f", "0"], "-f: 0.0 is not between 1s and 65536s", None),
+        (["office", "-f", "0"], "-f: 0.0 is not between 1s and 36500d", None),
+        (["office", "-f", "65537"], "-f: 65537.0 is not between 1s and 65536s", None),
+        (["office", "--door", "ssh"], "--door: is about sealed knocks, and this one is a packet", "leave it"),
+        (["home", "--small"], "--small: is about sealed knocks, and the profile has steps", "leave it away"),
+        (["h", "--fwknop", "-A", "22", "-i", "x"], "-i: is about sealed knocks, and this one is a", "leave"),
         (["office", "-f", "1.5"], "-f: 1.5 is no time in whole seconds", "no room for a fraction"),
         (["office", "-p", "tcp/62201"], "-p: tcp/62201 is no UDP port", "UDP alone"),
         (["office", "-m", "sha2"], "-m: 'sha2' is none of these", "sha3_256"),
@@ -424,6 +429,9 @@ def test_names_are_completed_and_the_options_of_a_packet_stand_by_themselves() -
     assert completed("knockgate", "knock", "h", "-M", "c") == ["cbc", "ctr", "cfb"]
     assert "--access" in completed("knockgate", "knock", "h", "--")
     page = knockgate("knock", "--help").stdout
-    ours, theirs = page.split("\nOptions:\n")[1].split("\nOf a packet, as fwknop calls them:\n")
-    assert "--wait PORT" in ours and "--access" not in ours
+    ours, sealed = page.split("\nOptions:\n")[1].split("\nOf a sealed knock:\n")
+    sealed, both = sealed.split("\nOf a sealed knock, and of a packet of fwknop's:\n")
+    both, theirs = both.split("\nOf a packet, as fwknop calls them:\n")
+    assert "--wait PORT" in ours and "--access" not in ours + sealed + both
+    assert "--card FILE" in sealed and "-a, --allow-ip" in both
     assert "-A, --access PORTS" in theirs and "--wait" not in theirs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from knockgate.cli.terminal import advise
 from knockgate.client import send
 from knockgate.client.profiles import Profile
-from knockgate.client.wait import Answer, State, probe, wait_open
+from knockgate.client.wait import Answer, State, probe, wait_connected
 from knockgate.model import Port
 
 __all__ = ["Attempt"]
@@ -25,10 +26,12 @@ class Attempt(ABC):
         """Raises Unavailable where the host has no address."""
         self._profile = profile
         self.address = send.resolve(profile.host, profile.family)
+        self.door_at = self.address  #: where the door is that is waited for
         self.source = send.local_address(self.address, profile.source)  #: None where there is no route
         self.sent = False
         self.before: State | None = None  #: of the door that is waited for
         self.answer: Answer | None = None
+        self.connection: socket.socket | None = None  #: the probe that got in, where it was to be kept
 
     @abstractmethod
     def ready(self) -> None:
@@ -50,24 +53,41 @@ class Attempt(ABC):
         """Say what may be the reason for a door that did not open."""
         advise(_ADVICE[state])
 
-    def carry_out(self) -> None:
-        """Knock and wait."""
+    def carry_out(self, *, before: State | None = None, keep: bool = False) -> None:
+        """Knock and wait.
+
+        ``before`` is what the door was a moment ago, where the caller knows. With ``keep`` the connection
+        that got in stays open: ``connection``, non-blocking, and the caller's to close.
+        """
         self.ready()
         door = self._profile.wait
         if door:
-            self.before = probe(self.address, door, source=self._profile.source)
+            self.before = before or probe(self.door_at, door, source=self._profile.source)
         left_at = self.send()
         self.sent = True
         if door:
-            with _progress(door) as show:
-                self.answer = wait_open(
-                    self.address,
-                    door,
-                    since=left_at,
-                    timeout=self._profile.timeout,
-                    source=self._profile.source,
-                    on_wait=show,
-                )
+            self.wait(left_at)
+            if self.connection and not keep:
+                self.connection.close()
+                self.connection = None
+
+    def wait(self, left_at: float) -> None:
+        """Wait for the door: sets ``answer``, and ``connection`` where it opens."""
+        self.watch(left_at, self._profile.timeout)
+
+    def watch(self, since: float, timeout: float) -> bool:
+        """Wait so many seconds at most; whether the door is open. Its time counts from ``since``."""
+        door = self._profile.wait
+        assert door is not None, "whoever waits knows what for"  # noqa: S101
+        with _progress(door) as show:
+            self.answer, self.connection = wait_connected(
+                self.door_at, door, since=since, timeout=timeout, source=self._profile.source, on_wait=show
+            )
+        return self.answer.state == "open"
+
+    def diagnosis(self) -> dict[str, object] | None:
+        """What may be the reason for a door that did not open, for programs; None: nothing is known."""
+        return None
 
     def facts(self) -> dict[str, object]:
         """The whole of it, for programs."""
@@ -81,6 +101,8 @@ class Attempt(ABC):
                 "open": is_open,
                 "seconds": round(self.answer.after, 6) if is_open else None,
             }
+        shut = self.answer is not None and self.answer.state != "open"
+        diagnosis = self.diagnosis() if shut else None
         return {
             "host": self._profile.host,
             "address": self.address,
@@ -88,6 +110,7 @@ class Attempt(ABC):
             **self.asked(),
             "sent": self.sent,
             "wait": wait,
+            **({"diagnosis": diagnosis} if diagnosis else {}),
         }
 
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""The words in which fwknop's own client speaks; those that we do not do are refused by name."""
+"""The options of packets, sealed or fwknop's; of fwknop's words, those that we do not do are refused."""
 
 from __future__ import annotations
 
@@ -17,23 +17,39 @@ from knockgate.config.toml import Reader, Wrong, duration
 from knockgate.errors import ConfigError
 from knockgate.spa.fwknop import Hash, Mode
 
-__all__ = ["FwknopOption", "KnockPage", "fwknop_options"]
+__all__ = ["FwknopOption", "KnockPage", "PacketOption", "SealedOption", "packet_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class FwknopOption(click.Option):
-    """One that is about packets; help lists them by themselves."""
+class PacketOption(click.Option):
+    """One that is about packets of either kind; help lists them by themselves."""
+
+
+class SealedOption(PacketOption):
+    """One that is about sealed knocks alone."""
+
+
+class FwknopOption(PacketOption):
+    """One that is about fwknop's packets alone."""
+
+
+_LISTS: tuple[tuple[str, type[click.Option]], ...] = (
+    ("Options", click.Option),
+    ("Of a sealed knock", SealedOption),
+    ("Of a sealed knock, and of a packet of fwknop's", PacketOption),
+    ("Of a packet, as fwknop calls them", FwknopOption),
+)
 
 
 class KnockPage(Page):
-    """The page of ``knock``: two lists of options, and reasons where one of fwknop's is not there."""
+    """The page of ``knock``: lists of options, and reasons where one of fwknop's is not there."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write both lists."""
-        for heading, packets in (("Options", False), ("Of a packet, as fwknop calls them", True)):
-            options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
-            shown = [each for each in options if isinstance(each, FwknopOption) is packets]
+        """Write the lists."""
+        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+        for heading, kind in _LISTS:
+            shown = [each for each in options if type(each) is kind]
             rows = [row for row in (each.get_help_record(ctx) for each in shown) if row]
             with formatter.section(heading):
                 formatter.write_dl(rows)
@@ -113,27 +129,45 @@ def _completing(names: type[enum.Enum]) -> dict[str, Any]:
 _HASHES = ", ".join(each.value for each in Hash)
 _OFFSET = seconds(duration(0, 36500 * 86400))
 
-_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
-    (("--fwknop", "packet"), {"is_flag": True, "help": "HOST is no profile: send it a packet."}),
+_Options = list[tuple[tuple[str, ...], dict[str, Any]]]
+
+_SEALED: _Options = [
     (
-        ("--secrets", "fwknop"),
-        {"metavar": "FILE", "type": FILE, "help": "The secrets, as `knockgate key new` writes them."},
+        ("--card",),
+        {
+            "metavar": "FILE",
+            "type": FILE,
+            "help": "HOST is no profile: knock at the gate of this card.",
+        },
     ),
     (
-        ("-A", "--access"),
-        {"metavar": "PORTS", "type": Word("PORTS", spellings.ports), "help": "What to open: tcp/22,udp/53."},
+        ("--door",),
+        {
+            "metavar": "DOOR",
+            "type": Word("DOOR", spellings.sealed_door),
+            "multiple": True,
+            "help": "What to open (default with --card: ssh); can be given again.",
+        },
     ),
     (
-        ("-a", "--allow-ip", "allow"),
+        ("-i", "--identity"),
+        {"metavar": "FILE", "type": FILE, "help": "Sign with this SSH key, and try no other one."},
+    ),
+    (("--small",), {"is_flag": True, "help": "Send 245 bytes instead of 1,333, for paths that carry less."}),
+]
+
+_PACKET: _Options = [
+    (
+        ("-a", "--allow-ip", "--allow", "allow"),
         {
             "metavar": "ADDRESS",
-            "type": Word("ADDRESS", allow.allowed),
+            "type": Word("ADDRESS", allow.sealed_allowed),
             "help": "Whom to let in (default: this machine's address on the way to HOST).",
         },
     ),
     (
         ("-s", "--source-ip", "observed"),
-        {"is_flag": True, "help": "Let in whoever sends the packet: 0.0.0.0."},
+        {"is_flag": True, "help": "Name nobody: whoever sends the packet is let in."},
     ),
     (
         ("-R", "--resolve", "--resolve-url", "url"),
@@ -145,12 +179,28 @@ _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     ),
     (("--resolve-http", "resolve_http"), {"is_flag": True, "help": "Let URL be one without TLS."}),
     (
-        ("-f", "--fw-timeout", "lease"),
-        {"type": seconds(spellings.lease_time), "help": "Ask for this long (default: the host decides)."},
+        ("-f", "--lease", "--fw-timeout", "lease"),
+        {"type": seconds(spellings.sealed_lease), "help": "Ask for this long (default: the host decides)."},
     ),
     (
-        ("-p", "--server-port", "port"),
-        {"metavar": "PORT", "type": Word("PORT", spellings.spa_port), "help": "Where to (default: 62201)."},
+        ("-p", "--port", "--server-port", "port"),
+        {
+            "metavar": "PORT",
+            "type": Word("PORT", spellings.spa_port),
+            "help": "Where to (default: 62202, and for fwknop's 62201).",
+        },
+    ),
+]
+
+_FWKNOP: _Options = [
+    (("--fwknop", "packet"), {"is_flag": True, "help": "HOST is no profile: send it a packet of fwknop's."}),
+    (
+        ("--secrets", "fwknop"),
+        {"metavar": "FILE", "type": FILE, "help": "The secrets, as `knockgate key new` writes them."},
+    ),
+    (
+        ("-A", "--access"),
+        {"metavar": "PORTS", "type": Word("PORTS", spellings.ports), "help": "What to open: tcp/22,udp/53."},
     ),
     (
         ("-P", "--server-proto"),
@@ -190,8 +240,14 @@ _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
 ]
 
 
-def fwknop_options(command: F) -> F:
-    """The options of a packet: fields of a ``PacketProfile``, and those that ``plan`` makes fields of."""
-    for words, more in reversed(_OPTIONS):
-        command = click.option(*words, cls=FwknopOption, **more)(command)
+def packet_options(command: F) -> F:
+    """The options of packets: fields of their profiles, and those that ``plan`` makes fields of."""
+    kinds: tuple[tuple[type[click.Option], _Options], ...] = (
+        (FwknopOption, _FWKNOP),
+        (PacketOption, _PACKET),
+        (SealedOption, _SEALED),
+    )
+    for kind, options in kinds:
+        for words, more in reversed(options):
+            command = click.option(*words, cls=kind, **more)(command)
     return command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import ipaddress
 import os
 import secrets
 import sys
@@ -12,17 +11,17 @@ import time
 import click
 
 from knockgate.cli.knocking.attempt import Attempt
+from knockgate.cli.knocking.whom import Whom
 from knockgate.cli.terminal import advise, say
-from knockgate.client import outside, secret_sources, send
-from knockgate.client.allow import Whoever
+from knockgate.client import secret_sources, send
 from knockgate.client.profiles import PacketProfile
-from knockgate.client.request import OBSERVED, is_behind_nat, pack
+from knockgate.client.request import OBSERVED, pack
 from knockgate.client.wait import State
 from knockgate.clock import KernelClock
 from knockgate.config.readers import Reliance
 from knockgate.config.toml import spell
-from knockgate.errors import ConfigError, Unavailable
-from knockgate.model import Source, address_text
+from knockgate.errors import ConfigError
+from knockgate.model import address_text
 from knockgate.spa.fwknop import Mode, Secret
 
 __all__ = ["PacketAttempt"]
@@ -42,34 +41,19 @@ class PacketAttempt(Attempt):
         self._payload = b""
         given = not secret_sources.VARIABLES.keys().isdisjoint(os.environ)
         self._secrets_from = str(profile.fwknop or (_VARIABLES if given else _TERMINAL))
-        self._allowed = self._known()
-        if profile.allow is Whoever.ROUTE and self._allowed and is_behind_nat(self._allowed, self.address):
-            say(f"{address_text(self._allowed)} is an inner address: {self.address} will hardly see it")
-            advise("behind NAT: -R URL asks for the outer address, -s lets in whoever sends the packet")
-
-    def _known(self) -> Source | None:
-        """Whom to let in, as far as this machine knows; None where a URL is to be asked."""
-        allow = self._plan.allow
-        if allow is Whoever.OBSERVED:
-            return OBSERVED
-        if allow is Whoever.ROUTE and self.source:
-            return ipaddress.ip_address(self.source).packed
-        return allow if isinstance(allow, bytes) else None
+        self._whom = Whom(profile.allow, self.address, self.source, profile.source)
+        self._whom.warn()
 
     def ready(self) -> None:
         """Find secrets and address, and make the packet."""
         plan, secret = self._plan, self._secrets()
         if secret.hmac_key is None and plan.mode is not Mode.LEGACY:
             say("there is no HMAC key: whoever intercepts the packet can change it")
-        if isinstance(plan.allow, str):
-            family = send.Family.AF_INET6 if ":" in self.address else send.Family.AF_INET
-            self._allowed = outside.ask(plan.allow, family, plan.source)
-        if self._allowed is None:
-            hint = "check its network and routes; or say whom to let in: -a ADDRESS"
-            raise Unavailable(f"this machine has no way to {self.address}", hint=hint)
+        self._whom.find()
+        allowed = self._whom.found or OBSERVED
         now = self._clock.read().now
         nonce, salt = f"{secrets.randbelow(10**16):016d}", os.urandom(8)
-        self._payload = pack(plan, secret, self._allowed, now=now, nonce=nonce, salt=salt)
+        self._payload = pack(plan, secret, allowed, now=now, nonce=nonce, salt=salt)
 
     def _secrets(self) -> Secret:
         plan = self._plan
@@ -96,8 +80,8 @@ class PacketAttempt(Attempt):
         packet = {
             "port": str(plan.port),
             "access": [str(port) for port in plan.access],
-            "allow": None if self._allowed is None else address_text(self._allowed),
-            "allow_from": self._allowed_by(),
+            "allow": address_text(OBSERVED) if self._whom.observed else self._whom.text(),
+            "allow_from": self._whom.by,
             "lease": plan.lease,
             "digest": plan.digest.value,
             "hmac": plan.hmac.value,
@@ -105,12 +89,6 @@ class PacketAttempt(Attempt):
             "username": plan.username,
         }
         return {"packet": packet}
-
-    def _allowed_by(self) -> str:
-        allow = self._plan.allow
-        if isinstance(allow, Whoever):
-            return allow.value
-        return allow if isinstance(allow, str) else "given"
 
     def line(self, where: str) -> str:
         """The same in words."""
@@ -128,18 +106,7 @@ class PacketAttempt(Attempt):
     def _request(self) -> str:
         ports = ", ".join(map(str, self._plan.access))
         lease = f", for {spell(self._plan.lease)}" if self._plan.lease else ""
-        return f"{ports} for {self._whom()}{lease}"
-
-    def _whom(self) -> str:
-        if self._plan.allow is Whoever.OBSERVED:
-            return "whoever sends it"
-        if self._allowed is not None:
-            return address_text(self._allowed)
-        return (
-            f"the address that {self._plan.allow} answers with"
-            if isinstance(self._plan.allow, str)
-            else "nobody"
-        )
+        return f"{ports} for {self._whom.words()}{lease}"
 
     def explain(self, state: State) -> None:
         """Say what the host may not have liked."""
@@ -150,9 +117,8 @@ class PacketAttempt(Attempt):
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(moment.now))
         doubt = "" if moment.synchronised else ", and nothing keeps it right"
         say(f"our clock says {clock} UTC{doubt}; the host wants the same to within two minutes")
-        why = ", this machine's address on the way to the host" if self._plan.allow is Whoever.ROUTE else ""
-        say(f"asked for {self._request()}{why}; secrets from {self._secrets_from}")
+        say(f"asked for {self._request()}{self._whom.why()}; secrets from {self._secrets_from}")
         hint = f"the host's log has the reason, if the packet came to its {self._plan.port}"
-        if self._allowed and len(self._allowed) == 16:
+        if self._whom.found and len(self._whom.found) == 16:
             hint += "; fwknopd knows no IPv6: -4 or -a ADDRESS"
         advise(hint)

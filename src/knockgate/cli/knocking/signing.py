@@ -1,0 +1,128 @@
+"""Which SSH keys sign the knocks of one command, in turn, and what became of each.
+
+A knock is not answered, so the one way to find the key that a gate takes is to try them. Keys that need
+nobody come first, and not more of them than sshd would take; those that ask somebody come last, and only
+where there is somebody to be asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+from knockgate.cli.terminal import say
+from knockgate.client import identities
+from knockgate.client.identities import Candidate, Needs, Skipped, Where
+from knockgate.errors import KnockgateError, Unavailable
+from knockgate.spa.sshkeys import PublicKey, Signature
+
+__all__ = ["MOST", "Keys", "fingerprint", "key_facts", "key_in_words", "needs_in_words"]
+
+MOST = 6
+"""Of those that need nobody. sshd ends a connection after as many (MaxAuthTries), and a gate has a budget."""
+
+
+def fingerprint(key: PublicKey) -> str:
+    """As ``ssh-keygen -l`` shows it."""
+    return f"SHA256:{base64.b64encode(key.fingerprint).decode().rstrip('=')}"
+
+
+class Keys:
+    """The keys that are there for a host, and the next one to sign with."""
+
+    def __init__(self, host: str, identity: Path | None) -> None:
+        """Asks ssh and its agent, and nobody else. Raises Unavailable."""
+        found = identities.find(host, identity=identity, agent=os.environ.get("SSH_AUTH_SOCK") or None)
+        self._host = host
+        #: Not tried, and why.
+        self.skipped = list(found.skipped)
+        #: Those that can sign, in the order in which they are tried.
+        self.waiting = self._ordered(found.candidates, chosen=identity is not None)
+        self._failures: list[tuple[Candidate, KnockgateError]] = []
+
+    def _ordered(self, found: tuple[Candidate, ...], *, chosen: bool) -> list[Candidate]:
+        quiet = [each for each in found if not each.needs]
+        asking = [each for each in found if each.needs]
+        for each in quiet[MOST:]:
+            self._skip(each, f"{MOST} others come before it", "-i FILE takes it alone")
+        if chosen or _somebody_is_there():
+            return quiet[:MOST] + asking
+        for each in asking:
+            self._skip(each, f"{needs_in_words(each)}, and there is no terminal to ask at", _hint(each))
+        return quiet[:MOST]
+
+    def _skip(self, each: Candidate, why: str, hint: str | None) -> None:
+        self.skipped.append(Skipped(each.name, each.where, why, hint))
+
+    def take(self) -> Candidate | None:
+        """The next one; None: there is no more."""
+        return self.waiting.pop(0) if self.waiting else None
+
+    def sign(self, candidate: Candidate, message: bytes) -> Signature:
+        """What it signs, after a word to the one who has to touch it; raises as ``Candidate.sign`` does."""
+        if candidate.where is Where.AGENT and candidate.needs & Needs.TOUCH:
+            say(f"touch the token of {candidate.name}")  # an agent asks nobody; ssh-keygen does by itself
+        return candidate.sign(message)
+
+    def failed(self, candidate: Candidate, error: KnockgateError) -> None:
+        """Note that it did not sign."""
+        self._failures.append((candidate, error))
+        self._skip(candidate, error.message, error.hint)
+
+    def none_left(self) -> KnockgateError:
+        """The error where no key has signed anything."""
+        if len(self._failures) == 1:
+            return self._failures[0][1]
+        if self._failures:
+            candidate, error = self._failures[0]
+            message = f"none of {len(self._failures)} SSH keys signs; {candidate.name}: {error.message}"
+            return Unavailable(message, hint=error.hint)
+        if not self.skipped:
+            hint = "make one, and give its .pub to the gate's admin: ssh-keygen -t ed25519; or -i FILE"
+            return Unavailable(f"there is no SSH key for {self._host}", hint=hint)
+        first, more = self.skipped[0], len(self.skipped) - 1
+        others = f" ({more} more: --dry-run lists them)" if more else ""
+        return Unavailable(f"no SSH key can knock: {first.name}: {first.why}{others}", hint=first.hint)
+
+
+def _somebody_is_there() -> bool:
+    """Whether ssh-keygen has a terminal to ask at, or a window (ssh(1), SSH_ASKPASS)."""
+    display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_ASKPASS_REQUIRE"))
+    if os.environ.get("SSH_ASKPASS") and display:
+        return True
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _hint(candidate: Candidate) -> str:
+    if candidate.needs & Needs.TOUCH:
+        return "knock where somebody can touch it, or take another key: -i FILE"
+    return f"an agent signs without asking: ssh-add {candidate.name}"
+
+
+def needs_in_words(candidate: Candidate) -> str:
+    """What somebody will be asked for; empty where nobody is."""
+    parts = {Needs.PASSPHRASE: "a passphrase", Needs.TOUCH: "a touch"}
+    said = " and ".join(text for need, text in parts.items() if candidate.needs & need)
+    return f"needs {said}" if said else ""
+
+
+def key_in_words(candidate: Candidate) -> str:
+    """``SHA256:... (/home/jo/.ssh/id_ed25519, by the agent)``."""
+    by = ", by the agent" if candidate.where is Where.AGENT else ""
+    return f"{fingerprint(candidate.key)} ({candidate.name}{by})"
+
+
+def key_facts(candidate: Candidate) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "fingerprint": fingerprint(candidate.key),
+        "kind": candidate.key.kind.ssh,
+        "name": candidate.name,
+        "where": candidate.where.value,
+        "needs": [need.name.lower() for need in Needs if candidate.needs & need and need.name],
+    }

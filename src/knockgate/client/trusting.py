@@ -1,0 +1,125 @@
+"""A gate that one has decided to trust: its card in a file of its own, its profile in profiles.toml.
+
+profiles.toml is its owner's: a new profile is put at its end, and of one that is there only the values that
+change are written anew, on their lines. What comes out is read once more and compared with what was meant,
+and where that is not the same nothing is written: somebody has to do it by hand.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from knockgate.client import profiles
+from knockgate.config import private
+from knockgate.config.lines import line_of
+from knockgate.config.writing import table
+from knockgate.errors import ConfigError, Unavailable
+from knockgate.spa.sealed import Card
+
+__all__ = ["LONGEST", "card_of", "cards_folder", "changed", "read_card", "write_private"]
+
+LONGEST = 16 * 1024  #: bytes of a card's file; the line itself has 1,726
+#: A value that ends on its line, and a comment behind it.
+_LINE = re.compile(
+    r"""(?P<key> \s* (?: [\w-]+ | "[^"]*" | '[^']*' ) \s* = \s* )
+        (?: "(?:[^"\\]|\\.)*" | '[^']*' | \[ (?: [^]"'#[] | "(?:[^"\\]|\\.)*" | '[^']*' )* \] | [\w.:+-]+ )
+        (?P<rest> \s* (?: \#.* )? )""",
+    re.VERBOSE,
+)
+
+
+def cards_folder() -> Path:
+    """Where cards are kept, each under the name of its profile."""
+    return profiles.default_path().with_name("cards")
+
+
+def read_card(path: Path) -> Card:
+    """The card in a file. Raises ConfigError, without what is in it."""
+    try:
+        with path.open("rb") as stream:
+            octets = stream.read(LONGEST + 1)
+    except FileNotFoundError:
+        hint = "the gate's admin has it: `knockgate card show` there; then `knockgate trust` here"
+        raise ConfigError("no such file", file=str(path), hint=hint) from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or "no name of a file"
+        raise ConfigError(f"cannot be read: {reason}", file=str(path)) from None
+    return card_of(octets, str(path))
+
+
+def card_of(octets: bytes, file: str) -> Card:
+    """The card in these octets; ``file`` is for the message. Raises ConfigError, without what is in them."""
+    try:
+        if len(octets) > LONGEST:
+            raise ValueError("this is no card: it is longer than one")
+        return Card.parse(octets.decode("ascii", "replace"))
+    except ValueError as error:
+        hint = "copy the line once more, all 1,726 characters of it, as `knockgate card show` prints it"
+        raise ConfigError(str(error), file=file, hint=hint) from None
+
+
+def changed(content: str, file: str, name: str, values: Mapping[str, tuple[object, str]]) -> str:
+    """profiles.toml with these values in the profile ``name``, made if it is not there.
+
+    ``values`` are, for each key, the value and how TOML spells it. Everything else stays as it is, comments
+    too. Raises ConfigError where the text is no profiles.toml, or where that cannot be done line by line.
+    """
+    profiles.parse(content, file)
+    before = tomllib.loads(content)
+    known: dict[str, Any] = before.get("profiles", {})
+    made = _edited(content, name, values) if name in known else _appended(content, name, values)
+    wanted = {key: value for key, (value, _) in values.items()}
+    expected = before | {"profiles": known | {name: known.get(name, {}) | wanted}}
+    try:
+        if made is not None and tomllib.loads(made) == expected:
+            profiles.parse(made, file)
+            return made
+    except (tomllib.TOMLDecodeError, ConfigError):
+        pass
+    line = line_of(content, ("profiles", name))
+    spelled = ", ".join(f"{key} = {text}" for key, (_, text) in values.items())
+    message = f"the profile {name!r} cannot be changed here without changing more of the file"
+    raise ConfigError(message, file=file, line=line, hint=f"by hand, instead of what is there: {spelled}")
+
+
+def _appended(content: str, name: str, values: Mapping[str, tuple[object, str]]) -> str:
+    gap = "" if not content else "\n" if content.endswith("\n") else "\n\n"
+    lines = [table("profiles", name), *(f"{key} = {text}" for key, (_, text) in values.items()), ""]
+    return content + gap + "\n".join(lines)
+
+
+def _edited(content: str, name: str, values: Mapping[str, tuple[object, str]]) -> str | None:
+    """None where the shape is one that is not known here."""
+    lines = content.splitlines(keepends=True)
+    heading = line_of(content, ("profiles", name))
+    if heading is None or not lines[heading - 1].lstrip().startswith("["):
+        return None
+    new = []
+    for key, (_, text) in values.items():
+        at = line_of(content, ("profiles", name, key))
+        if at is None or at == heading:
+            new.append(f"{key} = {text}\n")
+            continue
+        body = lines[at - 1].rstrip("\r\n")
+        found = _LINE.fullmatch(body)
+        if not found:
+            return None
+        lines[at - 1] = f"{found['key']}{text}{found['rest']}{lines[at - 1][len(body) :]}"
+    if new and not lines[heading - 1].endswith("\n"):
+        lines[heading - 1] += "\n"
+    return "".join([*lines[:heading], *new, *lines[heading:]])
+
+
+def write_private(path: Path, text: str) -> None:
+    """Put the text where ``path`` leads to, for its owner alone: all of it or nothing. Raises Unavailable."""
+    try:
+        target = path.resolve()  # it may be a link to where somebody keeps such files
+        target.parent.mkdir(0o700, parents=True, exist_ok=True)
+        private.replace(target, text)
+    except (OSError, Unavailable) as error:
+        reason = error.message if isinstance(error, Unavailable) else f"{path}: {error.strerror}"
+        raise Unavailable(reason, hint="nothing was changed; is this your own home?") from None
