@@ -1,7 +1,8 @@
 """The nouns of the field as frozen values; nothing here acts, waits or knows where it came from.
 
 Addresses are packed bytes in network order, 4 for IPv4 and 16 for IPv6: that is how they arrive and
-how they are compared. ``address_text`` gives the form for people and for nft.
+how they are compared. 8 bytes are the first half of an IPv6 address, and stand for its /64: a lease can be
+for one, a packet never comes from one. ``address_text`` gives the form for people and for nft.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 __all__ = [
+    "NETWORK_SIZE",
     "Claim",
     "Lease",
     "Moment",
@@ -22,10 +24,16 @@ __all__ = [
     "TcpFlag",
     "Token",
     "address_text",
+    "source_of",
 ]
 
-#: The address that is to be let in: 4 or 16 bytes, network order.
+#: Who is to be let in, in network order: an address of 4 or 16 bytes, or the 8 bytes that all addresses of
+#: an IPv6 /64 begin with.
 Source = bytes
+
+#: Bytes of a source that is a network.
+NETWORK_SIZE = 8
+_LENGTH, _REST = "/64", bytes(8)  # what stands behind such a network: as text, and in an address
 
 
 class Protocol(enum.IntEnum):
@@ -117,5 +125,21 @@ class Claim(enum.Enum):
 
 
 def address_text(address: bytes) -> str:
-    """The bytes 10, 0, 0, 1 -> ``10.0.0.1``; 4 or 16 bytes, else ValueError."""
+    """The bytes 10, 0, 0, 1 -> ``10.0.0.1``; 8 bytes -> ``2001:db8:1:2::/64``.
+
+    4, 8 or 16 bytes, else ValueError.
+    """
+    if len(address) == NETWORK_SIZE:
+        return f"{ipaddress.IPv6Address(address + _REST)}{_LENGTH}"
     return str(ipaddress.ip_address(address))
+
+
+def source_of(text: str) -> Source:
+    """What ``address_text`` has made that text of; ValueError for any other text."""
+    if text.endswith(_LENGTH):
+        source = ipaddress.IPv6Address(text.removesuffix(_LENGTH)).packed[:NETWORK_SIZE]
+    else:
+        source = ipaddress.ip_address(text).packed
+    if address_text(source) != text:
+        raise ValueError(f"{text!r} is not how {address_text(source)} is written")
+    return source

@@ -38,7 +38,11 @@ class Gate:
         whole(16, 1 << 24),
         524288,
     )
-    leases: int = key("Leases that may be live at once, for each address family.", whole(16, 1 << 24), 262144)
+    leases: int = key(
+        "Leases that may be live at once: for IPv4, for IPv6, and for IPv6 networks.",
+        whole(16, 1 << 24),
+        262144,
+    )
     log_group: int = key(
         "The netlink log group through which the kernel reports openings (`log group` in nft).",
         whole(0, 65535),
@@ -161,8 +165,8 @@ class Commands:
     """``[doors.NAME.commands]``: what to run when the door opens and closes. Needs the daemon.
 
     A command is a list of words, run as it is, without a shell. ``%IP%`` in a word becomes the source's
-    address, or its network as ``2001:db8:1:2::/64`` where a packet has asked for all of it; the environment
-    has KNOCKGATE_DOOR, KNOCKGATE_SOURCE (the same) and KNOCKGATE_EVENT (open or close).
+    address or, where a packet has asked for its whole network, ``2001:db8:1:2::/64``, slash and all; the
+    environment has KNOCKGATE_DOOR, KNOCKGATE_SOURCE (the same) and KNOCKGATE_EVENT (open or close).
     """
 
     open: tuple[str, ...] = key("Run when the door opens.", readers.command, ())

@@ -31,7 +31,7 @@ _CANNOT_RUN = 127
 
 
 def resolved(words: Sequence[str], source: Source, *, shell: bool) -> tuple[str, ...]:
-    """The argument vector for a source of 4 or 16 bytes; empty where there is nothing to run."""
+    """The argument vector for a source; empty where there is nothing to run."""
     address = address_text(source)
     found = tuple(word.replace("%IP%", address) for word in words)
     return ("/bin/sh", "-c", "--", *found) if shell and found else found

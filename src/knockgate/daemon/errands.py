@@ -4,19 +4,18 @@ A message on a SOCK_SEQPACKET socket, JSON, at most 4096 bytes::
 
     {"door": "ssh", "source": "192.0.2.7", "seconds": 30.0}
 
-``seconds`` is null where the lease is the door's own. It names a door of the configuration that both sides
-read, never a command.
+``source`` may be a network, as ``2001:db8:1:2::/64``. ``seconds`` is null where the lease is the door's own.
+It names a door of the configuration that both sides read, never a command.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
 from dataclasses import dataclass, field
 
 from knockgate.daemon.link import Surprise
-from knockgate.model import Source, address_text
+from knockgate.model import Source, address_text, source_of
 
 __all__ = ["ENDS_WITHIN", "LONGEST", "Errand"]
 
@@ -28,7 +27,7 @@ LONGEST = 4096
 
 @dataclass(frozen=True, slots=True, order=True)
 class Errand:
-    """Run the commands of ``door`` for ``source``, 4 or 16 bytes. Two errands for the same are equal."""
+    """Run the commands of ``door`` for ``source``. Two errands for the same are equal."""
 
     door: str
     source: Source
@@ -55,6 +54,6 @@ class Errand:
                 raise ValueError("it names no door or no address")
             if seconds is not None and not (type(seconds) is float and 0 < seconds < math.inf):
                 raise ValueError("its lease is no time")
-            return cls(door, ipaddress.ip_address(source).packed, seconds)
+            return cls(door, source_of(source), seconds)
         except (ValueError, RecursionError) as error:
             raise Surprise(f"a message that is no errand: {error}") from None

@@ -20,7 +20,7 @@ from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError, Unavailable
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset, mark_of
-from knockgate.model import Port, Source
+from knockgate.model import NETWORK_SIZE, Port, Source
 
 __all__ = ["BY_DAEMON", "BY_HAND", "BY_PACKET", "Guard"]
 
@@ -183,7 +183,7 @@ class Guard:
         if not door.ports:
             raise _Refusal(Status.NOT_ALLOWED, f"door {door.name} guards no port")
         if not request.source:
-            raise _Refusal(Status.NOT_ALLOWED, "a door is opened for one address")
+            raise _Refusal(Status.NOT_ALLOWED, "a door is opened for one address or one network")
         if by_hand:
             seconds = request.milliseconds / 1000
             if not 1 <= seconds <= LONGEST_BY_HAND:
@@ -195,6 +195,8 @@ class Guard:
             # The kernel's doors are none of the listener's business: their knocks never come to it.
             if not door.sequence or door.sequence.runs_in is not RunsIn.DAEMON:
                 raise _Refusal(Status.NOT_ALLOWED, f"door {door.name} is not the daemon's to open")
+            if len(request.source) == NETWORK_SIZE:
+                raise _Refusal(Status.NOT_ALLOWED, "nobody knocks a sequence for a whole network")
             self._begin(door, request.source, door.lease, BY_DAEMON)
 
     def _open_for_key(self, door: Door, request: Request) -> None:

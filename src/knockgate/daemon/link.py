@@ -6,8 +6,8 @@ or a command, and carries that configuration's checksum. All numbers are in netw
     request, 48     "KG" version verb | number | door length 0 | milliseconds | checksum 16 | source 16
     reply, 256      "KG" version status | number | value | owned 0 0 0 | says 240
 
-``length`` is that of the source: 4, 16, or 0 for none; what is left of a field is zero. A reply repeats
-its request's number. Number 0 is a notice, which the warden sends unasked.
+``length`` is that of the source: 4, 16, 8 for an IPv6 /64, or 0 for none; what is left of a field is zero. A
+reply repeats its request's number. Number 0 is a notice, which the warden sends unasked.
 
 What does not decode raises ``Surprise``: the two sides are of one make, so it is a bug or an attack, and
 whoever meets it ends the conversation.
@@ -91,7 +91,7 @@ class Request:
     verb: Verb
     number: int = 0  #: 0 to 2**32 - 1
     door: int = EVERY_DOOR
-    source: bytes = b""  #: 4 or 16 bytes, or none
+    source: bytes = b""  #: 4, 8 (an IPv6 /64) or 16 bytes, or none
     milliseconds: int = 0  #: how long the lease lasts: by hand, or for a key; 0 is the door's own
     checksum: bytes = ANY_CHECKSUM
 
@@ -120,7 +120,7 @@ class Request:
         )
         if (magic, version, zero) != (_MAGIC, _VERSION, 0):
             raise Surprise("a request of another make")
-        if length not in (0, 4, 16) or any(source[length:]):
+        if length not in (0, 4, 8, 16) or any(source[length:]):
             raise Surprise("a request for no address")
         try:
             return cls(Verb(verb), number, door, source[:length], milliseconds, checksum)

@@ -21,7 +21,7 @@ from knockgate.firewall.progress import Progress
 from knockgate.firewall.ruleset import automaton_of, pace_burst
 from knockgate.firewall.sessions import Sessions
 from knockgate.mechanisms.automaton import NOWHERE, STAY, State
-from knockgate.model import Lease, Observation, Port, Protocol, Source
+from knockgate.model import NETWORK_SIZE, Lease, Observation, Port, Protocol, Source
 
 __all__ = ["MemoryFirewall", "Place", "Reach", "Ruling", "Verdict"]
 
@@ -115,7 +115,7 @@ class MemoryFirewall:
         if not self._loaded:
             raise Unavailable("the table is not loaded", hint="knockgate up")
         self._expire()
-        given = by in ("hand", "packet")
+        given = _kept_apart(source, by)
         if by == "packet":
             ports = [port for port in ports if self._left(port, source) < seconds]
         fresh = [port for port in ports if (given, port, source) not in self._leases]
@@ -181,8 +181,9 @@ class MemoryFirewall:
             return Ruling(Verdict.PASSED, f"door {door.name}, but addressed to {reach.value}")
         port = Port(Protocol(seen.protocol), seen.port)
         verdict, why = Verdict.DROPPED, f"door {door.name} is shut"
-        for given in (False, True):
-            lease = self._leases.get((given, port, seen.source))
+        network = seen.source[:NETWORK_SIZE]  # of an IPv4 address it is the address once more
+        for given, source in ((False, seen.source), (True, seen.source), (True, network)):
+            lease = self._leases.get((given, port, source))
             if lease and (left := lease.ends - self._now()) > 0:
                 verdict, why = Verdict.PASSED, f"door {door.name}: a lease for {left:.3f} s more"
         return self._resetting(seen, verdict, why, Place.DOOR)
@@ -236,3 +237,8 @@ class MemoryFirewall:
     def _expire(self) -> None:
         for key in [key for key, lease in self._leases.items() if lease.ends <= self._now()]:
             del self._leases[key]
+
+
+def _kept_apart(source: Source, by: str) -> bool:
+    """Whether a lease lies beside those that are knocked for."""
+    return by in ("hand", "packet") or len(source) == NETWORK_SIZE

@@ -100,19 +100,30 @@ class Element(NamedTuple):
 
 
 def key_of(port: Port, source: Source) -> bytes:
-    """The key ``source . protocol . port``: each field in network order, padded to 4 bytes."""
-    return source + struct.pack(">B3xH2x", port.protocol, port.number)
+    """The key ``source . protocol . port``: each field in network order, padded to 4 bytes.
+
+    A network is the address that begins with it and goes on with zeros.
+    """
+    return source.ljust(_field(len(source)), b"\0") + struct.pack(">B3xH2x", port.protocol, port.number)
 
 
-def lease_of(key: bytes) -> tuple[Port, Source] | None:
-    """What ``key_of`` was given; None for a key that no knock makes, such as one of another protocol."""
-    if len(key) not in (12, 24):
+def lease_of(key: bytes, length: int) -> tuple[Port, Source] | None:
+    """What ``key_of`` was given, for a source of ``length`` bytes.
+
+    None for a key that is not made so, such as one of another protocol: somebody else has put it there.
+    """
+    if len(key) != _field(length) + 8 or any(key[length:-8]):
         return None
     protocol, number = struct.unpack(">B3xH2x", key[-8:])
     try:
-        return Port(Protocol(protocol), number), key[:-8]
+        return Port(Protocol(protocol), number), key[:length]
     except ValueError:
         return None
+
+
+def _field(length: int) -> int:
+    """Bytes of the key's first field, for a source of ``length`` bytes."""
+    return 4 if length == 4 else 16
 
 
 # --- requests -----------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ class Nftables:
         fails: so add, delete, add. A packet's leases last as long as it asked for, so they are kept beside
         those by hand, and none is made shorter.
         """
-        name = LEASE_SETS[len(source)][by in (_HAND, _PACKET)]
+        name = LEASE_SETS[len(source)][-1 if by in (_HAND, _PACKET) else 0]
         milliseconds = max(1, round(seconds * 1000))
         keys = [nfmessages.key_of(port, source) for port in ports]
         if by == _PACKET and not (keys := [key for key in keys if self._left(name, key) < milliseconds]):
@@ -162,10 +162,12 @@ class Nftables:
         if len(wanted) * len(whose) > _AT_ONCE:
             keys = [
                 (name, element.key)
-                for names in LEASE_SETS.values()
+                for length, names in LEASE_SETS.items()
                 for name in names
                 for element in self._elements(name)
-                if (known := nfmessages.lease_of(element.key)) and known[0] in wanted and known[1] in whose
+                if (known := nfmessages.lease_of(element.key, length))
+                and known[0] in wanted
+                and known[1] in whose
             ]
         else:
             keys = [
@@ -180,10 +182,10 @@ class Nftables:
         """All live leases, in no order; none without a table. One without an end has ``inf`` left."""
         return [
             lease
-            for names in LEASE_SETS.values()
+            for length, names in LEASE_SETS.items()
             for name in names
             for element in self._elements(name)
-            if (lease := _lease(element, by_hand=name == names[1]))
+            if (lease := _lease(element, length, by_hand=name == names[-1]))
         ]
 
     # --- the socket ---
@@ -301,8 +303,8 @@ class Nftables:
         )
 
 
-def _lease(element: nfmessages.Element, *, by_hand: bool) -> Lease | None:
-    known = nfmessages.lease_of(element.key)
+def _lease(element: nfmessages.Element, length: int, *, by_hand: bool) -> Lease | None:
+    known = nfmessages.lease_of(element.key, length)
     if known is None:
         return None
     port, source = known

@@ -19,7 +19,7 @@ from knockgate.config.doors import Configuration, load
 from knockgate.daemon.control import WardenClient, ask
 from knockgate.errors import Unavailable
 from knockgate.firewall.nftables import Nftables
-from knockgate.model import Lease
+from knockgate.model import Lease, address_text
 
 HOST, HOST6 = "10.0.0.1", "fd00::1"
 CLIENT, OTHER, CLIENT6 = "10.0.0.2", "10.0.0.3", "fd00::2"
@@ -171,16 +171,12 @@ def _waits(sock: socket.socket) -> bool:
 
 def leases() -> set[tuple[str, str, str]]:
     """(port, source, by) of all live leases."""
-    return {(str(lease.port), socket_text(lease.source), lease.by) for lease in all_leases()}
+    return {(str(lease.port), address_text(lease.source), lease.by) for lease in all_leases()}
 
 
 def all_leases() -> list[Lease]:
     with Nftables(own=False) as firewall:
         return firewall.leases()
-
-
-def socket_text(address: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
 client: Network

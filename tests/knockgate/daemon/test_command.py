@@ -38,7 +38,7 @@ with open(sys.argv[1], "w") as file:
 """
 
 
-@pytest.mark.parametrize("source", [CLIENT, CLIENT6])
+@pytest.mark.parametrize("source", [CLIENT, CLIENT6, CLIENT6[:8]])
 def test_a_command_gets_its_words_a_small_environment_and_nothing_else(gate: Gate, source: bytes) -> None:
     """The address stands in each word; there is no shell to read them, and no descriptor of ours."""
     shown = gate.folder / "shown"
@@ -89,21 +89,27 @@ def test_the_commands_for_ipv6_are_its_own_or_those_for_ipv4(gate: Gate) -> None
     ways: dict[str, dict[str, Any]] = {
         "same": {},
         "own": {
-            "open6": (f"echo open6 >>{gate.folder}/log",),
-            "close6": (f"echo closed6 >>{gate.folder}/log",),
+            "open6": (f"echo open6 %IP% >>{gate.folder}/log",),
+            "close6": (f"echo closed6 %IP% >>{gate.folder}/log",),
         },
         "none": {"open6": ()},
         "open": {"close6": ()},
     }
     runner = gate.runner(*(gate.door(name, lease=0, **way) for name, way in ways.items()))
-    address = address_text(CLIENT6)
+    address, network = address_text(CLIENT6), address_text(CLIENT6[:8])
     usual = [f"open {address}", f"opened {address}", f"closed {address}"]
-    for name, expected in (("none", []), ("same", usual), ("own", ["open6", "closed6"]), ("open", usual[:2])):
+    own = [f"open6 {address}", f"closed6 {address}"]
+    for name, expected in (("none", []), ("same", usual), ("own", own), ("open", usual[:2])):
         (gate.folder / "log").write_text("")
         knock(runner, CLIENT6, name)
         runner.step(0)
         step_until(runner, lambda: runner.is_idle and not len(runner), name)
         assert gate.log == expected
+    (gate.folder / "log").write_text("")
+    knock(runner, CLIENT6[:8], "own")  # a network of IPv6 is of IPv6
+    runner.step(0)
+    step_until(runner, lambda: runner.is_idle and not len(runner), "a network")
+    assert gate.log == [f"open6 {network}", f"closed6 {network}"]
     knock(runner, CLIENT, "none")  # control: an IPv4 source gets the usual
     step_until(runner, lambda: "closed 192.0.2.7" in gate.log, "the control")
 

@@ -14,7 +14,7 @@ GOOD = {"door": "ssh", "source": "192.0.2.7", "seconds": None}
 
 @given(
     st.text(),
-    st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16),
+    st.sampled_from([4, 8, 16]).flatmap(lambda size: st.binary(min_size=size, max_size=size)),
     st.none() | st.floats(0.001, 1e9),
 )
 def test_what_is_sent_arrives(door: str, source: bytes, seconds: float | None) -> None:
@@ -37,6 +37,14 @@ def test_only_a_time_is_a_time(seconds: object) -> None:
         "fe80::1%$(touch x)",  # Python takes this for an address with a scope
         "fe80::1%eth0",
         "192.0.2.7/32",
+        "192.0.2.7/64",
+        "2001:db8:1:2::7/64",
+        "2001:db8:1:2::/63",
+        "2001:db8:1:2::/064",
+        "2001:db8:1:2::/64/64",
+        "2001:db8:1:2::%$(touch x)/64",
+        "/64",
+        "2001:DB8::7",  # not as address_text writes it
         "192.0.2",
         "0x7f.1",
         "192.0.2.07",
@@ -51,7 +59,9 @@ def test_only_a_time_is_a_time(seconds: object) -> None:
     ],
 )
 def test_only_an_address_is_an_address(source: object) -> None:
-    """Whatever else Python would take for one; the address itself is taken (control)."""
+    """Whatever else Python would take for one; the address itself is taken, and its network (control)."""
+    home = {**GOOD, "source": "2001:db8:1:2::/64"}
+    assert Errand.decode(json.dumps(home).encode()) == Errand("ssh", bytes.fromhex("20010db800010002"))
     assert Errand.decode(json.dumps(GOOD).encode()) == Errand("ssh", bytes([192, 0, 2, 7]))
     with pytest.raises(Surprise, match="no errand"):
         Errand.decode(json.dumps({**GOOD, "source": source}).encode())

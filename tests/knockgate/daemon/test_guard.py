@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +14,10 @@ from knockgate.daemon.link import EVERY_DOOR, Reply, Request, Status, Verb
 from knockgate.daemon.origin import Origin
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset
+from knockgate.model import source_of
 
 ALICE, BOB, CAROL = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
+HOME, CAROL6 = "2001:db8:1:2::/64", "2001:db8:1:2::3"
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def guard(folder: Path, *, own: bool) -> Iterator[Guard]:
 
 
 def do(on: Guard, verb: Verb, door: int, source: str = "", seconds: int = 1000) -> Reply:
-    address = socket.inet_aton(source) if source else b""
+    address = source_of(source) if source else b""
     request = Request(verb, 1, door, address, seconds * 1000, on.configuration.checksum)
     reply = on.answer(request, by_hand=True)
     assert reply.status is Status.DONE
@@ -50,12 +51,16 @@ def test_what_was_done_since_the_last_copy_is_done_again(tmp_path: Path) -> None
         do(it, Verb.OPEN, 0, CAROL)
         assert do(it, Verb.CLOSE, 1).value == 2
         do(it, Verb.OPEN, 1, CAROL)
+        do(it, Verb.OPEN, 0, HOME)
+        do(it, Verb.OPEN, 1, HOME)
         assert do(it, Verb.CLOSE, EVERY_DOOR, BOB).value == 1
+        assert do(it, Verb.CLOSE, 1, HOME).value == 2
         expected = {
             ("tcp/22", ALICE, "hand"),
             ("tcp/22", CAROL, "hand"),
             ("tcp/80", CAROL, "hand"),
             ("udp/80", CAROL, "hand"),
+            ("tcp/22", HOME, "hand"),
         }
         assert leases() == expected
         for times in (1, 2):
@@ -113,7 +118,7 @@ KEYED = (
     KERNEL
     + DAEMON
     + '[doors.keyed]\nports = ["tcp/25"]\nlease = "30s"\nlongest = "60s"\n'
-    + '[keys.a]\ndoors = ["keyed", "ssh"]\n'
+    + '[keys.a]\nfwknop = "/nowhere"\ndoors = ["keyed", "ssh"]\n'
 )
 
 
@@ -126,8 +131,8 @@ def test_for_a_key_it_opens_what_some_key_may_open_and_no_longer(tmp_path: Path)
         it = Guard(Origin(str(file)), firewall)
         it.load()
 
-        def ask(door: int, milliseconds: int) -> Reply:
-            address, checksum = socket.inet_aton(ALICE), it.configuration.checksum
+        def ask(door: int, milliseconds: int, source: str = ALICE) -> Reply:
+            address, checksum = source_of(source), it.configuration.checksum
             return it.answer(Request(Verb.OPEN, 1, door, address, milliseconds, checksum), by_hand=False)
 
         for door, milliseconds, why in (
@@ -142,4 +147,25 @@ def test_for_a_key_it_opens_what_some_key_may_open_and_no_longer(tmp_path: Path)
         assert leases() == set()
         for door, milliseconds in ((2, 60_000), (0, 1000)):
             assert ask(door, milliseconds).status is Status.DONE
-        assert leases() == {("tcp/25", ALICE, "packet"), ("tcp/22", ALICE, "packet")}
+        assert ask(2, 60_000, HOME).status is Status.DONE
+        assert leases() == {
+            ("tcp/25", ALICE, "packet"),
+            ("tcp/25", HOME, "packet"),
+            ("tcp/22", ALICE, "packet"),
+        }
+
+
+@isolated
+def test_a_sequence_is_never_knocked_for_a_network(tmp_path: Path) -> None:
+    with guard(tmp_path, own=True) as it:
+
+        def ask(source: str) -> Reply:
+            return it.answer(
+                Request(Verb.OPEN, 1, 1, source_of(source), 0, it.configuration.checksum), by_hand=False
+            )
+
+        refused = ask(HOME)
+        assert refused.status is Status.NOT_ALLOWED and "whole network" in refused.says
+        assert leases() == set()
+        assert ask(CAROL6).status is Status.DONE  # the control: an address in it
+        assert leases() == {(port, CAROL6, "daemon sequence") for port in ("tcp/80", "udp/80")}

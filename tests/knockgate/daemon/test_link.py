@@ -23,7 +23,7 @@ requests = st.builds(
     verb=st.sampled_from(Verb),
     number=st.integers(0, 2**32 - 1),
     door=st.integers(0, 2**16 - 1),
-    source=st.sampled_from([0, 4, 16]).flatmap(lambda size: st.binary(min_size=size, max_size=size)),
+    source=st.sampled_from([0, 4, 8, 16]).flatmap(lambda size: st.binary(min_size=size, max_size=size)),
     milliseconds=st.integers(0, 2**32 - 1),
     checksum=st.binary(min_size=16, max_size=16),
 )

@@ -23,6 +23,7 @@ LIMIT = 64
 
 SSH, WEB, WEB3 = Port(Protocol.TCP, 22), Port(Protocol.TCP, 443), Port(Protocol.UDP, 443)
 ALICE, BOB, ALICE6 = raw("192.0.2.7"), raw("192.0.2.8"), raw("2001:db8::7")
+HOME = ALICE6[:8]  # the network that ALICE6 is in
 KERNEL, DAEMON, PACKET, HAND = "kernel sequence", "daemon sequence", "packet", "hand"
 
 
@@ -214,6 +215,62 @@ def full_is_said_and_nothing_is_half_open(stage: Stage) -> None:
     assert (SSH, BOB, DAEMON) in _found(firewall)
 
 
+def a_network_has_leases_of_its_own(stage: Stage) -> None:
+    """Beside those of an address in it and of its neighbours; by hand or for a packet; loading keeps them."""
+    firewall = stage.loaded()
+    other = raw("2001:db8:0:1::")[:8]
+    firewall.open([SSH, WEB3], HOME, 600, HAND)
+    firewall.open([SSH], other, 60, PACKET)
+    firewall.open([SSH], ALICE6, 60, PACKET)
+    firewall.load(stage.ruleset)
+    found = _found(firewall)
+    assert {key: lease.lasts for key, lease in found.items()} == {
+        (SSH, HOME, HAND): 600,
+        (WEB3, HOME, HAND): 600,
+        (SSH, other, PACKET): 60,
+        (SSH, ALICE6, PACKET): 60,
+    }
+    assert firewall.close([SSH], [ALICE6]) == 1
+    assert firewall.close([SSH, WEB], [HOME]) == 1
+    assert _found(firewall).keys() == {(WEB3, HOME, HAND), (SSH, other, PACKET)}
+    assert firewall.close([SSH, WEB3], [HOME, other, ALICE6]) == 2
+    assert firewall.leases() == []
+
+
+def a_network_is_renewed_and_ends(stage: Stage) -> None:
+    """A packet makes its lease no shorter, a hand may; the time is given anew, and then it is over."""
+    firewall = stage.loaded()
+    firewall.open([SSH], HOME, 60, HAND)
+    firewall.open([SSH], HOME, 30, PACKET)
+    assert {key: lease.lasts for key, lease in _found(firewall).items()} == {(SSH, HOME, HAND): 60}
+    firewall.open([SSH], HOME, 90, PACKET)
+    assert {key: lease.lasts for key, lease in _found(firewall).items()} == {(SSH, HOME, PACKET): 90}
+    firewall.open([SSH], HOME, 1, HAND)
+    firewall.open([SSH], ALICE6, 60, HAND)
+    stage.wait(0.5)
+    assert _found(firewall)[SSH, HOME, HAND].left < 0.51
+    firewall.open([SSH], HOME, 1, HAND)
+    assert _found(firewall)[SSH, HOME, HAND].left > 0.6
+    stage.wait(1.05)
+    assert _found(firewall).keys() == {(SSH, ALICE6, HAND)}
+    assert firewall.close([SSH], [HOME]) == 0
+
+
+def networks_have_room_of_their_own(stage: Stage) -> None:
+    """As many as there may be addresses, and one more is an error; renewing and other sets need none."""
+    firewall = stage.loaded()
+    for number in range(LIMIT):
+        firewall.open([SSH], raw(f"2001:db8:7:{number:x}::")[:8], 60, PACKET)
+    with pytest.raises(Unavailable, match="no room"):
+        firewall.open([SSH], HOME, 60, HAND)
+    firewall.open([SSH], raw("2001:db8:7:3::")[:8], 90, PACKET)
+    firewall.open([SSH], ALICE6, 60, HAND)
+    assert len(firewall.leases()) == LIMIT + 1
+    assert firewall.close([SSH], [raw("2001:db8:7:3::")[:8]]) == 1
+    firewall.open([SSH], HOME, 60, HAND)
+    assert (SSH, HOME, HAND) in _found(firewall)
+
+
 def no_ports_are_no_lease(stage: Stage) -> None:
     """A door without ports opens nothing, and that is fine."""
     firewall = stage.loaded()
@@ -233,5 +290,8 @@ CASES: tuple[Callable[[Stage], None], ...] = (
     a_lease_ends_by_itself,
     closing_ends_just_these,
     full_is_said_and_nothing_is_half_open,
+    a_network_has_leases_of_its_own,
+    a_network_is_renewed_and_ends,
+    networks_have_room_of_their_own,
     no_ports_are_no_lease,
 )

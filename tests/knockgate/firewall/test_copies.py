@@ -15,6 +15,7 @@ from knockgate.model import Lease, Port, Protocol
 
 SSH, DNS = Port(Protocol.TCP, 22), Port(Protocol.UDP, 53)
 ALICE, ALICE6 = raw("192.0.2.7"), raw("2001:db8::7")
+HOME = raw("2001:db8:1:2::")[:8]
 RULESET = compile_ruleset(parse('[doors.ssh]\nports = ["tcp/22"]\n'))
 
 
@@ -32,25 +33,27 @@ def test_all_that_is_known_of_a_lease_comes_back(monkeypatch: pytest.MonkeyPatch
             firewall.open([SSH, DNS], source, 1000, "kernel sequence")
             firewall.open([SSH], source, 500, "hand")
             firewall.open([DNS], source, 300, "daemon sequence")
+        firewall.open([SSH], HOME, 500, "packet")
         run("nft", "add element inet knockgate leases4 { 192.0.2.9 . 6 . 22 }")  # without an end
         before = known(firewall.leases())
-        assert len(before) == 7
+        assert len(before) == 8
         assert copy.take()
         run("nft", "flush", "ruleset")
         assert not copy.take()  # nothing is there, and that is not copied
         firewall.load(RULESET)
         assert firewall.leases() == []
-        assert copy.put_back() == 7
+        assert copy.put_back() == 8
         assert known(firewall.leases()) == before
-        assert copy.put_back() == 7  # over live ones
+        assert copy.put_back() == 8  # over live ones
         assert known(firewall.leases()) == before
         # Time goes on while the table is gone.
         now = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: now + 450)
         firewall.unload()
         firewall.load(RULESET)
-        assert copy.put_back() == 5
+        assert copy.put_back() == 6
         left = {(lease.source, lease.by): lease.left for lease in firewall.leases() if lease.port == SSH}
+        assert 0 < left[HOME, "packet"] <= 50
         assert 0 < left[ALICE, "hand"] <= 50 and 500 < left[ALICE, "kernel sequence"] <= 550
 
 

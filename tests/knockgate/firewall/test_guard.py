@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 from tests.knockgate.firewall.table import load, nft
 from tests.netns import Network, isolated, run, until, up, veth
+from tests.packets import raw
 
 from knockgate.config.doors import parse
+from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset
+from knockgate.model import Port, Protocol
 
 GATE = """
 [doors.ssh]
@@ -126,6 +129,63 @@ def test_datagrams_are_guarded_as_well() -> None:
             with client, socket.socket(FAMILY[family], socket.SOCK_DGRAM) as sock:
                 sock.sendto(b"x" * 8000, (HOST[family], 5353))  # in fragments
             assert len(server.recv(9999)) == 8000
+
+
+@isolated
+def test_a_network_is_let_in_and_its_neighbours_are_not() -> None:
+    """Any address of the /64, over TCP and UDP, to that port alone, until the lease ends; nobody else."""
+    inside, also, outside = "fd00::2", "fd00::ffff:ffff:ffff:ffff", "fd00:0:0:1::2"
+    client = cable()
+    run("ip", "-6", "route", "add", "fd00:0:0:1::/64", "dev", "near")
+    with client:
+        up("far", f"{also}/64", f"{outside}/64")
+    with (
+        listening(22, 80, 8080),
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server,
+        Nftables() as firewall,
+    ):
+        server.bind(("::", 5353))
+        server.settimeout(ONE_TRY)
+        answering(client)
+
+        def seen(port: int) -> list[str]:
+            with client:
+                return [look(HOST[6], port, source=each) for each in (inside, also, outside)]
+
+        def heard() -> list[bytes]:
+            with client:
+                for source in (inside, outside, also):
+                    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+                        sock.bind((source, 0))
+                        sock.sendto(source.encode(), (HOST[6], 5353))
+            found = []
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    found.append(server.recv(99))
+            return found
+
+        until(lambda: seen(80) == ["open"] * 3, "all three can be reached")
+        rules = compile_ruleset(parse(GATE))
+        firewall.load(rules)
+        assert seen(22) == ["silent"] * 3 and heard() == []
+        ours, theirs = raw(inside)[:8], raw(outside)[:8]
+        ssh = [Port(Protocol.TCP, 22), Port(Protocol.UDP, 5353)]
+        firewall.open(ssh, ours, 600, "packet")
+        assert seen(22) == ["open", "open", "silent"]
+        assert heard() == [inside.encode(), also.encode()]
+        assert seen(8080) == ["silent"] * 3
+        firewall.load(rules)
+        assert seen(22) == ["open", "open", "silent"]
+        assert firewall.close(ssh, [ours]) == 2
+        firewall.open(ssh, theirs, 600, "hand")
+        assert seen(22) == ["silent", "silent", "open"]  # the other way round
+        assert heard() == [outside.encode()]
+        firewall.open(ssh, ours, 1, "hand")
+        assert seen(22) == ["open"] * 3
+        until(lambda: len(firewall.leases()) == 2, "the leases of a second end by themselves")
+        assert seen(22) == ["silent", "silent", "open"]
+        with client:
+            assert look(HOST[4], 22) == "silent"
 
 
 @isolated

@@ -6,7 +6,7 @@ from tests.packets import ACK, SYN, raw
 
 from knockgate.config.doors import parse
 from knockgate.firewall.memory import MemoryFirewall, Verdict
-from knockgate.model import Observation
+from knockgate.model import Observation, Port, Protocol
 
 
 def observation(packet: str, source: str) -> Observation:
@@ -55,6 +55,23 @@ def test_verdicts() -> None:
     assert verdict("t22") is Verdict.PASSED
     now = 60.0
     assert verdict("t22") is Verdict.DROPPED
+
+
+def test_a_network_is_let_in_and_its_neighbours_are_not() -> None:
+    """As in the kernel (test_guard)."""
+    now = 0.0
+    firewall = MemoryFirewall(parse(CONFIGURATION), lambda: now)
+    firewall.load("")
+
+    def verdicts() -> list[Verdict]:
+        sources = "fd00::2", "fd00::ffff:ffff:ffff:ffff", "fd00:0:0:1::2"
+        return [firewall.judge(observation("t22", source)).verdict for source in sources]
+
+    assert verdicts() == [Verdict.DROPPED] * 3
+    firewall.open([Port(Protocol.TCP, 22)], raw("fd00::")[:8], 60, "packet")
+    assert verdicts() == [Verdict.PASSED, Verdict.PASSED, Verdict.DROPPED]
+    now = 60.0
+    assert verdicts() == [Verdict.DROPPED] * 3
 
 
 def test_there_is_room_for_so_many() -> None:

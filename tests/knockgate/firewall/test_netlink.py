@@ -85,7 +85,8 @@ def read_everything(each: Message) -> None:
     ):
         read(each)
     for element in nfmessages.elements_of(each):
-        nfmessages.lease_of(element.key)
+        for length in (4, 8, 16):
+            nfmessages.lease_of(element.key, length)
     list(nfmessages.bounds_of(each))
 
 
@@ -120,12 +121,17 @@ def test_a_failure_is_told_in_several_ways() -> None:
 @given(
     st.sampled_from(Protocol),
     st.integers(1, 65535),
-    st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16),
+    st.sampled_from([4, 8, 16]).flatmap(lambda size: st.binary(min_size=size, max_size=size)),
 )
 def test_a_key_is_read_as_it_was_made(protocol: Protocol, port: int, source: bytes) -> None:
+    """By the set that it lies in: a network looks like its first address, and like no other one."""
     key = nfmessages.key_of(Port(protocol, port), source)
-    assert len(key) == len(source) + 8
-    assert nfmessages.lease_of(key) == (Port(protocol, port), source)
+    assert len(key) == (12 if len(source) == 4 else 24)
+    assert nfmessages.lease_of(key, len(source)) == (Port(protocol, port), source)
+    alike = len(source) != 4 and not any(source[8:])
+    for length in {4, 8, 16} - {len(source)}:
+        first = source.ljust(16, b"\0")[:length] if alike and length != 4 else None
+        assert nfmessages.lease_of(key, length) == (first and (Port(protocol, port), first))
 
 
 def test_a_key_as_the_kernel_has_it() -> None:
@@ -139,8 +145,14 @@ def test_a_key_as_the_kernel_has_it() -> None:
     ids=["empty", "short", "sctp", "port 0", "long"],
 )
 def test_a_key_that_is_no_lease(key: bytes) -> None:
-    assert nfmessages.lease_of(KEY)  # the control
-    assert nfmessages.lease_of(key) is None
+    assert nfmessages.lease_of(KEY, 4)  # the control
+    assert nfmessages.lease_of(key, 4) is None
+
+
+def test_something_behind_a_network_is_no_lease() -> None:
+    key = nfmessages.key_of(SSH, raw("2001:db8:1:2::")[:8])
+    assert nfmessages.lease_of(key, 8) == (SSH, raw("2001:db8:1:2::")[:8])  # the control
+    assert nfmessages.lease_of(key[:15] + b"\1" + key[16:], 8) is None
 
 
 @given(st.sampled_from([0, 1, 250, 251, 700]), st.text(max_size=200))

@@ -27,6 +27,7 @@ from knockgate.model import Lease, Port, Protocol
 
 SSH, DNS = Port(Protocol.TCP, 22), Port(Protocol.UDP, 53)
 ALICE, ALICE6 = raw("192.0.2.7"), raw("2001:db8::7")
+HOME = raw("2001:db8:1:2::")[:8]
 
 RULESET = "add table inet knockgate\n" + "".join(
     f"add set inet knockgate {name} {{ type {kind} . inet_proto . inet_service; "
@@ -36,6 +37,7 @@ RULESET = "add table inet knockgate\n" + "".join(
         ("given4", "ipv4_addr"),
         ("leases6", "ipv6_addr"),
         ("given6", "ipv6_addr"),
+        ("networks6", "ipv6_addr"),
     )
 )
 RULESET += """\
@@ -125,14 +127,18 @@ def test_nft_reads_our_elements_and_we_read_those_of_nft() -> None:
         firewall.open([SSH, DNS], ALICE, 90, "daemon sequence")
         firewall.open([SSH], ALICE6, 7200, "hand")
         firewall.open([SSH], raw("192.0.2.8"), 90, "kernel sequence")
+        firewall.open([DNS], HOME, 90, "packet")
         assert '192.0.2.7 . tcp . 22 timeout 1m30s comment "daemon sequence"' in listing()
         assert '192.0.2.7 . udp . 53 timeout 1m30s comment "daemon sequence"' in listing()
         assert '2001:db8::7 . tcp . 22 timeout 2h comment "hand"' in listing()
+        assert '2001:db8:1:2:: . udp . 53 timeout 1m30s comment "packet"' in listing()
         assert "192.0.2.8 . tcp . 22 timeout 1m30s," in listing().replace(" }", ",")  # and no comment
     for element in (
         "leases4 { 192.0.2.9 . tcp . 22 timeout 30s }",  # as the packet path adds it
         "given6 { 2001:db8::9 . udp . 53 }",
         "leases4 { 192.0.2.9 . sctp . 22 timeout 30s }",  # no lease: no knock opens such a port
+        "networks6 { 2001:db8:1:3:: . tcp . 22 timeout 30s }",
+        "networks6 { 2001:db8:1:3::1 . tcp . 22 timeout 30s }",  # no lease: no packet is ever found there
     ):
         run("nft", f"add element inet knockgate {element}")
     with Nftables() as firewall:
@@ -140,7 +146,9 @@ def test_nft_reads_our_elements_and_we_read_those_of_nft() -> None:
         assert found[raw("192.0.2.9")].by == "kernel sequence"
         assert found[raw("192.0.2.9")].lasts == 30
         assert found[raw("2001:db8::9")] == Lease(DNS, raw("2001:db8::9"), math.inf, math.inf, "hand")
-        assert len(firewall.leases()) == 6
+        network = raw("2001:db8:1:3::")[:8]
+        assert (found[network].by, found[network].lasts) == ("hand", 30)
+        assert len(firewall.leases()) == 8
 
 
 @isolated
@@ -252,6 +260,7 @@ def test_the_text_brings_back_what_was_in_force() -> None:
         firewall.load(rules)
         firewall.open([SSH], ALICE, 60, "daemon sequence")
         firewall.open([SSH], ALICE6, 60, "hand")
+        firewall.open([SSH], HOME, 60, "packet")
         before, text, chains = in_force(), firewall.text(), firewall.chains()
         assert "7000" in before and "hold_5000ms" in before
         assert "192.0.2.7" not in text and "2001:db8" not in text
@@ -262,7 +271,7 @@ def test_the_text_brings_back_what_was_in_force() -> None:
         firewall.load(text)
         assert in_force() == before
         assert firewall.chains() == chains
-        assert {lease.source for lease in firewall.leases()} == {ALICE, ALICE6}
+        assert {lease.source for lease in firewall.leases()} == {ALICE, ALICE6, HOME}
 
         firewall.unload()
         firewall.load(text)
@@ -271,10 +280,13 @@ def test_the_text_brings_back_what_was_in_force() -> None:
         assert firewall.leases() == []
 
 
+LIVING = ("leases", "given", "networks", "grace", "pace", "prog")
+
+
 def in_force() -> str:
     """What nft lists of the rules, with sets in a fixed order and without what is alive."""
     names = [line.split()[1] for line in listing().splitlines() if line.startswith(("\tset", "\tmap"))]
-    constant = [name for name in names if not name.startswith(("leases", "given", "grace", "pace", "prog"))]
+    constant = [name for name in names if not name.startswith(LIVING)]
     structure = run("nft", "-s", "-t", "list", "table", "inet", "knockgate")
     kinds = {name: "set" if name == "configuration" else "map" for name in constant}
     elements = [
@@ -297,6 +309,26 @@ def test_the_text_over_a_table_that_somebody_made_plain() -> None:
     run("nft", text)
     with Nftables() as firewall:
         assert firewall.text() == text
+
+
+@isolated
+def test_a_table_of_before_there_were_networks() -> None:
+    """It has no set for them: nothing is found and closed there, nothing opened; loading again makes one."""
+    rules = compile_ruleset(parse(CONFIGURATION))
+    before = "\n".join(line for line in rules.splitlines() if "networks6" not in line) + "\n"
+    assert before != rules + "\n"
+    for own in (True, False):
+        with Nftables(own=own) as firewall:
+            firewall.load(before)
+            firewall.open([SSH], ALICE6, 60, "hand")
+            assert [lease.source for lease in firewall.leases()] == [ALICE6]
+            assert firewall.close([SSH], [HOME]) == 0
+            with pytest.raises(Unavailable):
+                firewall.open([SSH], HOME, 60, "hand")
+            firewall.load(rules)
+            firewall.open([SSH], HOME, 60, "hand")
+            assert {lease.source for lease in firewall.leases()} == {ALICE6, HOME}
+            firewall.unload()
 
 
 # --- ownership ----------------------------------------------------------------------------------------
