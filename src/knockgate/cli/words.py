@@ -19,8 +19,18 @@ from knockgate.config.doors import DEFAULT_PATH, Configuration, Door
 from knockgate.config.toml import Reader, Wrong, shown
 from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError, KnockgateError
+from knockgate.model import NETWORK_SIZE
 
-__all__ = ["FILE", "Word", "address", "configuration", "door_argument", "door_named", "seconds"]
+__all__ = [
+    "FILE",
+    "Word",
+    "address",
+    "address_or_network",
+    "configuration",
+    "door_argument",
+    "door_named",
+    "seconds",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,8 +77,6 @@ def _source(value: str) -> bytes:
         found = ipaddress.ip_address(text)
     except ValueError:
         hint = "an IPv4 or IPv6 address such as 192.0.2.7 or 2001:db8::7"
-        if "/" in text:
-            hint = "one address, not a network: a lease is for one source"
         raise Wrong(f"{shown(value)} is no address", hint) from None
     if isinstance(found, ipaddress.IPv6Address) and found.scope_id:
         hint = f"without %{found.scope_id}: a lease counts on every interface"
@@ -81,7 +89,32 @@ def _source(value: str) -> bytes:
     return found.packed
 
 
+def _source_or_network(value: str) -> bytes:
+    """Of a /64 the first half, as ``model.Source`` has it."""
+    if "/" not in value:
+        return _source(value)
+    try:
+        found = ipaddress.IPv6Network(value, strict=False)
+    except ValueError:
+        found = None
+    if found is None or found.prefixlen != _ZEROS.prefixlen or "%" in value:
+        hint = (
+            "a lease is for one address, or for an IPv6 network such as 2001:db8:1:2::/64, and for no other"
+        )
+        raise Wrong(f"{shown(value)} is no network that can be let in", hint)
+    packed = found.network_address.packed
+    if ipaddress.IPv6Address(value.partition("/")[0]).packed != packed:
+        raise Wrong(f"{shown(value)} is an address in a network", f"the network itself is {found}")
+    if found.is_multicast or found == _ZEROS:
+        raise Wrong(f"{shown(value)} is the network of no host", "nothing comes from there")
+    return packed[:NETWORK_SIZE]
+
+
+#: The one that begins with zeros, of which are ``::``, ``::1`` and IPv4 addresses in IPv6 clothes.
+_ZEROS = ipaddress.IPv6Network("::/64")
+
 address = Word("SOURCE", Reader("address", _source))
+address_or_network = Word("SOURCE", Reader("address or network", _source_or_network))
 
 
 # --- which configuration ------------------------------------------------------------------------------

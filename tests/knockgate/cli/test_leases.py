@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
-from tests.knockgate.cli.gates import SSH, WEB, Host, gate, status
+from tests.knockgate.cli.gates import SSH, WEB, Host, gate, running, status
 from tests.knockgate.cli.process import knockgate
-from tests.netns import isolated
+from tests.netns import isolated, until, up
+
+from knockgate.client.wait import State, probe
+from knockgate.model import Port, Protocol
 
 
 @isolated
@@ -73,6 +77,71 @@ def test_a_lease_is_extended_and_only_a_live_one(tmp_path: Path) -> None:
 
 
 @isolated
+def test_a_network_is_opened_extended_and_shut(tmp_path: Path) -> None:
+    """What its client sees of it, and what status says. Neither its lease nor an address's ends the other."""
+    host = Host()
+    up("near", "fd00:0:0:9::1/64")
+    with host.client:
+        up("far", "fd00:0:0:9::2/64")
+    service = socket.create_server(("fd00:0:0:9::1", 22), family=socket.AF_INET6)
+
+    def seen() -> State:
+        with host.client:
+            return probe("fd00:0:0:9::1", Port(Protocol.TCP, 22))
+
+    file = gate(tmp_path, SSH)
+    with_file = ["--config", file]
+    with service:
+        until(lambda: seen() == "open", "the client can be reached")
+        assert knockgate("up", file).returncode == 0
+        assert knockgate("open", "ssh", "fd00:0:0:8::/64", *with_file).returncode == 0
+        assert seen() == "filtered"
+        done = knockgate("open", "ssh", "fd00:0:0:9::/64", *with_file)
+        assert (done.returncode, done.stdout) == (0, "ssh is open for fd00:0:0:9::/64, for 1h\n")
+        assert seen() == "open"
+        assert knockgate("extend", "ssh", "fd00:0:0:9::/64", "1h", *with_file).returncode == 0
+        leases = {lease["source"]: lease["lasts"] for lease in status(file)["leases"]}
+        assert leases.keys() == {"fd00:0:0:8::/64", "fd00:0:0:9::/64"}
+        assert leases["fd00:0:0:9::/64"] > 7000
+        assert "fd00:0:0:9::/64  ssh   tcp/22" in knockgate("status", *with_file).stdout
+
+        done = knockgate("extend", "ssh", "fd00:0:0:9::2", "1h", *with_file)
+        assert done.returncode == 1 and "only as one of fd00:0:0:9::/64" in done.stderr
+        done = knockgate("close", "ssh", "fd00:0:0:9::2", *with_file)
+        assert (done.returncode, done.stdout) == (1, "") and seen() == "open"
+        words = "there was no lease for fd00:0:0:9::2; ssh is still open by the lease of fd00:0:0:9::/64"
+        assert done.stderr.splitlines() == [
+            f"knockgate: {words}",
+            "  hint: knockgate close ssh fd00:0:0:9::/64",
+        ]
+        assert knockgate("open", "ssh", "fd00:0:0:9::2", *with_file).returncode == 0
+        done = knockgate("close", "ssh", "fd00:0:0:9::/64", *with_file)
+        assert done.returncode == 1 and seen() == "open"
+        assert "1 lease ended for fd00:0:0:9::/64; ssh is still open by the lease of fd00" in done.stderr
+        assert "knockgate close ssh fd00:0:0:9::2\n" in done.stderr
+        assert knockgate("close", "ssh", "fd00:0:0:9::2", *with_file).returncode == 0
+        assert seen() == "filtered"
+        assert [lease["source"] for lease in status(file)["leases"]] == ["fd00:0:0:8::/64"]
+
+
+@isolated
+def test_with_the_daemon_it_is_the_same(tmp_path: Path) -> None:
+    file = gate(tmp_path, SSH)
+    with_file = ["--config", file]
+    with running(file, directory=tmp_path):
+        for source in ("2001:db8:1:2::/64", "2001:db8:1:2::7", "2001:db8:1:3::/64", "10.0.0.1"):
+            assert knockgate("open", "ssh", source, *with_file).returncode == 0
+        assert status(file)["guard"] == "owned"
+        done = knockgate("close", "ssh", "2001:db8:1:2::7", *with_file)
+        assert done.returncode == 1 and "by the lease of 2001:db8:1:2::/64\n" in done.stderr
+        done = knockgate("close", "ssh", "2001:db8:1:2::/64", *with_file)
+        assert done.returncode == 0 and "shut for 2001:db8:1:2::/64: 1 lease ended" in done.stdout
+        done = knockgate("close", "ssh", "--all", *with_file)
+        assert done.returncode == 0 and "2 leases ended" in done.stdout
+        assert status(file)["leases"] == []
+
+
+@isolated
 def test_an_ipv4_address_in_ipv6_clothes_is_an_ipv4_source(tmp_path: Path) -> None:
     host = Host()
     file = gate(tmp_path, SSH)
@@ -89,7 +158,12 @@ def test_an_ipv4_address_in_ipv6_clothes_is_an_ipv4_source(tmp_path: Path) -> No
         (["close", "zebra", "--all"], "there is no door 'zebra'", "there are: ssh, wake"),
         (["open", "wake", "10.0.0.1"], "door wake guards no port", "only runs commands"),
         (["open", "ssh", "home.example"], "SOURCE: 'home.example' is no address", "192.0.2.7"),
-        (["open", "ssh", "10.0.0.0/8"], "SOURCE: '10.0.0.0/8' is no address", "not a network"),
+        (["open", "ssh", "10.0.0.0/8"], "SOURCE: '10.0.0.0/8' is no network that can", "one address, or"),
+        (["open", "ssh", "2001:db8::/48"], "'2001:db8::/48' is no network that can", "2001:db8:1:2::/64"),
+        (["open", "ssh", "fe80::%v0/64"], "'fe80::%v0/64' is no network that can", "one address, or"),
+        (["close", "ssh", "2001:db8::7/64"], "is an address in a network", "itself is 2001:db8::/64"),
+        (["extend", "ssh", "ff02::/64", "1h"], "'ff02::/64' is the network of no host", "nothing comes"),
+        (["open", "ssh", "::/64"], "SOURCE: '::/64' is the network of no host", "nothing comes"),
         (["open", "ssh", "0.0.0.0"], "SOURCE: '0.0.0.0' is the address of no host", "nothing comes"),
         (["open", "ssh", "::"], "SOURCE: '::' is the address of no host", "nothing comes"),
         (["open", "ssh", "::ffff:224.0.0.1"], "is the address of no host", "nothing comes"),
