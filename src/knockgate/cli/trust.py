@@ -72,16 +72,17 @@ def trust(
 ) -> int:
     """Keep a gate's card, and make a profile to knock there.
 
-    CARD is the file that the gate's admin gives you, one line of text, or - for standard input. It is kept as
-    ~/.config/knockgate/cards/NAME, for you alone, and the profile NAME goes to the end of profiles.toml beside
-    it; all else in that file stays as it is. Then `knockgate knock NAME` knocks at HOST. Nothing is sent.
+    CARD is the file that the gate's admin gives you, one line of text, or - for standard input. It is kept
+    as ~/.config/knockgate/cards/NAME, for you alone, and the profile NAME goes to the end of profiles.toml
+    beside that folder; all else in that file stays as it is. Then `knockgate knock NAME` knocks at HOST.
+    Nothing is sent.
 
-    Trust comes from how the card came to you: over ssh, or from a screen. Who can put his own card in its place
-    gets to see who knocks, and when; he cannot come in anywhere with that. To be sure, compare the gate's
-    name, which is printed, with the one that `knockgate card list` prints there.
+    Trust comes from how the card came to you: over ssh, or from a screen. Whoever puts a card of their own
+    in its place gets to see who knocks, and when; they cannot come in anywhere with that. To be sure,
+    compare the gate's name, which is printed, with the one that `knockgate card list` prints there.
 
-    With --replace the card and what is given here is changed in the profile, and the rest of it stays. Where
-    that cannot be done line by line, nothing is changed.
+    With --replace the card, and what is given here, is changed in the profile, and the rest of it stays.
+    Where that cannot be done line by line, nothing is changed.
 
     Exit status: 0; 2 nothing was changed, and a line on standard error says why.
 

@@ -94,7 +94,7 @@ def _appended(content: str, name: str, values: Mapping[str, tuple[object, str]])
 
 def _edited(content: str, name: str, values: Mapping[str, tuple[object, str]]) -> str | None:
     """None where the shape is one that is not known here."""
-    lines = content.splitlines(keepends=True)
+    lines = re.findall(r"[^\n]*\n|[^\n]+", content)  # splitlines() knows ends that TOML does not
     heading = line_of(content, ("profiles", name))
     if heading is None or not lines[heading - 1].lstrip().startswith("["):
         return None
