@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.knockgate.daemon.test_packets_crash import ALICE, SSH, STRANGER, Heard, World, hear, knock
+from tests.knockgate.daemon.killed import Heard, hear
+from tests.knockgate.daemon.test_packets_crash import ALICE, SSH, STRANGER, World, knock
 from tests.packets import UDP, ipv4, udp
 
 from knockgate.config.doors import Commands, Configuration, Door, Fwknop, Gate, Reliance

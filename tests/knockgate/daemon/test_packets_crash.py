@@ -7,20 +7,14 @@ opens again, and one that was taken and has not opened is told of.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
-import os
-import signal
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import CodeType, FrameType
-from typing import Any
 
 import pytest
+from tests.knockgate.daemon import killed
+from tests.knockgate.daemon.killed import Hands, Heard, folder, hear
 from tests.packets import UDP, ipv4, udp
 
 from knockgate.config.doors import Commands, Configuration, Door, Fwknop, Gate, Reliance
@@ -28,39 +22,19 @@ from knockgate.daemon import hearing, packets
 from knockgate.daemon.packets import STORE, PacketGrants
 from knockgate.errors import Unavailable
 from knockgate.mechanisms.packet import Bearer, Way
-from knockgate.model import Port, Protocol, Source
+from knockgate.model import Port, Protocol
 from knockgate.spa.fwknop import Message, MessageType, Secret, seal
 from knockgate.store.sqlite import SqliteStore
 
+__all__ = ["folder"]  # a fixture is found by its name here
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
-MEMORY = Path("/dev/shm")
 SSH = Port(Protocol.TCP, 22)
 ALICE = Secret(b"a" * 32, b"A" * 64)
 BEFORE_OPEN = "a knock of alice for 192.0.2.7 was accepted, but the gate ended before it had answered"
 #: Somebody's whom the gate does not know.
 STRANGER = Secret(b"b" * 32, b"B" * 64)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """Who is killed leaves the same on any disk, and in memory none is waited for."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else tmp_path) as name:
-        yield Path(name)
-
-
-class Heard:
-    """Ears that hear what they are told, so that no network is needed."""
-
-    def __init__(self, *_: object) -> None:
-        self.waiting: list[bytes] = []
-
-    def take(self) -> list[bytes]:
-        taken, self.waiting = self.waiting, []
-        return taken
-
-    def opened(self, sender: Source) -> None:
-        """Which networks are known is none of our business."""
 
 
 @pytest.fixture(autouse=True)
@@ -69,31 +43,10 @@ def told_what_to_hear(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclasses.dataclass
-class World:
-    """What the listener does to the world, in files, which outlive it. ``opens``: whether doors can be."""
+class World(Hands):
+    """A gate with one key."""
 
-    folder: Path
-    opens: bool = True
     now: int = dataclasses.field(default_factory=lambda: int(time.clock_gettime(time.CLOCK_REALTIME)))
-
-    def _add(self, name: str, line: str) -> None:
-        file = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(file, f"{line}\n".encode())
-        os.close(file)
-
-    def open_for_key(self, door: Door, source: Source, seconds: float, key: str) -> bool:  # noqa: ARG002 - of PacketHands
-        self._add("opened" if self.opens else "said", door.name)
-        return self.opens
-
-    def run_commands(self, door: Door, source: Source, seconds: float | None = None) -> None:  # noqa: ARG002
-        self._add("ran", door.name)
-
-    def complain(self, line: str, kind: str = "") -> None:  # noqa: ARG002
-        self._add("said", line)
-
-    def count(self, name: str, text: str = "") -> int:
-        path = self.folder / name
-        return sum(text in line for line in path.read_text().splitlines()) if path.exists() else 0
 
     def begin(self) -> PacketGrants:
         """A listener's half of it, on the same disk."""
@@ -101,12 +54,6 @@ class World:
         door = Door(name="ssh", ports=(SSH,), keyed=True, commands=Commands(open=("/bin/true",)))
         bearer = Bearer("alice", ALICE, {SSH: Way("ssh", 15.0, 15.0, runs_commands=True)})
         return PacketGrants(Configuration(gate=gate, doors=(door,), fwknop=Fwknop()), [bearer], self)
-
-
-def hear(grants: PacketGrants, packet: bytes) -> None:
-    assert isinstance(grants.ears, Heard)
-    grants.ears.waiting.append(packet)
-    grants.hear()
 
 
 def knock(issued: int, secret: Secret = ALICE, fragment: int = 0) -> bytes:
@@ -164,73 +111,23 @@ COURSES = {
 # --- the points --------------------------------------------------------------------------------------
 
 
-def steps() -> dict[CodeType, set[int]]:
-    """Each method that ``hear`` and ``__init__`` come by, with its lines, as the compiler counts them."""
-    methods = {
-        node.name: node
-        for module, name in ((hearing, "Hearing"), (packets, "PacketGrants"))
-        for tree in ast.parse(inspect.getsource(module)).body
-        if isinstance(tree, ast.ClassDef) and tree.name == name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef)
-    }
-    reached, waiting = set[str](), ["__init__", "hear"]
-    while waiting:
-        name = waiting.pop()
-        if name in reached:
-            continue
-        reached.add(name)
-        waiting += [
-            node.attr
-            for node in ast.walk(methods[name])
-            if isinstance(node, ast.Attribute) and node.attr in methods
-        ]
-    codes: list[CodeType] = [getattr(PacketGrants, name).__code__ for name in reached]
-    return {code: {line for _, _, line in code.co_lines() if line} - {code.co_firstlineno} for code in codes}
-
-
-STEPS = steps()
+STEPS = killed.steps(PacketGrants, (hearing, "Hearing"), (packets, "PacketGrants"))
 #: Cannot be: a gate with keys has ``[fwknop]``.
 IMPOSSIBLE = 'raise AssertionError("a gate with keys hears packets")'
 
 
 def run(world: World, course: Course, at: int) -> list[int]:
     """Take the packet in a process of its own, killed at its ``at``-th step; the lines that it came by."""
-    child = os.fork()
-    if child == 0:
-        try:
-            _take(world, course, at)
-        finally:
-            os._exit(1)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status == (-signal.SIGKILL if at else 0)
-    path = world.folder / "points"
-    return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
 
+    def take() -> None:
+        world.opens = course.opens
+        if course.broken:
+            setattr(SqliteStore, course.broken, _refuses)
+        grants = world.begin()
+        for _ in range(course.times):
+            hear(grants, course.packet(world))
 
-def _take(world: World, course: Course, at: int) -> None:
-    world.opens = course.opens
-    if course.broken:
-        setattr(SqliteStore, course.broken, _refuses)
-    passed = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:  # noqa: ANN401
-        nonlocal passed
-        if frame.f_code not in STEPS:
-            return None
-        if event == "line":
-            passed += 1
-            if not at:
-                world._add("points", str(frame.f_lineno))
-            elif passed == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    sys.settrace(trace)
-    grants = world.begin()
-    for _ in range(course.times):
-        hear(grants, course.packet(world))
-    os._exit(0)
+    return killed.run(world, take, STEPS, at)
 
 
 # --- the tests ---------------------------------------------------------------------------------------
