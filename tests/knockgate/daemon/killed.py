@@ -104,12 +104,8 @@ def steps(kind: type, *classes: tuple[ModuleType, str]) -> Steps:
             for node in ast.walk(methods[name])
             if isinstance(node, ast.Attribute) and node.attr in methods
         ]
-    codes: list[CodeType] = [
-        found.fget.__code__
-        if isinstance(found := inspect.getattr_static(kind, name), property)
-        else found.__code__
-        for name in reached
-    ]
+    found: list[Any] = [inspect.getattr_static(kind, name) for name in reached]
+    codes = [each.fget.__code__ if isinstance(each, property) else each.__code__ for each in found]
     return {code: {line for _, _, line in code.co_lines() if line} - {code.co_firstlineno} for code in codes}
 
 

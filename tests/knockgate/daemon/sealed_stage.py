@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.knockgate.daemon import running
 from tests.knockgate.daemon.running import CLIENT, HOST, HOST6, Gate, leases, network
@@ -124,7 +125,7 @@ class Stage:
 
 def message(kind: KeyKind = KeyKind.ED25519, **changes: object) -> Message:
     """Jo's knock at ssh, now, for the client's address."""
-    usual: dict[str, object] = {
+    usual: dict[str, Any] = {
         "issued": now(),
         "device": DEVICE,
         "source": SourceKind.V4,

@@ -13,7 +13,7 @@ from tests.knockgate.spa import sealed_messages as messages
 from tests.knockgate.spa import sealed_signers as signers
 from tests.netns import isolated, until
 
-from knockgate.spa.sealed import KeyKind, SourceKind, Suite, seal
+from knockgate.spa.sealed import GateKey, KeyKind, SourceKind, Suite, seal
 
 _HOUR = 3600 * 10**9
 
@@ -77,7 +77,7 @@ def test_what_is_not_ours_is_refused_for_its_reason(tmp_path: Path) -> None:
         gate.until_refused("not-ours")
         gate.knock(KeyKind.ECDSA_P256)
         gate.until_refused("unknown-key")
-        gate.knock(by=messages.GateKey(xwing_seed=b"o" * 32, x25519_key=b"p" * 32))
+        gate.knock(by=GateKey(xwing_seed=b"o" * 32, x25519_key=b"p" * 32))
         gate.until_refused("bad-signature")
         gate.knock(issued=now() + _HOUR)
         gate.until_refused("ahead")
