@@ -17,7 +17,7 @@ from knockgate.cli.words import Word, seconds
 from knockgate.client import profiles, send, spellings
 from knockgate.client.carry import carry
 from knockgate.client.profiles import Profile
-from knockgate.client.wait import State, connected, wait_connected
+from knockgate.client.wait import State, connected
 from knockgate.errors import ConfigError
 from knockgate.model import Port
 
@@ -73,8 +73,8 @@ def connect(
     knock goes to the `host` of that profile, and the connection to HOST, unless HOST is the profile's name.
     Its `wait` does not matter here.
 
-    Says nothing on standard error unless it fails, or the knock has to warn or to ask. Changes nothing
-    on this machine but what a knock of that profile keeps.
+    Says nothing on standard error unless it fails, or the knock has to warn or to ask, and shows the waiting
+    on a terminal. Changes nothing on this machine but what a sealed knock keeps.
 
     Exit status: 0 the connection was carried to its end; 1 the port did not open in time, or the
     connection broke; 2 there was no knock, and a line on standard error says why.
@@ -125,24 +125,18 @@ class _Way:
         return found or self._behind(state)
 
     def _behind(self, before: State) -> socket.socket | None:
-        plan, attempt = self._plan, attempt_of(self._plan)
-        attempt.before = before
-        attempt.ready()
-        left_at = attempt.send()
-        attempt.sent = True
-        # Where a name has several addresses, the one that has been knocked at.
-        self._address = self._elsewhere or attempt.address
-        self._remark(attempt.line(f"{plan.host} ({attempt.address})"))
-        attempt.answer, found = wait_connected(
-            self._address, self._port, since=left_at, timeout=plan.timeout, source=plan.source
-        )
-        after = f"{attempt.answer.after:.3f} s after {attempt.what}"
-        if found is not None:
-            self._remark(f"{self._where()} is open, {after}")
-            return found
-        say(f"{self._where()} is still {attempt.answer.state}, {after}")
-        attempt.explain(attempt.answer.state)
-        return None
+        attempt = attempt_of(self._plan)
+        # Where a name has several addresses, the one that is knocked at.
+        self._address = attempt.door_at = self._elsewhere or attempt.address
+        attempt.carry_out(before=before, keep=True)
+        if attempt.connection is not None:
+            for line in attempt.text().splitlines():
+                self._remark(line.strip())
+        elif attempt.answer is not None:
+            after = f"{attempt.answer.after:.1f} s after {attempt.what}"
+            say(f"{self._where()} is still {attempt.answer.state}, {after}")
+            attempt.explain(attempt.answer.state)
+        return attempt.connection
 
     def _where(self) -> str:
         literal = self._host.strip("[]") == self._address
@@ -179,7 +173,7 @@ def _profile_of(host: str) -> str:
     if found:
         hint = f"say which: --profile {found[0]}"
         raise ConfigError(f"several profiles are for {host}: {', '.join(found)}", file=str(path), hint=hint)
-    hint = f'make one with host = "{host}", or name one: --profile NAME; `knockgate knock --help` shows how'
+    hint = f"the gate's card makes one: knockgate trust NAME {host} CARD; another one: --profile NAME"
     raise ConfigError(f"no profile is called {host}, and none is for that host", file=str(path), hint=hint)
 
 

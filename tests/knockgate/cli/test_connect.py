@@ -155,8 +155,8 @@ def test_the_connection_that_opened_is_the_one_that_is_used() -> None:
         before, knocked, opened = said(process).splitlines()
     assert probes > 20
     assert before == f"knockgate: tcp/{PORT} of 127.0.0.1 is filtered"
-    assert knocked == "knockgate: knocked at 127.0.0.1 (127.0.0.1) from 127.0.0.1: tcp/20001 udp/20002"
-    assert opened.startswith(f"knockgate: tcp/{PORT} of 127.0.0.1 is open, 0.")
+    assert knocked == "knockgate: knocked at 127.0.0.1 from 127.0.0.1: tcp/20001 udp/20002"
+    assert opened.startswith(f"knockgate: tcp/{PORT} is open, ") and opened.endswith("after the last knock")
 
 
 def opened_after(number: int, seen: Wire) -> int:
@@ -210,7 +210,11 @@ def test_by_name_by_host_or_as_told() -> None:
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["nowhere", "22"], "no profile is called nowhere, and none is for that host", 'host = "nowhere"'),
+        (
+            ["nowhere", "22"],
+            "no profile is called nowhere, and none is for that host",
+            "trust NAME nowhere CARD",
+        ),
         (["twice.example", "22"], "several profiles are for twice.example: one, two", "--profile one"),
         (["home", "22", "--profile", "hom"], "--profile: no profile 'hom'", "did you mean home?"),
         (["home", "22", "--profile", "zzz"], "--profile: no profile 'zzz'", "there are: home, six"),
