@@ -130,9 +130,8 @@ def test_a_source_of_ones_own(version: int) -> None:
             route.send(HOST[version], PORT, b"x", source=source)
             assert sock.recvfrom(4096)[1][0] == source
             assert route.mtu(HOST[version], source) == 1500
-    for wrong in ({4: "10.9.0.99", 6: "fd09::99"}[version], "nonsense"):
-        with pytest.raises(Unavailable, match="is not an address of this machine"):
-            route.send(HOST[version], PORT, b"x", source=wrong)
+    with pytest.raises(Unavailable, match="is not an address of this machine"):
+        route.send(HOST[version], PORT, b"x", source={4: "10.9.0.99", 6: "fd09::99"}[version])
     with pytest.raises(Unavailable, match="one is IPv4"):
         route.mtu(HOST[version], {4: "fd09::77", 6: "10.9.0.77"}[version])
 
