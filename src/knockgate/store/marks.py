@@ -122,8 +122,7 @@ class SqliteMarks:
             # SQLite would take a log that is left over for the new file's. It goes after its own: a file
             # without its log could be taken for whole, with older marks.
             if any(os.path.lexists(each) for each in _all_of(path)[1:]):
-                for each in _all_of(path):
-                    each.unlink(missing_ok=True)
+                _remove(path)
             os.replace(new, path)
         return salt is not None
 
@@ -246,8 +245,10 @@ def _salt_of(path: Path) -> bytes | None:
 @contextlib.contextmanager
 def _made(path: Path, incarnation: bytes, salt: bytes, low: int) -> Iterator[Path]:
     """A whole file beside ``path``, on the disk; whoever gives it that name in here has given it durably."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    # One name, so that what was killed half-way leaves one file at most, and that is gone with the next one.
+    new = path.with_name(f".{path.name}.new")
     try:
+        _remove(new)
         base = PrivateBase(new, user="listener", hint=_HINT)
         try:
             with base.transaction():
@@ -258,14 +259,13 @@ def _made(path: Path, incarnation: bytes, salt: bytes, low: int) -> Iterator[Pat
         finally:
             base.close()
         yield new
-        new.unlink(missing_ok=True)
+        _remove(new)
         _flush(path.parent)
     except OSError as error:
         raise Unavailable(f"{path} cannot be made: {error.strerror}", hint=_HINT) from error
     finally:
-        for each in _all_of(new):
-            with contextlib.suppress(OSError):
-                each.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            _remove(new)
 
 
 def _flush(folder: Path) -> None:
@@ -274,6 +274,11 @@ def _flush(folder: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _remove(path: Path) -> None:
+    for each in _all_of(path):
+        each.unlink(missing_ok=True)
 
 
 def _all_of(path: Path) -> list[Path]:
