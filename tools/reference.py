@@ -81,8 +81,13 @@ slow          = { ports = ["tcp/10"], sequence = { steps = ["tcp/7090", "udp/809
 first         = { ports = ["tcp/11"], sequence = { steps = ["tcp/7100", "udp/8100"] } }
 twin          = { ports = ["tcp/12"], sequence = { steps = ["tcp/7100", "udp/8100"] } }
 containing    = { ports = ["tcp/13"], sequence = { steps = ["udp/9110", "tcp/7100", "udp/8100"] } }
+anytime       = { ports = ["tcp/17"], sealed = { observed = "always" } }
+demanding     = { ports = ["tcp/18"], sealed = { touch = true } }
 patient       = { ports = ["tcp/14"], sequence = { steps = ["tcp/7120", "udp/8120"], within = "30s" } }
 hurried       = { ports = ["tcp/15"], sequence = { steps = ["tcp/7120", "udp/8121"] } }
+[keys.people]
+ssh           = "/etc/knockgate/authorized_keys"
+doors         = ["anytime"]
 """
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from knockgate.cli.keyring import key_facts, key_in_words, keys_of
+from knockgate.cli.keyring import (
+    Keyring,
+    key_facts,
+    key_in_words,
+    keys_of,
+    ssh_key_facts,
+    ssh_keys_in_words,
+)
 from knockgate.cli.page import Page
 from knockgate.cli.phrases import door_facts, door_in_words
 from knockgate.cli.terminal import advise, say
@@ -20,7 +27,7 @@ from knockgate.daemon.origin import Origin
 from knockgate.errors import Unavailable
 
 if TYPE_CHECKING:
-    from knockgate.config.keys import FwknopKey
+    from knockgate.config.keyfiles import KeyFiles
 
 __all__ = ["check", "rules"]
 
@@ -32,8 +39,9 @@ __all__ = ["check", "rules"]
 def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
     """Say what a configuration means, and what is doubtful about it.
 
-    Changes nothing. Besides the file it looks at this host: programs that listen on a knock port, rules
-    of others that lead around a door (as root), and a copy of the table that will not load at boot.
+    Changes nothing. Besides the file it looks at this host: the files of ssh keys, line by line; programs
+    that listen on a knock port; rules of others that lead around a door (as root); and a copy of the table
+    that will not load at boot.
 
     Exit status: 0 the configuration can be used; 1 with --strict, and there was a warning; 2 it cannot
     be used, or read.
@@ -46,7 +54,8 @@ def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
     found = origin.load()
     _compile(found)
     known = keys_of(origin, found)
-    warnings = [*_warnings(found, origin), *_on_keys(known)]
+    files = _files_of(known)
+    warnings = [*_warnings(found, origin), *_on_keys(found, known, files)]
     if as_json:
         doubts = [
             {"door": each.door or None, "message": each.message, "hint": each.hint} for each in warnings
@@ -54,12 +63,17 @@ def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
         facts = {
             "file": found.file,
             "doors": [door_facts(door) for door in found.doors],
-            "keys": [key_facts(key) for key in known],
+            "keys": [
+                *map(key_facts, known.fwknop),
+                *(ssh_key_facts(key, files) for key in known.ssh if files),
+            ],
             "warnings": doubts,
         }
         click.echo(json.dumps(facts))
     else:
-        click.echo("\n".join([*map(door_in_words, found.doors), *map(key_in_words, known)]))
+        lines = [*map(door_in_words, found.doors), *map(key_in_words, known.fwknop)]
+        lines += [ssh_keys_in_words(key, files) for key in known.ssh if files]
+        click.echo("\n".join(lines))
         for each in warnings:
             say(f"warning: {each.door}: {each.message}" if each.door else f"warning: {each.message}")
             advise(each.hint)
@@ -85,13 +99,28 @@ def rules(origin: Origin) -> int:
     return 0
 
 
-def _on_keys(known: Sequence[FwknopKey]) -> Iterator[Advice]:
-    if known:
-        from knockgate.config.keyadvice import advise_on_keys  # noqa: PLC0415 - see cli
+def _files_of(known: Keyring) -> KeyFiles | None:
+    """The files of ssh keys as they are now; None where no key names any."""
+    if not known.ssh:
+        return None
+    from knockgate.config.keyfiles import KeyFiles  # noqa: PLC0415 - see cli
 
-        # A date that an admin wrote, against the clock that they look at.
-        for each in advise_on_keys(known, time.clock_gettime(time.CLOCK_REALTIME)):
-            yield Advice(f"key {each.key}", each.message, each.hint)
+    files = KeyFiles(known.ssh)
+    files.refresh()  # what it tells, the advice tells
+    return files
+
+
+def _on_keys(found: Configuration, known: Keyring, files: KeyFiles | None) -> Iterator[Advice]:
+    if not any(known):
+        return
+    from knockgate.config.keyadvice import advise_on_keys, advise_on_ssh_keys  # noqa: PLC0415 - see cli
+
+    # A date that an admin wrote, against the clock that they look at.
+    now = time.clock_gettime(time.CLOCK_REALTIME)
+    advice = [*advise_on_keys(known.fwknop, now)]
+    advice += advise_on_ssh_keys(found, known.ssh, files, now) if files else ()
+    for each in advice:
+        yield Advice(f"key {each.key}", each.message, each.hint)
 
 
 def _compile(found: Configuration) -> str:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from knockgate.config.doors import Configuration
 from knockgate.config.toml import spell
 from knockgate.daemon.origin import Origin
 
 if TYPE_CHECKING:
-    from knockgate.config.keys import FwknopKey
+    from knockgate.config.keyfiles import FileState, KeyFiles
+    from knockgate.config.keys import FwknopKey, SshKeys
 
-__all__ = ["key_facts", "key_in_words", "keys_of"]
+__all__ = ["Keyring", "key_facts", "key_in_words", "keys_of", "ssh_key_facts", "ssh_keys_in_words"]
+
+#: Files of one key that are told one by one.
+_TOLD = 5
 
 
-def keys_of(origin: Origin, configuration: Configuration) -> Sequence[FwknopKey]:
-    """The keys with their secrets; raises ConfigError, also where we may not read them."""
-    if origin.knockd or configuration.fwknop is None:
-        return ()
-    from knockgate.config.keys import load  # noqa: PLC0415 - see cli
+class Keyring(NamedTuple):
+    """The keys of a gate.toml."""
 
-    return load(origin.path, configuration)
+    fwknop: Sequence[FwknopKey] = ()
+    ssh: Sequence[SshKeys] = ()
+
+
+def keys_of(origin: Origin, configuration: Configuration) -> Keyring:
+    """The keys; those of fwknop with their secrets. Raises ConfigError, also where we may not read those."""
+    if origin.knockd or (configuration.fwknop is None and configuration.sealed is None):
+        return Keyring()
+    from knockgate.config.keys import load, load_ssh  # noqa: PLC0415 - see cli
+
+    return Keyring(load(origin.path, configuration), load_ssh(origin.path, configuration))
 
 
 def key_in_words(key: FwknopKey) -> str:
@@ -62,4 +73,50 @@ def key_facts(key: FwknopKey) -> dict[str, object]:
         "longest": key.longest,
         "expires": key.expires.isoformat() if key.expires else None,
         "in_words": key_in_words(key),
+    }
+
+
+def ssh_keys_in_words(key: SshKeys, files: KeyFiles) -> str:
+    """``key people: opens ssh with a sealed packet, 3 keys in /etc/knockgate/people, for 10m at most``."""
+    parts = [f"key {key.name}: opens {', '.join(key.doors)} with a sealed packet"]
+    parts += _files_in_words([each for each in files.files if each.group == key.name])
+    if key.longest is not None:
+        parts.append(f"for {spell(key.longest)} at most")
+    if key.sources:
+        parts.append(f"lets in {', '.join(map(str, key.sources))}")
+    parts.append("1 lease each" if key.leases == 1 else f"{key.leases} leases each")
+    if key.expires:
+        parts.append(f"until {key.expires:%Y-%m-%d %H:%M:%SZ}")
+    return ", ".join(parts)
+
+
+def _files_in_words(files: Sequence[FileState]) -> Iterator[str]:
+    if len(files) > _TOLD:
+        yield f"{_number(sum(len(each.keys) for each in files))} in {len(files)} files"
+        return
+    for each in files:
+        yield f"{_number(len(each.keys))} in {each.path}"
+
+
+def _number(keys: int) -> str:
+    return "1 key" if keys == 1 else f"{keys or 'no'} keys"
+
+
+def ssh_key_facts(key: SshKeys, files: KeyFiles) -> dict[str, object]:
+    """The same for programs; times in seconds."""
+    found = [each for each in files.files if each.group == key.name]
+    return {
+        "name": key.name,
+        "kind": "ssh",
+        "doors": list(key.doors),
+        "files": [
+            {"path": each.path, "keys": len(each.keys), "usable": each.trouble is None} for each in found
+        ],
+        "users": list(key.users),
+        "shared": key.shared,
+        "sources": [str(each) for each in key.sources],
+        "longest": key.longest,
+        "leases": key.leases,
+        "expires": key.expires.isoformat() if key.expires else None,
+        "in_words": ssh_keys_in_words(key, files),
     }

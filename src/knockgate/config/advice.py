@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from knockgate.config.doors import Configuration, Door, RunsIn, Sequence
+from knockgate.config.doors import Configuration, Demands, Door, Observed, RunsIn, Sequence
 from knockgate.config.toml import spell
 from knockgate.model import Port, Protocol
 
@@ -49,6 +49,7 @@ class _Turn(NamedTuple):
 def advise(configuration: Configuration) -> tuple[Advice, ...]:
     """All advice, in the order of the doors. None does not mean that a sequence cannot be guessed."""
     found = [advice for door in configuration.doors for advice in _on_door(door)]
+    found += _on_demands(configuration)
     found += _on_pairs(configuration.doors)
     found += _on_pauses(configuration.kernel_doors())
     order = {door.name: number for number, door in enumerate(configuration.doors)}
@@ -149,6 +150,21 @@ def _on_times(door: Door, sequence: Sequence) -> Iterator[Advice]:
             f"half a knock is remembered for {spell(sequence.within)}: strangers fill that memory the sooner"
         )
         yield Advice(door.name, message, 'within = "5s" is enough for a client that knocks by itself')
+
+
+def _on_demands(configuration: Configuration) -> Iterator[Advice]:
+    for door in configuration.doors:
+        if door.sealed != Demands() and not (configuration.sealed and door.keyed):
+            message = "what it demands of sealed packets concerns nobody: no key with ssh opens it"
+            yield Advice(
+                door.name, message, "name it in the doors of such a key, or take its sealed table out"
+            )
+        elif door.sealed.observed is Observed.ALWAYS:
+            message = (
+                "takes sealed packets that name no address also while the gate does not know the time: who "
+                "has held one back comes in with it at any time later"
+            )
+            yield Advice(door.name, message, 'observed = "clock", or let clients name their address')
 
 
 # --- doors together -----------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from knockgate.config.keys import KeyFile, SshKeys
 from knockgate.errors import ConfigError
-from knockgate.spa.sshkeys import Authorized, Listing, read
+from knockgate.spa.sshkeys import Authorized, Flaw, Listing, read
 from knockgate.spa.sshkeys.files import MOST_OCTETS
 from knockgate.spa.sshkeys.options import Local
 
@@ -59,6 +59,7 @@ class Notice(NamedTuple):
     line: int | None
     message: str
     hint: str | None
+    flaw: Flaw | None = None  #: of a line that is not taken
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
@@ -265,6 +266,7 @@ class _File:
                 flaw.line,
                 f"{flaw.message} ({flaw.key})" if flaw.key else flaw.message,
                 flaw.hint,
+                flaw.flaw,
             )
             for flaw in listing.flaws
         )
