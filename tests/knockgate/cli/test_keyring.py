@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import subprocess
 from pathlib import Path
 
+import pytest
 from tests.knockgate.cli.gates import SSH, Host, gate, running, status
-from tests.knockgate.cli.process import knockgate
-from tests.netns import isolated, until
+from tests.knockgate.cli.process import command, environment, knockgate
+from tests.netns import DEADLINE, isolated, run, until
 
 SECRETS = "KEY: correct horse battery\nHMAC_KEY: staple and something more\n"
 
@@ -46,8 +50,8 @@ def test_a_key_that_cannot_be_used_puts_nothing_in_force(tmp_path: Path) -> None
     file = keyed(tmp_path)
     secrets = tmp_path / "alice.secrets"
     secrets.chmod(0o644)
-    for command in ("check", "up"):
-        done = knockgate(command, file)
+    for word in ("check", "up"):
+        done = knockgate(word, file)
         assert done.returncode == 2
         assert f"{file}:9: keys.alice.fwknop: {secrets} can be read by others" in done.stderr
         assert f"hint: chmod 600 {secrets}" in done.stderr
@@ -83,3 +87,109 @@ def test_a_knock_with_a_key_and_what_status_tells_of_it(tmp_path: Path) -> None:
         assert "ssh   10.9.9.2  packet of alice, 5s" in told
         assert {lease["by"] for lease in status(file)["leases"]} == {"packet"}
         assert "horse" not in told
+
+
+# --- keys of ssh --------------------------------------------------------------------------------------
+
+
+def ssh_keyed(folder: Path, *lines: str) -> str:
+    """A gate.toml in which those whose keys are in a file may open ssh."""
+    return gate(folder, SSH, "\n".join(["[keys.people]", *lines, 'doors = ["ssh"]', ""]))
+
+
+def made(folder: Path, name: str, kind: str = "ed25519") -> str:
+    """The public half of a key that ssh-keygen makes."""
+    run("ssh-keygen", "-q", "-t", kind, "-N", "", "-C", name, "-f", str(folder / name))
+    return (folder / f"{name}.pub").read_text()
+
+
+def test_check_tells_whose_ssh_keys_open_what(tmp_path: Path) -> None:
+    file = tmp_path / "people"
+    file.write_text(made(tmp_path, "jo") + made(tmp_path, "al", "ecdsa"))
+    named = f'ssh = "{file}"'
+    configuration = ssh_keyed(tmp_path, named, 'sources = ["192.0.2.0/24"]', 'longest = "10s"', "leases = 1")
+    done = knockgate("check", "--json", configuration)
+    told = json.loads(done.stdout)
+    (key,) = told["keys"]
+    assert told["warnings"] == [] and done.returncode == 0
+    assert key["in_words"] == (
+        f"key people: opens ssh with a sealed packet, 2 keys in {file}, for 10s at most, "
+        "lets in 192.0.2.0/24, 1 lease each"
+    )
+    assert (key["kind"], key["doors"], key["shared"], key["leases"]) == ("ssh", ["ssh"], False, 1)
+    assert key["files"] == [{"path": str(file), "keys": 2, "usable": True}]
+    plain = knockgate("check", "--strict", configuration)
+    assert key["in_words"] in plain.stdout and plain.returncode == 0
+    assert "or by a key's packet" in plain.stdout
+
+
+def test_check_tells_of_each_line_that_is_not_taken(tmp_path: Path) -> None:
+    file = tmp_path / "people"
+    file.write_text(f'{made(tmp_path, "jo")}{made(tmp_path, "old", "rsa")}doors="ssh" {made(tmp_path, "al")}')
+    done = knockgate("check", "--strict", ssh_keyed(tmp_path, f'ssh = "{file}"'))
+    assert done.returncode == 1
+    assert f"warning: key people: {file}:2: an RSA key cannot knock\n  hint: its signatures" in done.stderr
+    assert done.stderr.count("warning") == 1 and "2 keys in" in done.stdout
+    done = knockgate("check", "--strict", ssh_keyed(tmp_path, f'ssh = "{file}"', "shared = true"))
+    assert f"warning: key people: {file}:3: the option is one of the gate's own" in done.stderr
+    assert "1 key in" in done.stdout
+
+
+def test_check_tells_of_files_that_cannot_be_used(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("there", "open", "none")]
+    for each in files[:2]:
+        each.write_text(made(tmp_path, f"key-{each.name}"))
+    files[1].chmod(0o666)
+    several = ssh_keyed(tmp_path, f"ssh = {[str(each) for each in files]}")
+    done = knockgate("check", "--strict", several)
+    assert done.returncode == 1
+    assert f"1 key in {files[0]}, no keys in {files[1]}, no keys in {files[2]}" in done.stdout
+    assert f"warning: key people: {files[1]}: can be written by others\n  hint: chmod go-w" in done.stderr
+    assert f"warning: key people: {files[2]}: there is no such file" in done.stderr
+    (key,) = json.loads(knockgate("check", "--json", several).stdout)["keys"]
+    assert [each["usable"] for each in key["files"]] == [True, False, False]
+
+
+def test_many_files_are_told_in_one_number(tmp_path: Path) -> None:
+    files = []
+    for number in range(6):
+        files.append(str(tmp_path / f"{number}"))
+        (tmp_path / f"{number}").write_text(made(tmp_path, f"key{number}"))
+    assert "6 keys in 6 files" in knockgate("check", ssh_keyed(tmp_path, f"ssh = {files}")).stdout
+
+
+def test_a_mistake_in_ssh_keys_is_told_by_check_and_by_up(tmp_path: Path) -> None:
+    """Before anything is in force."""
+    file = ssh_keyed(tmp_path, 'ssh = "/etc/%u"', 'users = ["nobody", "no such"]')
+    for word in ("check", "up"):
+        done = knockgate(word, file)
+        assert done.returncode == 2
+        assert "keys.people.users: there is no user 'no such'" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_check_without_rights_says_what_it_could_not_read(tmp_path: Path) -> None:
+    """As nobody, who may read gate.toml and one of two files."""
+    files = [tmp_path / name for name in ("there", "hidden")]
+    for each in files:
+        each.write_text(made(tmp_path, f"key-{each.name}"))
+    files[1].chmod(0o600)
+    configuration = ssh_keyed(tmp_path, f"ssh = {[str(each) for each in files]}")
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    nobody = pwd.getpwnam("nobody")
+    done = subprocess.run(
+        command("check", configuration),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+        env=environment(),
+        user=nobody.pw_uid,
+        group=nobody.pw_gid,
+        extra_groups=(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"1 key in {files[0]}, no keys in {files[1]}" in done.stdout
+    told = f"warning: key people: {files[1]}: cannot be read: Permission denied\n  hint: run it as root"
+    assert told in done.stderr

@@ -250,7 +250,7 @@ def test_shared_follows_from_users() -> None:
 
 # --- advice -------------------------------------------------------------------------------------------
 
-ON_TOKEN = (
+TOUCHED = (
     "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAILM"
     "+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqtiAAAABHNzaDo="
 )
@@ -329,7 +329,7 @@ def test_a_touch_that_nobody_can_give(tmp_path: Path) -> None:
     assert said == "none of its keys is on a token, and ssh demands that one was touched"
     assert "ed25519-sk" in hint
     assert advice(path, 'doors = ["web"]', doors_too=door) == []
-    written(path, key(1), ON_TOKEN)
+    written(path, key(1), TOUCHED)
     assert advice(path, doors_too=door) == []
 
 
