@@ -58,14 +58,14 @@ def test_of_a_profile_that_is_there_only_the_values_change() -> None:
     content = (
         '# all of them\n[profiles.first]\nhost = "a.example"\nsteps = [1]\n# home\n[profiles.home]  # sweet\n'
         'host = "a.example"   # old\u2028er\n   card= \'/cards/a\'\n# a door\n"doors" = [ "ssh", ] # one\n'
-        'lease = "1h"\n\n# the last\n[profiles.last]\nhost = "a.example"\ncard = "/cards/a"\ndoors = ["ssh"]\n'
+        'lease = "1h"\n\n# the end\n[profiles.last]\nhost = "a.example"\ncard = "/cards/a"\ndoors = ["ssh"]\n'
     )
     made = trusting.changed(content, "f", "home", VALUES | {"wait": ("tcp/22", '"tcp/22"')})
     assert made == (
         '# all of them\n[profiles.first]\nhost = "a.example"\nsteps = [1]\n# home\n[profiles.home]  # sweet\n'
         'wait = "tcp/22"\n'
         'host = "b.example"   # old\u2028er\n   card= "/cards/b"\n# a door\n"doors" = ["ssh", "web"] # one\n'
-        'lease = "1h"\n\n# the last\n[profiles.last]\nhost = "a.example"\ncard = "/cards/a"\ndoors = ["ssh"]\n'
+        'lease = "1h"\n\n# the end\n[profiles.last]\nhost = "a.example"\ncard = "/cards/a"\ndoors = ["ssh"]\n'
     )
 
 
