@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ import click
 
 from knockgate.cli.new_files import write_new
 from knockgate.cli.page import Page, PageGroup
+from knockgate.cli.qr import drawing
 from knockgate.cli.terminal import say, tell
 from knockgate.cli.words import FILE, Word, door_named
 from knockgate.client import spellings
@@ -22,7 +21,7 @@ from knockgate.config import doors as configurations
 from knockgate.config.doors import DEFAULT_PATH, DOOR_NAME
 from knockgate.config.toml import shown
 from knockgate.config.writing import listed, quoted, table
-from knockgate.errors import ConfigError, Unavailable
+from knockgate.errors import ConfigError
 from knockgate.spa.fwknop import Hash
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def new(
     if output == "":
         raise click.UsageError("the name of the file is empty", click.get_current_context())
     access = _access(doors, config)
-    draw = _drawing() if qr else None
+    draw = drawing() if qr else None
     made = pair.new(hmac)
     file = Path(output or f"{name}.secrets").absolute()
     text = "\n".join([f"# fwknop's secrets of {name}", *made.lines(": "), ""])
@@ -168,27 +167,3 @@ class _Stanzas:
 
     def _hmac(self, line: str) -> list[str]:
         return [] if self.hmac is Hash.SHA256 else [line.format(quoted(self.hmac.value))]
-
-
-def _drawing() -> Callable[[str], str]:
-    """What draws a code, before anything is made that it is to draw; Unavailable where there is nothing."""
-    try:
-        import segno  # noqa: PLC0415 - an extra
-    except ImportError:
-        hint = "pip install 'knockgate[qr]'; or give the secrets to the phone in another way"
-        raise Unavailable("segno, which draws the code, is not installed", hint=hint) from None
-
-    try:
-        "█▀▄".encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        hint = "where the terminal can: PYTHONIOENCODING=utf-8"
-        raise Unavailable(f"{sys.stdout.encoding} cannot draw the code", hint=hint) from None
-
-    def draw(payload: str) -> str:
-        # As the Android client's own tools make it.
-        code = segno.make(payload, mode="byte", error="q", boost_error=False, micro=False)
-        drawn = io.StringIO()
-        code.terminal(drawn, compact=True)  # half blocks; the other way is colours, and a file has none
-        return drawn.getvalue().rstrip("\n")
-
-    return draw

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from knockgate.config.private import sync_folder
 from knockgate.errors import Unavailable
 
-__all__ = ["write_new"]
+__all__ = ["write_new", "written"]
 
 
 def write_new(files: Mapping[Path, str], *, private: frozenset[Path]) -> None:
@@ -19,6 +20,13 @@ def write_new(files: Mapping[Path, str], *, private: frozenset[Path]) -> None:
     Raises Unavailable, after which nothing is there that was not before. Each text is on the disk under
     another name first; a link to it fails where its own name is taken, which a rename would not.
     """
+    with written(files, private=private):
+        pass
+
+
+@contextlib.contextmanager
+def written(files: Mapping[Path, str], *, private: frozenset[Path]) -> Iterator[None]:
+    """The same, for a block that needs them: where it raises, they are taken away again."""
     made: list[Path] = []
     folders: list[Path] = []
     waiting: dict[Path, Path] = {}
@@ -31,10 +39,17 @@ def write_new(files: Mapping[Path, str], *, private: frozenset[Path]) -> None:
         for path, temporary in waiting.items():
             os.link(temporary, path)
             made.append(path)
+        for path in dict.fromkeys(each.parent for each in made):
+            sync_folder(path)
     except OSError as error:
         _remove_all([*made, *waiting.values()], folders)
         raise _refusal(error, path) from None
     _remove_all(waiting.values(), [])
+    try:
+        yield
+    except BaseException:
+        _remove_all(made, folders)
+        raise
 
 
 def _refusal(error: OSError, path: Path) -> Unavailable:

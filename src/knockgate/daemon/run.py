@@ -31,7 +31,7 @@ from knockgate.daemon.origin import Origin
 from knockgate.daemon.sockets import Readable, Signals, say, say_why
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 
-__all__ = ["PROGRAM", "supervise"]
+__all__ = ["PROGRAM", "alone", "supervise"]
 
 PROGRAM = "knockgate"
 
@@ -55,8 +55,7 @@ def supervise(origin: Origin, *, own: bool = True) -> int:
     The table stays when it ends.
     """
     directory = _checked(origin).gate.run_directory
-    _make(directory)
-    with _for_us_alone(directory):
+    with alone(directory):
         supervisor = _Supervisor(origin, directory, own=own)
         try:
             return supervisor.run()
@@ -297,8 +296,12 @@ def _make(directory: str) -> None:
 
 
 @contextlib.contextmanager
-def _for_us_alone(directory: str) -> Iterator[None]:
-    """Keep a second gate out; the kernel lets go of it however we end."""
+def alone(directory: str) -> Iterator[None]:
+    """Keep every other gate of this run directory out; the kernel lets go of it however we end.
+
+    Raises Unavailable where one runs. What may not change under a running gate is changed in such a block.
+    """
+    _make(directory)
     path = Path(directory, "lock")
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as lock:
         try:
