@@ -5,27 +5,33 @@ from __future__ import annotations
 import click
 
 from knockgate import __version__
+from knockgate.cli.cards import card
 from knockgate.cli.check import check, rules
 from knockgate.cli.completion import completion
 from knockgate.cli.connect import connect
+from knockgate.cli.devices import device
 from knockgate.cli.importing import import_
+from knockgate.cli.init import init
 from knockgate.cli.key import key
 from knockgate.cli.knock import knock
 from knockgate.cli.leases import close, extend, open_
 from knockgate.cli.page import PageGroup
+from knockgate.cli.rekeying import rekey, replay
 from knockgate.cli.run import run
 from knockgate.cli.simulate import simulate
 from knockgate.cli.status import status
 from knockgate.cli.table import confirm, down, up
 from knockgate.cli.terminal import PROGRAM, ReaderLeft
+from knockgate.cli.trust import trust
 
 __all__ = ["knockgate"]
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "The table": (check, rules, simulate, up, confirm, down),
     "The doors": (status, open_, extend, close),
+    "Sealed knocks": (init, card, device, rekey, replay),
     "The daemon": (run, import_),
-    "Elsewhere": (knock, connect, key),
+    "Elsewhere": (trust, knock, connect, key),
     "Shell": (completion,),
 }
 

@@ -22,7 +22,18 @@ from pathlib import Path
 from knockgate.config import private
 from knockgate.errors import ConfigError
 
-__all__ = ["MAX_BYTES", "Devices", "barred", "enrolled", "forgotten", "load", "parse", "read", "save"]
+__all__ = [
+    "MAX_BYTES",
+    "Devices",
+    "barred",
+    "comments",
+    "enrolled",
+    "forgotten",
+    "load",
+    "parse",
+    "read",
+    "save",
+]
 
 MAX_BYTES = 1 << 20
 
@@ -78,6 +89,12 @@ def parse(text: str, file: str) -> Devices:
         found[row] = match[1], number
     known = frozenset(row for row, (kind, _) in found.items() if kind == "known")
     return Devices(known, frozenset(found) - known)
+
+
+def comments(text: str) -> dict[bytes, str]:
+    """What people call the devices of a text that is right; those without a comment are not in it."""
+    found = (_LINE.fullmatch(line.strip()) for line in text.split("\n"))
+    return {bytes.fromhex(match[2]): match[3] for match in found if match and match[3]}
 
 
 # --- edits, from text to text -------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def test_every_command_has_a_page(words: tuple[str, ...], capsys: pytest.Capture
     page = capsys.readouterr().out
     assert page.startswith(f"Usage: knockgate {' '.join(words)} ")
     assert max(map(len, page.splitlines())) <= 110
-    if words not in (("import",), ("key",)):
+    if words not in (("import",), ("key",), ("card",), ("device",), ("replay",)):
         assert "Exit status: 0" in page
         assert "hanges nothing" in page or words[-1] not in (
             "check",
