@@ -1,7 +1,8 @@
 """A signature that the real ssh-keygen makes, of keys that only it can use: with a passphrase, or in a token.
 
-It asks for passphrase and PIN itself, at the terminal or by way of SSH_ASKPASS, and says when to touch. The
-message is given to it as a file, since it does not look at the terminal when its standard input is none.
+It asks for passphrase and PIN itself, at the terminal or by way of SSH_ASKPASS, and says when to touch; it
+does not say of which file. It is given the message as a file: with one on standard input it would not ask at
+a terminal.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def _signed(file: Path, knock: Path, message: bytes) -> bytes:
         )
     if done.returncode != 0:
         raise Unavailable(f"ssh-keygen does not sign with {file}; it says above why", hint=_AGENT)
-    return knock.with_name(f"{knock.name}.sig").read_bytes()
+    result = knock.with_name(f"{knock.name}.sig")
+    return result.read_bytes() if result.exists() else b""
 
 
 @contextlib.contextmanager
