@@ -116,7 +116,8 @@ def _denied(asked: Asked, line: Line) -> Denial | None:
 def _denied_by_time(asked: Asked, line: Line) -> Denial | None:
     options, party = line.entry.options, line.party
     # A line's time is the last second in which it holds; a party's is the first in which it does not.
-    ends = [end for end in (party.expires, None if options.expires is None else options.expires + 1) if end]
+    of_line = None if options.expires is None else options.expires + 1
+    ends = [end for end in (party.expires, of_line) if end is not None]
     if ends and asked.time is None:
         return Denial(Reason.CLOCK_UNKNOWN)
     return (

@@ -264,7 +264,9 @@ class Sealed:
         wanted = {(entrance.door, knock.asked.source) for entrance, _ in grant.leases}
         has_room = len(live.keys() | wanted) <= grant.line.party.leases
         if has_room:
-            live |= {(entrance.door, knock.asked.source): up + seconds for entrance, seconds in grant.leases}
+            for entrance, seconds in grant.leases:
+                each = (entrance.door, knock.asked.source)
+                live[each] = max(live.get(each, 0.0), up + seconds)  # a knock does not shorten a lease
         self._leases[knock.fingerprint] = live
         return has_room
 
