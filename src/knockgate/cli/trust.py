@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ def _card(word: str) -> Card:
 def _content(path: Path) -> str:
     """The text of profiles.toml, empty where there is none. Raises ConfigError."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except UnicodeDecodeError:
@@ -165,13 +166,13 @@ class _Values:
 
     def spelled(self, doors: tuple[str, ...], *, is_new: bool) -> dict[str, tuple[object, str]]:
         """Each with its spelling in TOML. What is not given is left out, as it is the same without."""
-        texts = {"host": self.host, "card": str(self.card)}
+        texts = {"host": self.host, "card": _at_home(self.card)}
         if self.wait:
             texts["wait"] = str(self.wait)
         if self.port:
             texts["port"] = str(self.port)
         if self.identity is not None:
-            texts["identity"] = str(Path(self.identity).absolute())
+            texts["identity"] = _at_home(Path(self.identity).absolute())
         values: dict[str, tuple[object, str]] = {key: (text, quoted(text)) for key, text in texts.items()}
         if doors or is_new:
             names = list(_doors(doors or ("ssh",)))
@@ -179,6 +180,12 @@ class _Values:
         if self.small:
             values["small"] = (True, "true")
         return values
+
+
+def _at_home(path: Path) -> str:
+    """As one would write it: a home may be somewhere else on the next machine."""
+    home = Path(os.environ.get("HOME", "/"))
+    return f"~/{path.relative_to(home)}" if home != Path("/") and path.is_relative_to(home) else str(path)
 
 
 def _doors(names: tuple[str, ...]) -> tuple[str, ...]:

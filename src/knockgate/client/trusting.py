@@ -118,7 +118,9 @@ def write_private(path: Path, text: str) -> None:
     """Put the text where ``path`` leads to, for its owner alone: all of it or nothing. Raises Unavailable."""
     try:
         target = path.resolve()  # it may be a link to where somebody keeps such files
-        target.parent.mkdir(0o700, parents=True, exist_ok=True)
+        missing = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(0o700)
         private.replace(target, text)
     except (OSError, Unavailable) as error:
         reason = error.message if isinstance(error, Unavailable) else f"{path}: {error.strerror}"

@@ -234,7 +234,7 @@ class SealedAttempt(Attempt):
         if self._is_new_device():
             say("this device is new to the gate: a door that takes known devices only has to be told of it")
         names = " or ".join(fingerprint(each.candidate.key) for each in self._knocks)
-        hint = f"at the gate: {_EXPLAIN}; it names {names} if the packet came there and was signed well"
+        hint = f"at {self._plan.host}: {_EXPLAIN}; it names {names} if the packet came there, signed well"
         if state == "closed":
             hint = f"the port answers, but refuses: does something listen there? If so, {hint}"
         elif self._suite is Suite.XWING:
