@@ -245,7 +245,7 @@ class _File:
             if (known := self._lines.get(line))
         }
         if len(octets) <= MOST_OCTETS:
-            octets = b"\n".join(b"" if number in kept else line for number, line in enumerate(lines, 1))
+            octets = b"\n".join(b"#" if number in kept else line for number, line in enumerate(lines, 1))
         try:
             listing = read(octets, ours=self._ours, local=local)
         except ConfigError as error:

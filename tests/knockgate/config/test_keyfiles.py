@@ -428,12 +428,22 @@ def test_a_file_that_is_not_used(
 
 
 def test_as_much_as_a_file_may_have(path: Path) -> None:
-    content = f"{key(1)}\n".ljust(MOST_OCTETS, "\n")
-    assert content.count("\n") > MOST_LINES
     path.write_text(f"{key(1)}\n#".ljust(MOST_OCTETS, "x"))
     assert Gate(group("people", path)).known(1) == [1]
     path.write_text("#\n" * (MOST_LINES - 1) + key(1) + "\n")
     assert Gate(group("people", path)).known(1) == [1]
+
+
+def test_a_file_that_grows_too_large_is_not_used(path: Path) -> None:
+    """Also where all that is new is a line that was there before, or blanks."""
+    last = "#\n" * (MOST_LINES - 1) + key(1)
+    for more in (f"\n{key(1)}", " " * (MOST_OCTETS - len(last) + 1)):
+        path.write_text(last)
+        gate = Gate(group("people", path))
+        assert gate.known(1) == [1]
+        path.write_text(last + more)
+        (told,) = gate.look()
+        assert told.startswith(f"{path}: the file has more than") and gate.known(1) == []
 
 
 def test_a_folder_that_is_mended_is_seen(path: Path) -> None:
