@@ -176,7 +176,7 @@ class SqliteMarks:
         """By the index alone: its rows are asked for by key, or by key and device."""
         found = self._base.do(_LOOK_UP, key, row)
         lows = self._base.do("SELECT issued FROM lows WHERE key = ?", key)
-        low = max(self._low, *(issued for (issued,) in lows)) if lows else self._low
+        low = lows[0][0] if lows else self._low  # that of a key was above that of all when it was written
         if found:
             return Known(Date(*found[0]), low)
         crowd = [Marked(device, Date(*mark)) for device, *mark in self._base.do(_CROWD, key)]

@@ -40,7 +40,7 @@ class MemoryMarks:
         row = self.row(device)
         marks = self._marks.get(key, {})
         crowd = [Marked(*each) for each in sorted(marks.items())] if len(marks) >= self._most else None
-        known = Known(marks.get(row), max(self._low, self._lows.get(key, 0)), crowd)
+        known = Known(marks.get(row), self._lows.get(key, self._low), crowd)
         verdict = judge(date, known, taken, may_spend=may_spend)
         if isinstance(verdict, Spend):
             if verdict.forget is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -185,6 +186,35 @@ def test_it_is_made_for_its_owner_alone_and_never_over_another(tmp_path: Path) -
         made(path)
     assert caught.value.hint
     assert len(opened(path).devices()) == 1
+
+
+def test_two_that_make_it_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one looked before the first one was there."""
+    crowded(opened(file)).close()
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)
+    with pytest.raises(Unavailable, match="File exists"):
+        made(file)
+    with contextlib.closing(opened(file)) as store:
+        assert len(store.devices()) == MOST
+    assert files_of(file) == ["marks.sqlite"]
+
+
+@pytest.mark.parametrize(
+    ("act", "gives"),
+    [("create(Path(sys.argv[1]), b'', low=1)", "link"), ("reset(Path(sys.argv[1]), b'', low=1)", "rename")],
+)
+def test_its_name_is_on_the_disk_too(act: str, gives: str, tmp_path: Path) -> None:
+    """As the kernel sees it: what is in the file, then its name, then the folder that the name is in."""
+    script = f"import sys; from pathlib import Path; from knockgate.store.marks import *; SqliteMarks.{act}"
+    trace = "trace=fsync,fdatasync,link,linkat,rename,renameat,renameat2"
+    command = ["strace", "-y", "-e", trace, sys.executable, "-c", script, str(tmp_path / "marks")]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except FileNotFoundError:
+        pytest.skip("strace is not installed")
+    before, given, after = done.stderr.partition(f"\n{gives}")
+    assert given and f"<{tmp_path}/.marks.new>) " in before.splitlines()[-1], done.stderr
+    assert re.search(rf"^fsync\(\d+<{re.escape(str(tmp_path))}>\)", after, re.MULTILINE), done.stderr
 
 
 def test_each_has_a_salt_of_its_own(tmp_path: Path) -> None:
