@@ -120,6 +120,7 @@ class Sealed:
         ``budget``: knocks a second that a card is good for.
         """
         self._cards = tuple(cards)
+        self._checks = tuple(card.keys.is_of for card in cards)
         self._find, self._standing = find, standing
         self._lengths = frozenset(suite.length for suite in suites)
         self._budgets = {card.name: Bucket(budget, 2 * budget) for card in cards}
@@ -132,7 +133,11 @@ class Sealed:
 
     def concerns(self, payload: bytes) -> bool:
         """Step 1: whether it is of one of our cards."""
-        return len(payload) in self._lengths and any(card.keys.is_of(payload) for card in self._cards)
+        if len(payload) in self._lengths:
+            for is_of in self._checks:  # a whole flood comes by here, and a generator costs as much as a hash
+                if is_of(payload):
+                    return True
+        return False
 
     def feed(self, event: DatagramSeen | MarkSettled) -> tuple[SealedEffect, ...]:
         """Take one event; returns what is to be done. A ``ClaimMark`` must be answered before the next."""
