@@ -55,7 +55,7 @@ KINDS = {
     "fwknop": 'fwknop = "{folder}/alice.secrets"\naccess = ["tcp/22"]',
     "sealed": 'card = "{folder}/card"\ndoors = ["ssh"]',
 }
-SAID_BY_SSH = "knockgate: tcp/22 of home.example (10.0.0.1) is still filtered"
+STILL_SHUT = f"knockgate: tcp/22 of home.example ({HOST}) is still filtered"
 
 
 class Scene:
@@ -204,10 +204,10 @@ def test_an_open_door_is_not_knocked_at(kind: str, tmp_path: Path) -> None:
     with scene(tmp_path, kind) as here:
         here.configure(NAMED)
         for _ in range(2):
-            assert here.succeeds("ssh", "-o", "HostKeyAlias=home.example", "home", "echo in") == b"in\n"
+            assert here.succeeds("ssh", "home", "echo in") == b"in\n"
         here.until_opened(1)
         here.close()  # the control
-        assert here.succeeds("ssh", "-o", "HostKeyAlias=home.example", "home", "echo in") == b"in\n"
+        assert here.succeeds("ssh", "home", "echo in") == b"in\n"
         here.until_opened(2)
 
 
@@ -266,11 +266,27 @@ def test_what_it_says_when_the_door_stays_shut(tmp_path: Path) -> None:
         said = here.run("ssh", "-o", "ControlPersist=no", "home.example", "true")
         assert said.returncode == 255
         lines = said.stderr.decode().splitlines()
-        assert lines[0].startswith(SAID_BY_SSH)
+        assert lines[0].startswith(STILL_SHUT)
         assert any("knockgate explain" in line for line in lines)
         assert lines[-1].endswith("closed by UNKNOWN port 65535")
         hidden = here.run("ssh", "home.example", "true")
         assert (hidden.returncode, b"knockgate" in hidden.stderr) == (255, False)
+        in_time = config.replace("0.2", "10s") + "    ConnectTimeout 1\n"
+        here.configure(in_time)
+        late = here.run("ssh", "-o", "ControlPersist=no", "home.example", "true")
+        assert (late.returncode, b"timed out during banner exchange" in late.stderr) == (255, True)
+
+
+@isolated
+def test_by_itself_it_shows_what_is_done(tmp_path: Path) -> None:
+    with scene(tmp_path, "sealed") as here:
+        done = here.run("knockgate", "connect", "-v", "home.example", "22")
+        assert (done.returncode, done.stdout.startswith(b"SSH-2.0-")) == (0, True)
+        tried, knocked, signed, opened = done.stderr.decode().splitlines()
+    assert tried == f"knockgate: tcp/22 of home.example ({HOST}) is filtered"
+    assert knocked.startswith(f"knockgate: sent a sealed knock to home.example ({HOST}), udp/62202")
+    assert signed.startswith("knockgate: signed with SHA256:")
+    assert opened.startswith("knockgate: tcp/22 is open, ")
 
 
 @isolated
