@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 TIME := 60
-BENCH := gate fwknop
+BENCH := gate fwknop sealed
 
 .PHONY: help demo test test-all bench fuzz check fmt clean reference requirements
 

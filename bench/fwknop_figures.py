@@ -19,7 +19,7 @@ from bench.stage import ATTEMPTS, FILES, emit
 from bench.tries import Tries
 from knockgate.errors import Unavailable
 
-__all__ = ["FIGURES"]
+__all__ = ["FIGURES", "again", "disk", "told_of", "until_open", "work"]
 
 T = TypeVar("T")
 With = Callable[[int], contextlib.AbstractContextManager[Guard]]
@@ -45,12 +45,12 @@ def first_connection(lab: Lab) -> None:
                 sources = [lab.source(4) for _ in range(min(_AT_ONCE, knocks - begin))]
                 for source, packet in [(each, lab.packet(each)) for each in sources]:
                     left_at = lab.send(source, packet)
-                    times.append(_until_open(lab, source, left_at))
-        more = {"fdatasync_ms": _disk(Path(lab.args.state))} if name == "knockgate" else {}
-        emit("figure", figure="first_connection", subject=name, tried=len(times), **_told(times), **more)
+                    times.append(until_open(lab, source, left_at))
+        more = {"fdatasync_ms": disk(Path(lab.args.state))} if name == "knockgate" else {}
+        emit("figure", figure="first_connection", subject=name, tried=len(times), **told_of(times), **more)
 
 
-def _until_open(lab: Lab, source: str, left_at: float) -> float | None:
+def until_open(lab: Lab, source: str, left_at: float) -> float | None:
     """Seconds until a connection is accepted: a new SYN every 0.2 ms, later every 2 ms."""
     gap = 0.0002
     with lab.site.client.inside(), Tries(lab.host_address(4), source) as tries:
@@ -69,15 +69,15 @@ def junk(lab: Lab) -> None:
             # Of random junk fwknopd says nothing, and looks at a thousand a second whatever comes.
             guards = [("knockgate", lab.gate)] + [("fwknopd", lab.fwknopd)] * (kind == "mimic")
             for name, guard in guards:
-                told = _again(partial(_work, lab, guard, keys, kind))
+                told = again(partial(work, lab, guard, keys, kind))
                 emit("figure", figure="junk", subject=f"{name}, {keys} keys, {kind}", **told)
             subject = f"fwknopd offline, {keys} keys, {kind}"
             emit("figure", figure="junk", subject=subject, **_offline(lab, kind, keys))
 
 
-def _work(lab: Lab, guard: With, keys: int, kind: str) -> dict[str, object]:
-    """What a guard does in a flood."""
-    with guard(keys) as running, lab.junk(kind, lab.args.seconds + 2) as arrived:
+def work(lab: Lab, guard: With, keys: int, kind: str, length: int | None = None) -> dict[str, object]:
+    """What a guard does in a flood; ``length`` is that of a packet, if it is not fwknop's."""
+    with guard(keys) as running, lab.junk(kind, lab.args.seconds + 2, length) as arrived:
         time.sleep(0.5)
         before, done = lab.reading(running)
         time.sleep(lab.args.seconds)
@@ -129,14 +129,14 @@ def flood(lab: Lab) -> None:
         for kind in KINDS:
             subject = f"{keys} keys, {kind}"
             for name, guard in (("knockgate", lab.gate), ("fwknopd", lab.fwknopd)):
-                _tell_flood(f"{name}, {subject}", _again(partial(_flooded, lab, guard, keys, kind)))
-        told = _again(partial(_flooded, lab, lab.gate, keys, "mimic", known=True))
+                _tell_flood(f"{name}, {subject}", again(partial(_flooded, lab, guard, keys, kind)))
+        told = again(partial(_flooded, lab, lab.gate, keys, "mimic", known=True))
         _tell_flood(f"knockgate, {keys} keys, mimic, known networks", told)
 
 
 def _tell_flood(subject: str, told: tuple[list[float | None], dict[str, object]]) -> None:
     times, more = told
-    emit("figure", figure="flood", subject=subject, tried=len(times), **_told(times), **more)
+    emit("figure", figure="flood", subject=subject, tried=len(times), **told_of(times), **more)
 
 
 def _flooded(
@@ -176,7 +176,7 @@ def _introduce(lab: Lab, sources: Sequence[str]) -> None:
     """Have a neighbour of each of them knock."""
     for network in sorted({source.rpartition(".")[0] for source in sources}):
         neighbour = f"{network}.254"
-        if _until_open(lab, neighbour, lab.send(neighbour, lab.packet(neighbour))) is None:
+        if until_open(lab, neighbour, lab.send(neighbour, lab.packet(neighbour))) is None:
             raise Unavailable("measurement failed: a knock before the flood did not open")
 
 
@@ -232,7 +232,7 @@ def _checked(lab: Lab, rate: float) -> int:
     return round(rate)
 
 
-def _again(measure: Callable[[], T]) -> T:
+def again(measure: Callable[[], T]) -> T:
     """Until the flood has arrived, twice more at most."""
     for _ in range(ATTEMPTS - 1):
         try:
@@ -242,7 +242,7 @@ def _again(measure: Callable[[], T]) -> T:
     return measure()
 
 
-def _disk(folder: Path) -> float:
+def disk(folder: Path) -> float:
     """Median milliseconds until a page is on the disk, where the claims lie."""
     times = []
     file = os.open(folder / "page", os.O_CREAT | os.O_WRONLY, 0o600)
@@ -255,7 +255,8 @@ def _disk(folder: Path) -> float:
     return round(statistics.median(times) * 1e3, 3)
 
 
-def _told(times: Sequence[float | None]) -> dict[str, object]:
+def told_of(times: Sequence[float | None]) -> dict[str, object]:
+    """How many opened, and how long that took."""
     there = sorted(each for each in times if each is not None)
     return {
         "opened": len(there),

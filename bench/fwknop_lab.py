@@ -101,6 +101,8 @@ class _Fwknopd:
 class Lab(Bench):
     """Both guards have the last ``count`` of ``MOST_KEYS`` pairs; who knocks has the very last one."""
 
+    port = SPA_PORT  #: where single packets go
+
     def __init__(self, site: Site, args: argparse.Namespace) -> None:
         super().__init__(site, args)
         self._pairs = [
@@ -137,13 +139,13 @@ class Lab(Bench):
         self.site.client.do(["env", f"HOME={FILES}", *argv, "-a", source, "-D", "127.0.0.1"])
         return self._sink.recv(2048)
 
-    def send(self, source: str, packet: bytes) -> float:
+    def send(self, source: str, packet: bytes, *, port: int | None = None) -> float:
         """From the client, as a program does it; the monotonic time at which it left."""
         with self.site.client.inside():
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with sock:
             sock.bind((source, 0))
-            sock.connect((self.host_address(4), SPA_PORT))
+            sock.connect((self.host_address(4), port or self.port))
             left_at = time.monotonic()
             sock.send(packet)
         return left_at
@@ -152,7 +154,9 @@ class Lab(Bench):
         """From the client, but in the middle of a flood that ``junk`` sends; when it was handed over."""
         here, there = socket.inet_aton(source), socket.inet_aton(self.host_address(4))
         chance = random.Random(source)  # noqa: S311 - a source port
-        frame = packets.udp(packets.Path(self._macs[0], self._macs[1], here, there), SPA_PORT, chance, packet)
+        frame = packets.udp(
+            packets.Path(self._macs[0], self._macs[1], here, there), self.port, chance, packet
+        )
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             left_at = time.monotonic()
             sock.sendto(frame, str(_AMID))
@@ -161,14 +165,24 @@ class Lab(Bench):
     @contextlib.contextmanager
     def gate(self, count: int) -> Iterator[Guard]:
         """The gate with that many keys, its listener alone on the second core."""
-        self.clear()
         keys = "".join(
             f'[keys.k{number}]\nfwknop = "{self._keys}/{number}"\ndoors = ["bench"]\n'
             for number in range(MOST_KEYS - count, MOST_KEYS)
         )
+        with self.running_gate(self.new_state(), keys) as pid:
+            yield _Gate(pid)
+
+    def new_state(self) -> str:
+        """A state directory that is not there yet: each gate has a memory of its own."""
+        self._gates += 1
+        return f"{self.args.state}/{self._gates}"
+
+    @contextlib.contextmanager
+    def running_gate(self, state: str, keys: str) -> Iterator[int]:
+        """With these tables of keys; yields the process of its listener."""
+        self.clear()
         config, log = FILES / "gate.toml", FILES / "gate.log"
-        self._gates += 1  # each with a memory of its own
-        config.write_text(_GATE.replace("STATE", f"{self.args.state}/{self._gates}") + keys)
+        config.write_text(_GATE.replace("STATE", state) + keys)
         argv = [sys.executable, "-m", "knockgate", "run", "--config", str(config)]
         with log.open("wb") as output, running(self.site.host, argv, output.fileno()) as process:
             pid = until(lambda: self._listener(process, log), 60, "the gate listens")
@@ -176,7 +190,7 @@ class Lab(Bench):
                 os.sched_setaffinity(half, set(self.args.cores))
                 prefer(half)
             os.sched_setaffinity(pid, {self.args.cores[1]})
-            yield _Gate(pid)
+            yield pid
             if (now := self._listener(process, log)) != pid:
                 raise Unavailable(f"measurement failed: not listener {pid} but {now}: {_end_of(log)}")
         self.clear()
@@ -234,12 +248,12 @@ class Lab(Bench):
         return used.ru_utime + used.ru_stime
 
     @contextlib.contextmanager
-    def junk(self, kind: str, seconds: float) -> Iterator[Callable[[], float]]:
+    def junk(self, kind: str, seconds: float, length: int | None = None) -> Iterator[Callable[[], float]]:
         """A flood from made-up addresses; yields a way to ask what rate has arrived since."""
         site = self.site
-        argv = [sys.executable, "-m", "bench.junk", "--kind", kind, "--length", str(self.length)]
+        argv = [sys.executable, "-m", "bench.junk", "--kind", kind, "--length", str(length or self.length)]
         argv += ["--device", "to-host", "--source-mac", mac_of(site.bystander, "br0").replace(":", "")]
-        argv += ["--host-mac", self._macs[1].hex(), "--host", self.host_address(4), "--port", str(SPA_PORT)]
+        argv += ["--host-mac", self._macs[1].hex(), "--host", self.host_address(4), "--port", str(self.port)]
         argv += ["--rate", str(self.args.rate), "--seconds", str(seconds), "--core", str(self.args.cores[0])]
         said = FILES / "junk.log"
         _AMID.unlink(missing_ok=True)
