@@ -35,8 +35,6 @@ from knockgate.spa.sshkeys.options import Local
 
 __all__ = ["FileState", "KeyFiles", "Line", "Notice"]
 
-#: Seconds between two looks at the files, at least.
-_PAUSE = 0.05
 #: Nanoseconds. What changed so short a time ago may have changed twice without another time to show for it.
 _RACY, _RACY_ON_FAT = 100_000_000, 2_100_000_000
 #: Flaws of one file that are told at a change; ``check`` tells all.
@@ -95,17 +93,13 @@ class KeyFiles:
                 self._places.append((group.name, file))
         # Fingerprint -> rank of a file -> its lines with that key. Few have more than one rank.
         self._index: dict[bytes, dict[int, tuple[Authorized, ...]]] = {}
-        self._next_look: float | None = None
 
-    def refresh(self, now: float | None = None) -> tuple[Notice, ...]:
-        """Read again what has changed; cheap where nothing has. What it returns is for the log.
+    def refresh(self) -> tuple[Notice, ...]:
+        """Read again what has changed; where nothing has, it is one lstat(2) a file.
 
-        ``now`` is the monotonic clock's, in seconds. Within 50 ms of the last time nothing is looked at.
+        So it can be called for each knock, and a line that is taken out opens nothing from that moment on.
+        What it returns is for the log.
         """
-        now = time.monotonic() if now is None else now
-        if self._next_look is not None and now < self._next_look:
-            return ()
-        self._next_look = now + _PAUSE
         notices: list[Notice] = []
         for file in self._files.values():
             if not file.is_as_it_was():

@@ -43,26 +43,15 @@ def group(name: str, *files: Path | KeyFile, shared: bool | None = None) -> SshK
     return SshKeys(name=name, ssh=("/x",), doors=("ssh",), shared=shared, files=places)
 
 
-class Clock:
-    """What ``refresh`` is told, so that no look is too soon."""
-
-    now = 0.0
-
-    def after(self, seconds: float = 1.0) -> float:
-        self.now += seconds
-        return self.now
-
-
 class Gate:
     """One who looks at files again and again."""
 
     def __init__(self, *groups: SshKeys) -> None:
         self.files = KeyFiles(groups)
-        self._clock = Clock()
         self.told = self.look()
 
     def look(self) -> list[str]:
-        return [str(notice) for notice in self.files.refresh(self._clock.after())]
+        return [str(notice) for notice in self.files.refresh()]
 
     def known(self, *numbers: int) -> list[int]:
         """Those of the keys that are found."""
@@ -276,14 +265,14 @@ def test_a_file_that_rests_is_not_opened(path: Path, monkeypatch: pytest.MonkeyP
     assert opened == [str(path)] * 2
 
 
-def test_within_a_moment_nothing_is_looked_at(path: Path) -> None:
+def test_a_line_counts_from_the_moment_on_at_which_it_is_written(path: Path) -> None:
     files = KeyFiles([group("people", path)])
-    files.refresh(10.0)
-    written(path, key(3))
-    files.refresh(10.049)
-    assert files.find(fingerprint(1)) and not files.find(fingerprint(3))
-    files.refresh(10.051)
-    assert not files.find(fingerprint(1)) and files.find(fingerprint(3))
+    files.refresh()
+    for number in range(3, 30):
+        assert not files.find(fingerprint(number))
+        written(path, key(number))
+        files.refresh()
+        assert files.find(fingerprint(number)) and not files.find(fingerprint(number - 1))
 
 
 def test_a_file_that_goes_and_comes_back(path: Path) -> None:
