@@ -9,13 +9,13 @@ import pytest
 from tests.conftest import REPO
 
 from knockgate.client import profiles
-from knockgate.client.profiles import PacketProfile, Profile, SequenceProfile
+from knockgate.client.profiles import PacketProfile, Profile, SealedProfile, SequenceProfile
 from knockgate.config.toml import fields_of
 
 PAGE = (REPO / "docs" / "knocking.md").read_text()
 
 
-@pytest.mark.parametrize("kind", [Profile, SequenceProfile, PacketProfile])
+@pytest.mark.parametrize("kind", [Profile, SequenceProfile, PacketProfile, SealedProfile])
 def test_the_tables_have_every_key(kind: type[Profile]) -> None:
     common = {field.name for field in fields_of(Profile)}
     expected = {field.name for field in fields_of(kind)} - (common if kind is not Profile else set())
@@ -32,7 +32,8 @@ def test_the_profiles_can_be_used(tmp_path: Path) -> None:
     (block,) = (each for each in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL) if "steps" in each)
     file = tmp_path / "profiles.toml"
     file.write_text(block)
-    assert [type(each) for each in profiles.load(file).values()] == [SequenceProfile, PacketProfile]
+    kinds = [SealedProfile, SequenceProfile, PacketProfile]
+    assert [type(each) for each in profiles.load(file).values()] == kinds
     printed = re.findall(r"^\[profiles\.alice\]\n(?:.+\n)+?(?=```)", PAGE, re.MULTILINE)
     file.write_text(printed[0])
     assert [type(each) for each in profiles.load(file).values()] == [PacketProfile]
