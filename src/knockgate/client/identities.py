@@ -174,7 +174,10 @@ def _of_file(file: _File) -> Candidate:
     def sign(message: bytes) -> Signature:
         if needs:
             return ssh_keygen.sign(file.path, file.key, message)
-        octets, _ = _read(file.path)
+        try:
+            octets, _ = _read(file.path)
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{file.path} cannot be read: {_reason(error)}") from None
         key = private_key.load(octets)
         if key.public != file.key:
             raise ConfigError("is another key by now", file=str(file.path), hint="knock once more")
@@ -201,7 +204,7 @@ def _look(path: Path) -> _File | Skipped:
         key = _public(beside)
         return _File(path, key, locked=False, unfit=skipped(*_ONLY_PUBLIC)) if key else skipped(_MISSING)
     except (OSError, ValueError) as error:
-        return skipped(getattr(error, "strerror", None) or str(error))
+        return skipped(_reason(error))
     try:
         if not octets.lstrip().startswith(b"-----BEGIN "):
             return _File(path, _key_of_line(octets), locked=False, unfit=skipped(*_ONLY_PUBLIC))
@@ -232,6 +235,11 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
     if len(octets) > _LONGEST:
         raise ValueError("it is too long for a key")
     return octets, found
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"{reason[:1].lower()}{reason[1:]}"
 
 
 def _public(path: Path) -> PublicKey | None:

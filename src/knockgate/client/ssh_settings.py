@@ -6,9 +6,11 @@ line may be our own knock: it finds KNOCKGATE_KNOCKING in its environment, does 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -74,24 +76,36 @@ def settings(host: str, *, agent: str | None, home: Path, ssh: Sequence[str] = (
 def _said(host: str, ssh: Sequence[str]) -> str | None:
     """What ``ssh -G`` prints; None where there is no such program."""
     try:
-        done = subprocess.run(
-            [*ssh, "-G", "--", host.strip("[]")],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env={**os.environ, KNOCKING: "1"},
-            timeout=_TIMEOUT,
-            check=False,
-        )
+        status, output, errors = _run([*ssh, "-G", "--", host.strip("[]")])
     except FileNotFoundError:
         return None
     except subprocess.TimeoutExpired:
         raise _unusable(host, f"it takes more than {_TIMEOUT:g} seconds") from None
     except (OSError, ValueError) as error:
         raise _unusable(host, str(error)) from None
-    if done.returncode != 0:
-        lines = done.stderr.decode(errors="backslashreplace").strip().splitlines()
-        raise _unusable(host, lines[-1] if lines else f"it ends with status {done.returncode}")
-    return done.stdout.decode(errors="surrogateescape")
+    if status != 0:
+        lines = errors.decode(errors="backslashreplace").strip().splitlines()
+        raise _unusable(host, lines[-1] if lines else f"it ends with status {status}")
+    return output.decode(errors="surrogateescape")
+
+
+def _run(command: list[str]) -> tuple[int, bytes, bytes]:
+    """Status, output, errors. OSError, ValueError, or TimeoutExpired, after which nothing of it runs."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, KNOCKING: "1"},
+        process_group=0,  # so that what Match exec has started ends with it
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=_TIMEOUT)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, output, errors
 
 
 def _unusable(host: str, reason: str) -> Unavailable:

@@ -21,9 +21,11 @@ Answer = Callable[[socket.socket], None]
 
 
 @contextlib.contextmanager
-def real(path: Path, environment: dict[str, str] | None = None) -> Iterator[Path]:
+def real(
+    path: Path, options: Sequence[str] = (), environment: dict[str, str] | None = None
+) -> Iterator[Path]:
     """An ssh-agent of this test's own, at ``path``."""
-    command = ["ssh-agent", "-D", "-a", str(path)]
+    command = ["ssh-agent", "-D", "-a", str(path), *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
         try:
             until(lambda: _listens(path), "the agent listens")

@@ -85,7 +85,7 @@ def _lock(agent: Path, option: str, folder: Path) -> None:
 def test_a_key_that_wants_to_be_confirmed(answer: str, tmp_path: Path) -> None:
     file = made(tmp_path, "-t", "ed25519")
     environment = agents.askpass(tmp_path, f"[ {answer} = yes ]")
-    with agents.real(tmp_path / "socket", environment) as path:
+    with agents.real(tmp_path / "socket", environment=environment) as path:
         agents.add(path, "-c", file)
         if answer == "yes":
             assert Agent(str(path)).sign(public(file), MESSAGE)
