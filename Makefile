@@ -46,7 +46,7 @@ fuzz: ## a fuzzer at packets and SSH keys for TIME seconds a target (TIME=600); 
 	@tools/setup.sh test
 	@$(PY) -I -m pip -q install --require-hashes --only-binary :all: -r requirements/fuzz.txt
 	@set -eu; for each in fwknop.packet fwknop.text fwknop.values \
-	        sshkeys.authorized sshkeys.answer sshkeys.signature sealed.message sealed.card; do \
+	        sshkeys.authorized sshkeys.answer sshkeys.signature sshkeys.private sealed.message sealed.card; do \
 	    program=fuzz.fuzz_$${each%.*} target=$${each#*.}; \
 	    mkdir -p build/fuzz/$$target; \
 	    $(PY) -m $$program $$target build/fuzz/$$target fuzz/corpus/$$target \

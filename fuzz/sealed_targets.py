@@ -8,6 +8,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 
+from tests.knockgate.spa import sealed_oracle as oracle
+from tests.knockgate.spa.sealed_messages import shown
+
 from fuzz.targets import Mistake
 from knockgate.errors import Reason, Refused
 from knockgate.spa.sealed import Card, GateKey, Message
@@ -20,15 +23,28 @@ _OCTETS = base64.b64decode(_REST)
 
 
 def message(octets: bytes) -> None:
-    """What HPKE has opened."""
+    """What HPKE has opened, beside what the second reader says of it."""
     try:
         opened = Message.decode(octets)
     except Refused as refused:
         if refused.reason is not Reason.MALFORMED:
             raise Mistake("another reason than there is") from refused
+        if _second(octets) is not None:
+            raise Mistake("the second reader takes it") from refused
         return
     if opened.encode() != octets:
         raise Mistake("there are two spellings for one message")
+    if _second(octets) != shown(opened):
+        raise Mistake("the second reader says otherwise")
+
+
+def _second(octets: bytes) -> dict[str, object] | None:
+    if len(octets) != 181:  # which it is never given
+        return None
+    try:
+        return oracle.parse(octets)
+    except oracle.No:
+        return None
 
 
 def card(octets: bytes) -> None:

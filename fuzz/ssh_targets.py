@@ -1,20 +1,22 @@
-"""What is fuzzed of SSH keys: files of a user, and answers of an agent.
+"""What is fuzzed of SSH keys: files of a user, public and private, and answers of an agent.
 
 As in ``targets``, a target takes any bytes, and what it raises is a mistake of ours.
 """
 
 from __future__ import annotations
 
+import base64
 import calendar
 from collections.abc import Callable
 
 from fuzz.targets import Mistake
-from knockgate.errors import ConfigError, Unavailable
+from knockgate.client import private_key
+from knockgate.errors import ConfigError, KnockgateError, Unavailable
 from knockgate.spa import agent
-from knockgate.spa.sshkeys import BadKey, Kind, Listing, PublicKey, Sources, files
+from knockgate.spa.sshkeys import BadKey, Kind, Listing, PublicKey, Sources, files, verify
 from knockgate.spa.sshkeys.sshsig import armored, read_armored, stripped, wrapped
 
-__all__ = ["RIGHT", "TARGETS"]
+__all__ = ["RIGHT", "TARGETS", "armoured"]
 
 #: A line that is right.
 RIGHT = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIM0D+93KqicDwlFlbVzN2Z9WNbHgZTwGNrlRo6PbIdrU"
@@ -97,8 +99,35 @@ def _blob(octets: bytes) -> None:
         raise Mistake("there and back is another signature")
 
 
+def private(octets: bytes) -> None:
+    """A file of ssh's; where the first byte is odd, what stands between its first line and its last."""
+    armour, octets = bool(octets[:1] and octets[0] & 1), octets[1:]
+    file = armoured(octets) if armour else octets
+    try:
+        outside = private_key.look(file)
+    except ConfigError:
+        return
+    if PublicKey.of_blob(outside.key.blob) != outside.key:
+        raise Mistake("there are two encodings of one key")
+    if outside.locked:
+        return  # asking takes its time, and it is the library's
+    try:
+        key = private_key.load(file)
+    except KnockgateError:
+        return
+    if key.public != outside.key or not verify(key.public, key.sign(b"a message"), b"a message"):
+        raise Mistake("the key is another one than it says")
+
+
+def armoured(octets: bytes) -> bytes:
+    """The text of a private key's file."""
+    lines = b"-----BEGIN OPENSSH PRIVATE KEY-----\n", b"-----END OPENSSH PRIVATE KEY-----\n"
+    return base64.encodebytes(octets).join(lines)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "authorized": authorized,
     "answer": answer,
     "signature": signature,
+    "private": private,
 }

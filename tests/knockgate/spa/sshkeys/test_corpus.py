@@ -10,7 +10,9 @@ from fuzz.targets import Mistake
 from tests.knockgate.spa.corpus import CORPUS, run_through
 from tests.knockgate.spa.sshkeys.signers import signer
 
-from knockgate.spa.sshkeys import Flaw, Kind, Signature, read
+from knockgate.client import private_key
+from knockgate.errors import ConfigError
+from knockgate.spa.sshkeys import BadKey, Flaw, Kind, Signature, read
 from knockgate.spa.sshkeys.sshsig import wrapped
 
 
@@ -28,10 +30,26 @@ def test_it_reaches_all_that_there_is() -> None:
     assert flaws == set(Flaw)
 
 
+def test_it_reaches_keys_that_sign_and_others_that_cannot() -> None:
+    seen: dict[str, int] = {}
+    for file in (CORPUS / "private").iterdir():
+        octets = file.read_bytes()
+        found = ssh_targets.armoured(octets[1:]) if octets[:1] == b"\1" else octets[1:]
+        try:
+            end = "locked" if private_key.look(found).locked else private_key.load(found).public.kind.name
+        except BadKey as bad:
+            end = bad.flaw.name
+        except ConfigError as error:
+            end = error.message.split()[-1]
+        seen[end] = seen.get(end, 0) + 1
+    assert {"locked", "ED25519", "ECDSA_P256", "RSA", "damaged"} <= seen.keys(), seen
+
+
 CONTROLS = {
     "authorized": ("files.read", lambda octets, **_: read(octets[:-1], ours=False, local=calendar.timegm)),
     "answer": ("agent.signature", lambda *_: Signature(bytes(64))),
     "signature": ("wrapped", lambda kind, _: wrapped(kind, signer(kind).sign(b""))),
+    "private": ("verify", lambda *_: False),
 }
 
 
