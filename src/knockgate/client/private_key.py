@@ -86,7 +86,7 @@ def load(octets: bytes, passphrase: bytes | None = None) -> PrivateKey:
             "a key with a passphrase cannot be read here without Python's bcrypt",
             hint=f"{_AGENT}; or install bcrypt",
         ) from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, NotImplementedError):  # the last of a point that is compressed
         raise ConfigError(
             "the passphrase is wrong" if locked else "the private key is damaged",
             hint="is it all of the file?" if not locked else None,
