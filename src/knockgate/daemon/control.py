@@ -76,21 +76,26 @@ def explain(run_directory: str) -> dict[str, Any]:
 
     ::
 
-        {"format": 1, "since": 3600.0,
+        {"format": 1, "since": 3600.0, "port": "udp/62202",
          "clock": {"state": "sure", "vouched": true, "not_before": 1795391880.0},
-         "knocks": [{"seconds_ago": 3.2, "result": "opened", "reason": null, "why": null,
-                     "leases": {"ssh": 15.0}, "key": "people/jo@laptop SHA256:AbCdEfGhIj",
+         "files": [{"keys_of": "people", "file": "/etc/knockgate/authorized_keys", "keys": 3,
+                    "flaws": [{"line": 7, "message": "...", "hint": "..."}]}, ...],
+         "knocks": [{"seconds_ago": 3.2, "result": "opened", "reason": null, "step": null, "why": null,
+                     "hint": null, "leases": {"ssh": 15.0}, "key": "people/jo@laptop SHA256:AbCdEfGhIj",
                      "fingerprint": "SHA256:...", "card": "everybody", "suite": "xwing", "device": "5f3a...",
-                     "doors": ["ssh"], "source": "192.0.2.7", "stated": true, "sender": "192.0.2.7",
-                     "lease": null, "era": 0, "issued": 1795391937.2, "skew": 0.041}, ...],
-         "strangers": [{"reason": "unknown-key", "count": 3, "relayed": 0, "seconds_ago": 12.0,
-                        "sender": "198.51.100.7", "claims": {...}}, ...],
+                     "standing": "known", "doors": ["ssh"], "source": "192.0.2.7", "stated": true,
+                     "sender": "192.0.2.7", "lease": null, "era": 0, "issued": 1795391937.2,
+                     "skew": 0.041}, ...],
+         "strangers": [{"reason": "unknown-key", "why": "...", "hint": "...", "count": 3, "relayed": 0,
+                        "seconds_ago": 12.0, "sender": "198.51.100.7", "claims": {...}}, ...],
          "devices": [{"row": "5f3a...", "key": "a1b2...", "era": 0, "issued": ..., "seconds_ago": 3.2}, ...]}
 
     ``knocks`` are those that an ssh key has signed that may come in, the newest first, at most 200.
     ``result`` is ``opened``, ``refused``, or ``not opened`` where the firewall refused. ``strangers`` are
     all others, by ``errors.Reason``: ``claims`` is what the last one says of itself, with the keys of a
-    knock, and nobody has signed that. ``skew``: seconds that the sender's clock is behind ours, null where
+    knock, and nobody has signed that; the card alone is certain. ``step`` is docs/spec/spa-v1.md's,
+    ``standing`` is ``known``, ``barred`` or null, as the admin has said of the device; ``flaws`` without a
+    line are why a file cannot be used. ``skew``: seconds that the sender's clock is behind ours, null where
     ours is not known to be right. All but ``format`` is missing where there are no ssh keys. Raises
     Unavailable.
     """

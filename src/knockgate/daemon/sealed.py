@@ -15,7 +15,7 @@ from knockgate.config import devices, gatekeys
 from knockgate.config.devices import Devices
 from knockgate.config.doors import Configuration
 from knockgate.config.gatekeys import GateKeys
-from knockgate.config.keyfiles import KeyFiles
+from knockgate.config.keyfiles import KeyFiles, Notice
 from knockgate.config.keys import SshKeys
 from knockgate.daemon.addresses import OwnAddresses
 from knockgate.daemon.ears import Ears, Sounds
@@ -28,7 +28,7 @@ from knockgate.mechanisms import certainty
 from knockgate.mechanisms.certainty import DropFloor, KeepFloor, Sure, TellStep
 from knockgate.mechanisms.parties import Line
 from knockgate.mechanisms.sealed import ClaimMark, LiveCard, MarkSettled, Sealed, SealedEffect, Standing
-from knockgate.refusals import refusal_in_words
+from knockgate.refusals import advice_on, refusal_in_words
 from knockgate.spa.sealed import CardKeys, Suite
 from knockgate.store.marks import SqliteMarks
 from knockgate.wire import frames
@@ -62,6 +62,7 @@ class SealedGrants(Hearing):
         own, said = own_files(configuration)
         self._doors = {door.name: door for door in configuration.doors}
         self._hands = hands
+        self._port = sealed.port
         self._own = OwnAddresses()
         self._clock = KernelClock(configuration.gate.clock, sticky=False)
         self._files = KeyFiles(keys)
@@ -72,7 +73,7 @@ class SealedGrants(Hearing):
         self._standings = dict.fromkeys(said.known, Standing.KNOWN) | dict.fromkeys(
             said.barred, Standing.BARRED
         )
-        self._stories = Stories(self._store.row)
+        self._stories = Stories(self._store.row, self._said_of)
         suites = [_SUITES[suite.value] for suite in sealed.suites]
         self._sealed = Sealed(
             _live_cards(own),
@@ -175,7 +176,10 @@ class SealedGrants(Hearing):
         self._stories.turned_away(refused)
         if refused.key is not None:
             kind = f"{refused.key} {refused.reason.value}"
-            self._hands.complain(f"a knock of {refused.key} is refused: {refusal_in_words(refused)}", kind)
+            line = f"a knock of {refused.key} is refused: {refusal_in_words(refused)}"
+            if refused.story and (advice := advice_on(refused, self._store.row(refused.story.device))):
+                line += f"; {advice}"
+            self._hands.complain(line, kind)
 
     # --- who ------------------------------------------------------------------------------------------
 
@@ -186,6 +190,10 @@ class SealedGrants(Hearing):
 
     def _standing(self, device: bytes) -> Standing:
         return self._standings.get(self._store.row(device), Standing.UNSAID)
+
+    def _said_of(self, row: bytes) -> str | None:
+        found = self._standings.get(row)
+        return found.name.lower() if found else None
 
     def _look_at_files(self) -> None:
         for notice in self._files.refresh():
@@ -225,7 +233,17 @@ class SealedGrants(Hearing):
         now = self._clock.read().now
         return {
             "format": 1,
+            "port": str(self._port),
             "clock": self._time(),
+            "files": [
+                {
+                    "keys_of": each.group,
+                    "file": each.path,
+                    "keys": len(each.keys),
+                    "flaws": [_flaw(notice) for notice in ((each.trouble,) if each.trouble else each.flaws)],
+                }
+                for each in self._files.files
+            ],
             **self._stories.document(),
             "devices": [
                 {
@@ -254,6 +272,10 @@ def own_files(configuration: Configuration) -> tuple[GateKeys, Devices]:
     """The gate's keys, and what its admin has said of devices; raises ConfigError."""
     folder = Path(configuration.gate.state_directory)
     return gatekeys.load(folder / GATE_KEYS), devices.load(folder / DEVICES)
+
+
+def _flaw(notice: Notice) -> dict[str, object]:
+    return {"line": notice.line, "message": notice.message, "hint": notice.hint}
 
 
 _SUITES = {"x-wing": Suite.XWING, "x25519": Suite.X25519}

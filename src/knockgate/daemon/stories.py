@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from knockgate.effects import KnockRefused, Story
 from knockgate.errors import Reason
 from knockgate.model import Source, address_text
-from knockgate.refusals import refusal_in_words
+from knockgate.refusals import advice_on, reason_in_words, step_of, why_refused
 
 __all__ = ["Stories"]
 
@@ -42,10 +42,10 @@ class _Strangers:
 
 
 class Stories:
-    """``row`` tells what the store calls a device."""
+    """``row`` tells what the store calls a device, ``standing`` what the admin has said of that one."""
 
-    def __init__(self, row: Callable[[bytes], bytes]) -> None:
-        self._row = row
+    def __init__(self, row: Callable[[bytes], bytes], standing: Callable[[bytes], str | None]) -> None:
+        self._row, self._standing = row, standing
         self._since = time.monotonic()
         self._ends: deque[_End] = deque(maxlen=_REMEMBERED)
         self._strangers: dict[Reason, _Strangers] = {}
@@ -87,6 +87,8 @@ class Stories:
             "strangers": [
                 {
                     "reason": reason.value,
+                    "why": reason_in_words(reason, sealed=True),
+                    "hint": advice_on(KnockRefused(reason, story=one.story)),
                     "count": one.count,
                     "relayed": one.relayed,
                     "seconds_ago": round(now - one.at, 1),
@@ -104,20 +106,24 @@ class Stories:
             "seconds_ago": round(now - end.at, 1),
             "result": result,
             "reason": refused.reason.value if refused else None,
-            "why": refusal_in_words(refused) if refused else None,
+            "step": step_of(refused) if refused else None,
+            "why": why_refused(refused) if refused else None,
+            "hint": advice_on(refused, self._row(end.story.device)) if refused else None,
             "leases": dict(end.leases or {}),
             **self._facts(end.story),
         }
 
     def _facts(self, story: Story) -> dict[str, object]:
         """Of a stranger's some are empty, and none is signed."""
+        row = self._row(story.device) if story.device else None
         digest = base64.b64encode(story.fingerprint).decode().rstrip("=")
         return {
             "key": story.key,
             "fingerprint": f"SHA256:{digest}" if digest else None,
             "card": story.card,
             "suite": story.suite,
-            "device": self._row(story.device).hex() if story.device else None,
+            "device": row.hex() if row else None,
+            "standing": self._standing(row) if row else None,
             "doors": list(story.doors),
             "source": address_text(story.source) if story.source else None,
             "stated": story.stated,

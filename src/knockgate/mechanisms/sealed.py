@@ -162,16 +162,16 @@ class Sealed:
         """Raises Refused as long as there is no more to say than the reason."""
         payload, up = seen.payload, seen.moment.up
         card = self._card_of(payload, seen.moment)  # 1
+        story = Story(card=card.name, suite=Suite.of(payload).name.lower(), sender=seen.sender)  # type: ignore[union-attr]
         tag = payload[:_TAG]
         if tag in self._tags:  # 2
             relayed = "" if self._tags[tag] == seen.sender else "relayed?"
-            return (KnockRefused(Reason.DUPLICATE, None, seen.sender, asked=relayed),)
+            return (KnockRefused(Reason.DUPLICATE, None, seen.sender, asked=relayed, story=story),)
         if not self._budgets[card.name].take(up):  # 3
-            raise Refused(Reason.OVER_BUDGET)
+            return (_stranger(Reason.OVER_BUDGET, seen.sender, story),)
         self._tags[tag] = seen.sender
         if len(self._tags) > _TAGS:
             self._tags.popitem(last=False)
-        story = Story(card=card.name, suite=Suite.of(payload).name.lower(), sender=seen.sender)  # type: ignore[union-attr]
         try:
             message = Message.decode(opened(payload, card.keys, card.gate))  # 4, 5
         except Refused as refused:
@@ -232,8 +232,9 @@ class Sealed:
         if isinstance(found, Reason):
             return (*effects, _refused(knock, found))
         knock = replace(knock, lines=found)
-        if self._is_foreign(knock):  # 9
-            return (*effects, _refused(knock, Reason.UNKNOWN_DEVICE))
+        foreign = self._foreign_to(knock)  # 9
+        if foreign is not None:
+            return (*effects, _refused(knock, Reason.UNKNOWN_DEVICE, asked=foreign))
         self._waiting = knock
         pace = self._paces.setdefault(knock.fingerprint, Bucket(_PACE, _PACE_BURST))
         floor = certainty.floor_at(self.certain, seen.moment)
@@ -241,12 +242,14 @@ class Sealed:
         claim = ClaimMark(knock.fingerprint, head.device, date, taken, floor, pace.has(seen.moment.up))
         return (*effects, claim)
 
-    def _is_foreign(self, knock: _Authentic) -> bool:
+    def _foreign_to(self, knock: _Authentic) -> str | None:
+        """The doors that do not take its device; empty where it is shut out; None where it is fine."""
         standing = self._standing(knock.asked.head.device)
         if standing is not Standing.UNSAID:
-            return standing is Standing.BARRED
+            return "" if standing is Standing.BARRED else None
         doors = (line.party.entrances.get(door) for line in knock.lines for door in knock.asked.head.doors)
-        return any(door.known_only for door in doors if door)
+        wanting = dict.fromkeys(door.door for door in doors if door and door.known_only)
+        return ", ".join(wanting) or None
 
     def _settled(self, knock: _Authentic, settled: MarkSettled) -> tuple[SealedEffect, ...]:
         verdict, up = settled.verdict, settled.moment.up
