@@ -130,8 +130,7 @@ class KeyFiles:
         return tuple(notice for file in self._files.values() for notice in file.wrong())
 
     def _look_again(self, file: _File) -> Iterator[Notice]:
-        before, trouble = file.fingerprints, file.trouble
-        told = set(file.flaws)
+        before, was_in_trouble, told = file.fingerprints, file.trouble is not None, set(file.flaws)
         if not file.load(self._local, self._euid):
             return
         for fingerprint in before.keys() - file.fingerprints.keys():
@@ -143,10 +142,9 @@ class KeyFiles:
         for fingerprint, entries in file.fingerprints.items():
             self._index.setdefault(fingerprint, {}).update(dict.fromkeys(file.ranks, entries))
         if file.trouble:
-            if file.trouble != trouble:
-                yield file.trouble
+            yield file.trouble
             return
-        if trouble:
+        if was_in_trouble:
             yield Notice(file.place.path, None, f"can be read again, and has {_number(file.keys)}", None)
         fresh = [notice for notice in file.flaws if notice not in told]
         yield from fresh[:_TOLD]
@@ -274,18 +272,17 @@ class _File:
             try:
                 _check_file(path, os.fstat(opened), owners)
                 _check_folders(self.place, owners)
-                before = _Signature.of(os.fstat(opened))
+                signature = _Signature.of(os.fstat(opened))  # so that a change from now on shows
                 octets = os.read(opened, MOST_OCTETS + 1)  # a file of this size is read at once
-                after = _Signature.of(os.fstat(opened))
             finally:
                 os.close(opened)
         except OSError as error:
             raise _Trouble(*_why(error)) from None
         now = time.clock_gettime_ns(time.CLOCK_REALTIME)  # what the kernel takes a file's times from
-        times = (after.modified, after.changed)
+        times = (signature.modified, signature.changed)
         step = _RACY if any(at % 1_000_000_000 for at in times) else _RACY_ON_FAT
         racy = any(abs(now - at) < step for at in times)
-        return octets, None if racy or before != after else after
+        return octets, None if racy else signature
 
 
 def _number(keys: Sequence[object]) -> str:

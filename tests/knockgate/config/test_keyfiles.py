@@ -115,9 +115,13 @@ def test_lines_are_found_in_the_order_of_keys_of_files_and_of_lines(tmp_path: Pa
     gate.look()
     assert places(1) == [("late", "b", 1), ("late", "a", 1), ("early", "a", 1)]
     assert gate.known(1, 2, 3) == [1, 3]
+    content = second.read_text()
     second.unlink()
     gate.look()
     assert places(1) == [("late", "a", 1), ("early", "a", 1)]
+    written(second, content)
+    gate.look()
+    assert places(1) == [("late", "b", 1), ("late", "a", 1), ("early", "a", 1)]
 
 
 def test_a_bad_line_costs_itself_alone(path: Path) -> None:
@@ -246,7 +250,8 @@ def test_changes_within_one_step_of_the_kernels_clock_are_seen(
     assert changes_seen(path)[0] < 300  # so it is that which sees them
 
 
-def test_a_file_that_rests_is_not_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is opened, from now on."""
     opened: list[str] = []
 
     def opening(name: str, *more: int) -> int:
@@ -255,6 +260,11 @@ def test_a_file_that_rests_is_not_opened(path: Path, monkeypatch: pytest.MonkeyP
 
     real = os.open
     monkeypatch.setattr(os, "open", opening)
+    return opened
+
+
+def test_a_file_that_rests_is_not_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = watched(monkeypatch)
     gate = Gate(group("people", path), group("others", path))
     assert opened == [str(path)]
     aged(path)
@@ -414,6 +424,32 @@ def test_a_file_that_is_not_used(
     (flaw,) = gate.files.flaws
     assert str(flaw) == told[0] and flaw.hint
     assert gate.look() == []
+
+
+def test_a_change_while_it_is_read_is_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the clock says: here that file's times are of long ago."""
+    real = os.read
+
+    def reading(opened: int, size: int) -> bytes:
+        octets = real(opened, size)
+        written(path, key(3))
+        return octets
+
+    monkeypatch.setattr(keyfiles, "_RACY", 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "read", reading)
+        gate = Gate(group("people", path))
+    assert gate.known(1, 3) == [1]
+    gate.look()
+    assert gate.known(1, 3) == [3]
+
+
+def test_what_is_no_file_is_not_even_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open a device can do something."""
+    opened = watched(monkeypatch)
+    assert Gate(group("people", path)).known(1) and len(opened) == 1
+    as_pipe(path)
+    assert not Gate(group("people", path)).known(1) and len(opened) == 1
 
 
 def test_as_much_as_a_file_may_have(path: Path) -> None:
