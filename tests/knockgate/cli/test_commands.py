@@ -203,8 +203,12 @@ def test_ctrl_c_is_quiet() -> None:
     assert (knocking.returncode, out, err.strip()) == (130, "", "")
 
 
-def test_help_and_knocking_load_nothing_of_the_gate() -> None:
+def test_help_and_knocking_load_nothing_of_the_gate(tmp_path: Path) -> None:
     """Only what is asked for is imported: help is quick, and knocking works where there is no libnftables."""
+    (tmp_path / "knockgate").mkdir()
+    (tmp_path / "knockgate" / "profiles.toml").write_text(
+        '[profiles.home]\nhost = "127.0.0.1"\nsteps = ["20001"]\ndelay = "1ms"\n'
+    )
     heavy = (
         "ctypes",
         "asyncio",
@@ -217,10 +221,14 @@ def test_help_and_knocking_load_nothing_of_the_gate() -> None:
         "import sys; from knockgate.cli import main; main(sys.argv[1:]); "
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
-    for words in (["--help"], ["knock", "127.0.0.1", "20001", "--delay", "1ms"]):
+    for words in (
+        ["--help"],
+        ["knock", "127.0.0.1", "20001", "--delay", "1ms"],
+        ["connect", "home", "20002", "--timeout", "0.01"],
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code, *words],
-            env=environment(),
+            env=environment(XDG_CONFIG_HOME=str(tmp_path)),
             capture_output=True,
             text=True,
             check=True,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from tests.knockgate.client.wire import wire
 from tests.netns import isolated, run, until
 
-from knockgate.client.wait import probe, wait_open
+from knockgate.client.wait import connected, probe, wait_connected, wait_open
 from knockgate.model import Port, Protocol
 
 DOOR = Port(Protocol.TCP, 6500)
@@ -94,3 +95,32 @@ def test_probes_come_ever_more_slowly_and_none_is_left_behind() -> None:
 
             until(control_came_twice, "the control's SYN is repeated")
         assert seen == ["tcp/6500", "tcp/6500"]  # one SYN twice, and none of a probe
+
+
+@isolated
+def test_the_connection_that_was_found_can_be_kept_and_nothing_else_is() -> None:
+    def files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = files()
+    assert connected("127.0.0.1", DOOR) == ("closed", None)
+    answer, connection = wait_connected("127.0.0.1", DOOR, since=time.monotonic(), timeout=0.05)
+    assert (answer.state, connection) == ("closed", None)
+    run("nft", SHUT % "drop")
+    opening = threading.Timer(0.1, run, ["nft", "flush", "chain", "inet", "test", "door"])
+    with socket.create_server(("127.0.0.1", 6500)) as service:
+        assert connected("127.0.0.1", DOOR, timeout=0.05) == ("filtered", None)
+        opening.start()
+        answer, late = wait_connected("127.0.0.1", DOOR, since=time.monotonic(), timeout=20)
+        opening.join()
+        state, early = connected("127.0.0.1", DOOR)
+        assert (answer.state, state) == ("open", "open")
+        assert files() == before + 3  # the service and these two: no probe is left
+        for connection in (late, early):
+            assert connection is not None
+            with connection, service.accept()[0] as served:
+                assert served.getpeername() == connection.getsockname()
+                served.sendall(b"usable")
+                connection.settimeout(20)
+                assert connection.recv(99) == b"usable"
+    assert files() == before
