@@ -86,6 +86,23 @@ def test_gates_do_not_know_of_each_other(path: Path) -> None:
     assert ticket(path).date.era == 1
 
 
+def test_whether_a_gate_has_met_it(path: Path) -> None:
+    assert not device.knows(path, GATE)
+    assert not path.parent.exists(), "nothing is written for it"
+    ticket(path)
+    before = path.read_bytes()
+    assert device.knows(path, GATE) and not device.knows(path, OTHER)
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-3])
+    with pytest.raises(ConfigError, match="damaged"):
+        device.knows(path, GATE)
+    path.unlink()
+    path.parent.rename(path.parent.with_name("moved"))
+    path.parent.write_text("a file where the folder was")
+    with pytest.raises(Unavailable):
+        device.knows(path, GATE)
+
+
 def test_a_copied_home_is_another_device(path: Path) -> None:
     assert ticket(path).device != ticket(path, machine=b"f" * 32).device != ticket(path, machine=b"").device
 
