@@ -5,75 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.knockgate.config.key_files import RSA, Gate, aged, fingerprint, group, key, watched, written
 
 from knockgate.config import keyfiles
 from knockgate.config.keyfiles import KeyFiles, Line, Notice
-from knockgate.config.keys import KeyFile, SshKeys
-from knockgate.spa.sshkeys import PublicKey
-from knockgate.spa.sshkeys.files import MOST_LINES, MOST_OCTETS
-
-RSA = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7 old"
-JO, AL = 1234, 1235  # user ids; nobody of this machine
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-
-
-@cache
-def key(number: int) -> str:
-    """One line for each number, without options and comment."""
-    private = Ed25519PrivateKey.from_private_bytes(number.to_bytes(32))
-    return private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-
-
-def fingerprint(number: int) -> bytes:
-    kind, text = key(number).split()
-    return PublicKey.of_text(kind.encode(), text.encode()).fingerprint
-
-
-def group(name: str, *files: Path | KeyFile, shared: bool | None = None) -> SshKeys:
-    """A key of gate.toml with these files."""
-    places = tuple(each if isinstance(each, KeyFile) else KeyFile(str(each)) for each in files)
-    return SshKeys(name=name, ssh=("/x",), doors=("ssh",), shared=shared, files=places)
-
-
-class Gate:
-    """One who looks at files again and again."""
-
-    def __init__(self, *groups: SshKeys) -> None:
-        self.files = KeyFiles(groups)
-        self.told = self.look()
-
-    def look(self) -> list[str]:
-        return [str(notice) for notice in self.files.refresh()]
-
-    def known(self, *numbers: int) -> list[int]:
-        """Those of the keys that are found."""
-        return [number for number in numbers if self.files.find(fingerprint(number))]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A file with the keys 1 and 2."""
     return written(tmp_path / "keys", key(1), key(2))
-
-
-def written(path: Path, *lines: str) -> Path:
-    path.write_text("".join(f"{line}\n" for line in lines))
-    path.chmod(0o644)
-    return path
-
-
-def aged(path: Path) -> None:
-    """Wait until nobody would read it a second time for having changed just now."""
-    while abs(time.time_ns() - path.stat().st_ctime_ns) < 110_000_000:
-        time.sleep(0.01)
 
 
 # --- what is found ------------------------------------------------------------------------------------
@@ -250,19 +196,6 @@ def test_changes_within_one_step_of_the_kernels_clock_are_seen(
     assert changes_seen(path)[0] < 300  # so it is that which sees them
 
 
-def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is opened, from now on."""
-    opened: list[str] = []
-
-    def opening(name: str, *more: int) -> int:
-        opened.append(name)
-        return real(name, *more)
-
-    real = os.open
-    monkeypatch.setattr(os, "open", opening)
-    return opened
-
-
 def test_a_file_that_rests_is_not_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = watched(monkeypatch)
     gate = Gate(group("people", path), group("others", path))
@@ -356,76 +289,6 @@ def test_whoever_looked_all_the_time_knows_what_a_newcomer_knows(
         assert gate.files.find(fingerprint(number)) == fresh.find(fingerprint(number))
 
 
-# --- what may be read ---------------------------------------------------------------------------------
-
-
-def as_link(path: Path) -> None:
-    path.rename(path.with_name("real"))
-    path.symlink_to(path.with_name("real"))
-
-
-def as_pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path, 0o600)
-
-
-def as_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def with_too_many_lines(path: Path) -> None:
-    path.write_text("#\n" * (MOST_LINES + 1))
-
-
-def with_too_many_bytes(path: Path) -> None:
-    path.write_text(f"{key(1)}\n#".ljust(MOST_OCTETS + 1, "x"))
-
-
-UNUSABLE = [
-    (as_link, "is a link"),
-    (as_pipe, "is no file"),
-    (as_folder, "is no file"),
-    (lambda path: path.chmod(0o664), "can be written by others"),
-    (lambda path: path.chmod(0o606), "can be written by others"),
-    (lambda path: path.parent.chmod(0o775), "can be written by others"),
-    (lambda path: path.parent.chmod(0o757), "can be written by others"),
-    (lambda path: path.parent.parent.chmod(0o777), "can be written by others"),
-    (with_too_many_lines, "the file has more than 4096 lines"),
-    (with_too_many_bytes, "the file has more than 256 KiB"),
-]
-
-
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize(("change", "message"), UNUSABLE)
-def test_a_file_that_is_not_used(
-    tmp_path: Path, change: Callable[[Path], None], message: str, *, late: bool
-) -> None:
-    """Neither from the start nor later; the file beside it is the control."""
-    (tmp_path / "x" / "y").mkdir(parents=True)
-    path = written(tmp_path / "x" / "y" / "keys", key(1))
-    beside = written(tmp_path / "beside", key(2))
-    if not late:
-        change(path)
-    gate = Gate(group("people", path, beside))
-    told = gate.told
-    if late:
-        assert gate.known(1, 2) == [1, 2]
-        aged(path)
-        gate.look()
-        change(path)
-        told = gate.look()
-        if not told:  # a folder says nothing; it counts as soon as somebody makes use of it
-            assert gate.known(1) == [1]
-            written(path, key(1), "")
-            told = gate.look()
-    assert gate.known(1, 2) == [2]
-    assert len(told) == 1 and told[0].startswith(f"{path}: ") and message in told[0]
-    (flaw,) = gate.files.flaws
-    assert str(flaw) == told[0] and flaw.hint
-    assert gate.look() == []
-
-
 def test_a_change_while_it_is_read_is_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the clock says: here that file's times are of long ago."""
     real = os.read
@@ -442,122 +305,6 @@ def test_a_change_while_it_is_read_is_seen(path: Path, monkeypatch: pytest.Monke
     assert gate.known(1, 3) == [1]
     gate.look()
     assert gate.known(1, 3) == [3]
-
-
-def test_what_is_no_file_is_not_even_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To open a device can do something."""
-    opened = watched(monkeypatch)
-    assert Gate(group("people", path)).known(1) and len(opened) == 1
-    as_pipe(path)
-    assert not Gate(group("people", path)).known(1) and len(opened) == 1
-
-
-def test_as_much_as_a_file_may_have(path: Path) -> None:
-    path.write_text(f"{key(1)}\n#".ljust(MOST_OCTETS, "x"))
-    assert Gate(group("people", path)).known(1) == [1]
-    path.write_text("#\n" * (MOST_LINES - 1) + key(1) + "\n")
-    assert Gate(group("people", path)).known(1) == [1]
-
-
-def test_a_file_that_grows_too_large_is_not_used(path: Path) -> None:
-    """Also where all that is new is a line that was there before, or blanks."""
-    last = "#\n" * (MOST_LINES - 1) + key(1)
-    for more in (f"\n{key(1)}", " " * (MOST_OCTETS - len(last) + 1)):
-        path.write_text(last)
-        gate = Gate(group("people", path))
-        assert gate.known(1) == [1]
-        path.write_text(last + more)
-        (told,) = gate.look()
-        assert told.startswith(f"{path}: the file has more than") and gate.known(1) == []
-
-
-def test_a_folder_that_is_mended_is_seen(path: Path) -> None:
-    path.parent.chmod(0o777)
-    gate = Gate(group("people", path))
-    assert gate.known(1) == [] and gate.told
-    path.parent.chmod(0o700)
-    assert gate.look() == [f"{path}: can be read again, and has 2 keys"]
-    assert gate.known(1) == [1]
-
-
-def test_below_a_folder_in_which_all_may_write_and_nobody_can_replace(path: Path) -> None:
-    """As /tmp is; but for users' files sshd does not have it so."""
-    path.parent.chmod(0o1777)
-    assert Gate(group("people", path)).known(1) == [1]
-    home = str(path.parent.parent)
-    uid = os.geteuid()
-    gate = Gate(group("jo", KeyFile(str(path), "jo", uid, home)))
-    assert gate.known(1) == [] and "can be written by others" in gate.told[0]
-    path.parent.chmod(0o755)
-    gate.look()
-    assert gate.known(1) == [1]
-
-
-@as_root
-def test_whose_a_file_may_be(path: Path) -> None:
-    jo = KeyFile(str(path), "jo", JO, str(path.parent))
-    for owner, ours, of_jo in ((0, [1], [1]), (JO, [], [1]), (AL, [], [])):
-        os.chown(path, owner, owner)
-        assert Gate(group("people", path)).known(1) == ours
-        assert Gate(group("people", jo)).known(1) == of_jo
-    gate = Gate(group("people", path), group("jo", jo))
-    assert gate.told == [f"{path}: belongs to somebody else"] * 2
-    assert [flaw.hint for flaw in gate.files.flaws] == [f"chown root {path}", f"chown jo {path}"]
-
-
-@as_root
-def test_whose_the_folders_may_be(path: Path) -> None:
-    """Up to the home, the home too; what is above it is not looked at."""
-    home = path.parent
-    (home / ".ssh").mkdir(mode=0o700)
-    path = path.rename(home / ".ssh" / "keys")
-    jo = KeyFile(str(path), "jo", JO, str(home))
-    for folder in (home / ".ssh", home):
-        for owner, known in ((JO, [1]), (AL, [])):
-            os.chown(folder, owner, owner)
-            gate = Gate(group("jo", jo))
-            assert gate.known(1) == known
-            refused = [] if known else [f"{path}: {folder}, where it is, belongs to somebody else"]
-            assert gate.told == refused
-        os.chown(folder, JO, JO)
-    above = KeyFile(str(path), "jo", JO, str(home / ".ssh"))
-    os.chown(home, AL, AL)
-    assert Gate(group("jo", above)).known(1) == [1]
-
-
-@as_root
-def test_root_reads_what_others_may_not(path: Path) -> None:
-    os.chown(path, JO, JO)
-    os.chown(path.parent, JO, JO)
-    path.chmod(0o600)
-    path.parent.chmod(0o700)
-    assert Gate(group("jo", KeyFile(str(path), "jo", JO, str(path.parent)))).known(1) == [1]
-
-
-@as_root
-def test_without_rights_it_says_so(path: Path) -> None:
-    """As somebody else, in a process of their own."""
-    path.chmod(0o600)
-    readable = written(path.with_name("all"), key(2))
-    os.chown(readable, AL, AL)
-    for folder in (path.parent, *path.parent.parents[:-2]):
-        folder.chmod(0o755)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(AL)
-            os.setuid(AL)
-            gate = Gate(group("people", path, readable))
-            os.write(writing, f"{gate.told} {gate.known(1, 2)}".encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as stream:
-        said = stream.read().decode()
-    os.waitpid(child, 0)
-    assert said == f"['{path}: cannot be read: Permission denied'] [2]"
 
 
 # --- many ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pwd
 from pathlib import Path
 
 import pytest
-from tests.knockgate.config.test_keyfiles import RSA, key, written
+from tests.knockgate.config.key_files import RSA, key, written
 
 from knockgate.config import doors, keys
 from knockgate.config.advice import advise
