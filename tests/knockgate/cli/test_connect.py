@@ -159,6 +159,23 @@ def test_the_connection_that_opened_is_the_one_that_is_used() -> None:
     assert opened.startswith(f"knockgate: tcp/{PORT} is open, ") and opened.endswith("after the last knock")
 
 
+@isolated
+def test_answers_that_come_late_make_no_connection() -> None:
+    """As on a slow way: of many probes that the host has answered, the service gets the one that is used."""
+    late = f"type filter hook output priority 0; tcp sport {PORT} tcp flags syn,ack / syn,ack drop"
+    run("nft", f"table inet test {{ chain door {{ {late}; }}; }}")
+
+    def half_open() -> int:
+        return len(run("ss", "-Htn", "state", "syn-recv").splitlines())
+
+    with wire() as seen, service() as listener, connecting("home", str(PORT)) as process:
+        until(lambda: half_open() > 10, "the host has answered probes")
+        opened_after(0, seen)
+        goes_through(process, listener)
+        until(lambda: not half_open(), "the host has given up the others")
+        assert no_more(listener)
+
+
 def opened_after(number: int, seen: Wire) -> int:
     """Open the door when so many probes have been sent; returns how many it were."""
     probes = 0
