@@ -1,7 +1,8 @@
 """What the way to a host carries, and a datagram that goes there whole or not at all.
 
 The kernel knows the MTU of the first link, and of those behind it what routers have told it of (ICMP), once
-something was too large for them. So after a knock that came to nothing, ``mtu`` may know more than before.
+something was too large for them, if the socket that has sent it is open still when they say so. So after a
+knock that came to nothing, ``mtu`` may know more than before.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from knockgate.client.send import sockaddr, udp_socket, unsent
 from knockgate.errors import Unavailable
 from knockgate.model import Port
 
-__all__ = ["mtu", "room", "send"]
+__all__ = ["mtu", "room", "send", "sent"]
 
 # Linux, include/uapi/linux/in.h and in6.h; Python's socket has not all of them.
 _IP_MTU_DISCOVER, _IP_MTU = 10, 14
@@ -45,21 +46,31 @@ def room(size: int, address: str) -> int:
 
 def send(address: str, port: Port, payload: bytes, *, source: str | None = None) -> float:
     """Send one datagram in one packet; returns the monotonic time at which it left. Raises Unavailable."""
-    with udp_socket(address, source) as sock:
-        left_at = time.monotonic()
-        try:
-            if sock.family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DO)
-                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1)
-            else:
-                sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
-            sock.connect(sockaddr(address, port.number))
-            sock.send(payload)
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE:
-                raise _too_large(address, len(payload), source) from None
-            raise unsent("the packet", address, error) from None
+    left_at, sock = sent(address, port, payload, source=source)
+    sock.close()
     return left_at
+
+
+def sent(
+    address: str, port: Port, payload: bytes, *, source: str | None = None
+) -> tuple[float, socket.socket]:
+    """The same; also the socket, for the caller to close when no router will say anything more."""
+    sock = udp_socket(address, source)
+    left_at = time.monotonic()
+    try:
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DO)
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
+        sock.connect(sockaddr(address, port.number))
+        sock.send(payload)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EMSGSIZE:
+            raise _too_large(address, len(payload), source) from None
+        raise unsent("the packet", address, error) from None
+    return left_at, sock
 
 
 def _too_large(address: str, size: int, source: str | None) -> Unavailable:

@@ -10,18 +10,20 @@ import os
 import pty
 import re
 import socket
+import struct
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from tests.knockgate.cli.process import Done, command, environment, knockgate
+from tests.knockgate.cli.process import Done, command, environment, knockgate, started
 from tests.knockgate.client import agents
 from tests.knockgate.client.sealed_gate import HERE, HERE6, gate, public
 from tests.knockgate.client.wire import wire
 from tests.knockgate.spa.sealed_messages import CARD
 from tests.knockgate.spa.sshkeys.signers import Signer, keygen, made, signer
-from tests.netns import isolated, run, up, veth
+from tests.netns import Network, heard, isolated, packet_socket, run, until, up, veth
 
 from knockgate.cli import main
 from knockgate.spa.sealed import KeyKind, SourceKind
@@ -421,7 +423,8 @@ def test_a_door_that_stays_shut_is_explained(home: Path) -> None:
     assert device.startswith("knockgate: this device is new to the gate")
     assert hint == (
         f"  hint: at {HERE}: sudo knockgate explain --last 5; it names {_shown(public(key))} if the packet "
-        "came there, signed well; if it says nothing at all, the way may carry less: --small"
+        "came there, signed well; if it says nothing at all, perhaps the packet was too large for the way: "
+        "--small"
     )
     found = facts["diagnosis"]
     assert (found["mtu"], found["room"], found["ahead"], found["era"]) == (65535, 65507, 0, 0)
@@ -432,6 +435,89 @@ def test_a_door_that_stays_shut_is_explained(home: Path) -> None:
     assert refused.returncode == 1
     assert "this device is new" not in refused.stderr
     assert refused.stderr.splitlines()[-1].startswith("  hint: the port answers, but refuses")
+
+
+@isolated
+def test_what_a_router_says_while_the_door_is_waited_for_is_told(home: Path) -> None:
+    """It is some milliseconds away, so the socket of the knock has to be there still."""
+    key, router = _key(home, "k"), Network()
+    veth("near", "far", router)
+    up("near", f"{HERE}/24")
+    run("ip", "neighbour", "add", "198.51.100.1", "lladdr", "02:00:00:00:00:01", "dev", "near")
+    run("ip", "route", "add", "default", "via", "198.51.100.1")
+    words = _knocking(home, "-i", str(key), "--wait", "22", "--timeout", "1", host="203.0.113.9")
+    before = knockgate(*words).stderr.splitlines()
+    assert "the way there carries 1,472 (MTU 1500)" in before[3]
+    assert "sudo knockgate explain" in before[-1]
+    seen: list[bytes] = []
+    with (
+        packet_socket("near") as ear,
+        started(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as knocking,
+    ):
+        until(lambda: _waits_for_the_door(ear, seen), "the knock, and a probe behind it")
+        _say_too_large(router, next(each for each in seen if each[9] == socket.IPPROTO_UDP), 1280)
+        _, told = knocking.communicate(timeout=30)
+    assert "the way there carries 1,252 (MTU 1280)" in told
+    assert told.splitlines()[-1] == "  hint: the packet was too large for the way: --small"
+
+
+def _waits_for_the_door(ear: socket.socket, seen: list[bytes]) -> bool:
+    seen.extend(each.packet for each in heard(ear) if each.packet[0] >> 4 == 4)
+    protocols = [each[9] for each in seen]
+    if socket.IPPROTO_UDP not in protocols:
+        return False
+    return socket.IPPROTO_TCP in protocols[protocols.index(socket.IPPROTO_UDP) :]
+
+
+def _say_too_large(router: Network, packet: bytes, mtu: int) -> None:
+    """What a router answers to a packet that it may not cut in pieces (RFC 1191, section 4)."""
+    head = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + packet[:28]
+    total = sum(struct.unpack(f"!{len(head) // 2}H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    with router:
+        up("far", "198.51.100.1/24")
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+            sock.sendto(
+                head[:2] + struct.pack("!H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF) + head[4:],
+                (HERE, 0),
+            )
+
+
+@isolated
+def test_a_knock_that_took_long_to_sign_is_told_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _network()
+    key = _key(home, "k")
+    with gate(public(key)) as there:
+        assert knockgate(*_knocking(home, "-i", str(key))).stderr == ""
+        monkeypatch.setattr("knockgate.cli.knocking.sealed._SLOW", 0.0)
+        slow = knockgate(*_knocking(home, "-i", str(key)))
+        there.number(2)
+    assert (slow.returncode, "s to sign the knock: a gate with a clock" in slow.stderr) == (0, True)
+
+
+@isolated
+def test_the_address_may_be_asked_for(home: Path) -> None:
+    _network()
+    key = _key(home, "k")
+    words = _knocking(home, "-i", str(key), "--wait", "22", "--timeout", "0.1")
+    with gate(public(key)) as there, socket.create_server((HERE, 80)) as web:
+        serving = threading.Thread(target=_answer_once, args=(web, b"192.0.2.9\n"))
+        serving.start()
+        done = knockgate(*words, "-R", f"http://{HERE}/", "--resolve-http")
+        serving.join(30)
+        (knock,) = there.number(1)
+    assert knock.head.address == socket.inet_aton("192.0.2.9")
+    assert f"asked for ssh for 192.0.2.9, which http://{HERE}/ answered with" in done.stderr
+    assert f"ssh for the address that http://{HERE}/ answers with" in (
+        knockgate(*words, "-R", f"http://{HERE}/", "--resolve-http", "--dry-run").stdout
+    )
+
+
+def _answer_once(web: socket.socket, text: bytes) -> None:
+    connection, _ = web.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + text)
 
 
 @isolated
@@ -493,7 +579,7 @@ def profiles(home: Path) -> Path:
         'lease = "1h"\nallow = "192.0.2.7"\n[profiles.gone]\nhost = "gone.invalid"\nsteps = [1]\n'
         '[profiles.old]\nhost = "h"\nfwknop = ""\naccess = [22]\n'
     )
-    return public(key) and key
+    return key
 
 
 @isolated

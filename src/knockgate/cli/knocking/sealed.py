@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from functools import cached_property
@@ -30,6 +31,8 @@ __all__ = ["SealedAttempt"]
 _SHARE = 1.0
 """Seconds for each key, while there is another one. A door opens a round trip and some milliseconds after its
 knock, and ssh's users have a key or two."""
+_SLOW = 45.0
+"""Seconds from a knock's date until it is signed; after 60 a gate with a clock does not take it any more."""
 _SUITES = {Suite.XWING: "x-wing", Suite.X25519: "x25519"}
 
 
@@ -64,6 +67,7 @@ class SealedAttempt(Attempt):
         if self._whom.found:
             self._check()
         self._knocks: list[_Knock] = []
+        self._sockets = contextlib.ExitStack()
 
     @cached_property
     def _keys(self) -> Keys:
@@ -108,8 +112,16 @@ class SealedAttempt(Attempt):
                 self._keys.failed(candidate, error)
             else:
                 self._knocks.append(_Knock(candidate, ticket, moment, payload))
+                self._warn_of_age()
                 return True
         return False
+
+    def _warn_of_age(self) -> None:
+        age = self._clock.read().now - self._knocks[-1].moment.now
+        if age >= _SLOW:
+            say(
+                f"it took {age:.0f} s to sign the knock: a gate with a clock takes it for 60 s after its date"
+            )
 
     def _sealed(self, candidate: Candidate, ticket: Ticket) -> bytes:
         source, address = self._source()
@@ -128,19 +140,25 @@ class SealedAttempt(Attempt):
     def send(self) -> float:
         """Send the packet that was made last."""
         payload = self._knocks[-1].payload
-        return route.send(self.address, self._plan.port, payload, source=self._plan.source)
+        left_at, sock = route.sent(self.address, self._plan.port, payload, source=self._plan.source)
+        if self._plan.wait:
+            self._sockets.callback(sock.close)  # what routers say of the packet, the kernel takes meanwhile
+        else:
+            sock.close()
+        return left_at
 
     def wait(self, left_at: float) -> None:
         """Wait, and try the other keys meanwhile."""
         left = self._plan.timeout
-        while True:
-            others = len(self._keys.waiting)
-            share = min(_SHARE, left / (others + 1)) if others else left
-            if self.watch(left_at, share) or not others:
-                return
-            left -= share
-            if self._make():
-                left_at = self.send()
+        with self._sockets:
+            while True:
+                others = len(self._keys.waiting)
+                share = min(_SHARE, left / (others + 1)) if others else left
+                if self.watch(left_at, share) or not others:
+                    return
+                left -= share
+                if self._make():
+                    left_at = self.send()
 
     # --- what is told of it ---------------------------------------------------------------------------
 
@@ -210,14 +228,14 @@ class SealedAttempt(Attempt):
     def diagnosis(self) -> dict[str, object]:
         """All that this side knows about a knock that came to nothing."""
         moment, last = self._clock.read(), self._knocks[-1]
-        mtu = route.mtu(self.address, self._plan.source)
+        mtu, room = self._room() or (None, None)
         return {
             "clock": _utc(moment.now),
             "synchronised": moment.synchronised,
             "ahead": round(max(each.ahead for each in self._knocks), 3),
             "era": last.ticket.date.era,
             "mtu": mtu,
-            "room": None if mtu is None else route.room(mtu, self.address),
+            "room": room,
             "explain": _EXPLAIN,
             "look_for": [fingerprint(each.candidate.key) for each in self._knocks],
         }
@@ -238,7 +256,8 @@ class SealedAttempt(Attempt):
         if state == "closed":
             hint = f"the port answers, but refuses: does something listen there? If so, {hint}"
         elif self._suite is Suite.XWING:
-            hint += "; if it says nothing at all, the way may carry less: --small"
+            small = "the packet was too large for the way: --small"
+            hint = small if self._is_too_large() else f"{hint}; if it says nothing at all, perhaps {small}"
         advise(hint)
 
     def _clock_line(self) -> str:
@@ -252,11 +271,20 @@ class SealedAttempt(Attempt):
             line += f"; it was set back by more than a minute {f'{era} times' if era > 1 else 'once'}"
         return line
 
-    def _size_line(self) -> str:
+    def _room(self) -> tuple[int, int] | None:
+        """The MTU of the way there, and what it leaves for a datagram, as far as is known by now."""
         mtu = route.mtu(self.address, self._plan.source)
+        return None if mtu is None else (mtu, route.room(mtu, self.address))
+
+    def _is_too_large(self) -> bool:
+        known = self._room()
+        return known is not None and known[1] < self._suite.length
+
+    def _size_line(self) -> str:
+        known = self._room()
         carries = "nobody here knows what the way there carries"
-        if mtu is not None:
-            carries = f"the way there carries {route.room(mtu, self.address):,} (MTU {mtu})"
+        if known is not None:
+            carries = f"the way there carries {known[1]:,} (MTU {known[0]})"
         return f"the packet has {self._suite.length:,} bytes ({_SUITES[self._suite]}); {carries}"
 
 
