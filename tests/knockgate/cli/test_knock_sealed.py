@@ -422,9 +422,8 @@ def test_a_door_that_stays_shut_is_explained(home: Path) -> None:
     assert size == "knockgate: the packet has 1,333 bytes (x-wing); the way there carries 65,507 (MTU 65535)"
     assert device.startswith("knockgate: this device is new to the gate")
     assert hint == (
-        f"  hint: at {HERE}: sudo knockgate explain --last 5; it names {_shown(public(key))} if the packet "
-        "came there, signed well; if it says nothing at all, perhaps the packet was too large for the way: "
-        "--small"
+        f"  hint: at {HERE}: sudo knockgate explain --last 5 has the reason, under {_shown(public(key))} if "
+        "the gate knows that key; if it has none, perhaps the packet was too large for the way: --small"
     )
     found = facts["diagnosis"]
     assert (found["mtu"], found["room"], found["ahead"], found["era"]) == (65535, 65507, 0, 0)

@@ -252,12 +252,12 @@ class SealedAttempt(Attempt):
         if self._is_new_device():
             say("this device is new to the gate: a door that takes known devices only has to be told of it")
         names = " or ".join(fingerprint(each.candidate.key) for each in self._knocks)
-        hint = f"at {self._plan.host}: {_EXPLAIN}; it names {names} if the packet came there, signed well"
+        hint = f"at {self._plan.host}: {_EXPLAIN} has the reason, under {names} if the gate knows that key"
         if state == "closed":
             hint = f"the port answers, but refuses: does something listen there? If so, {hint}"
         elif self._suite is Suite.XWING:
             small = "the packet was too large for the way: --small"
-            hint = small if self._is_too_large() else f"{hint}; if it says nothing at all, perhaps {small}"
+            hint = small if self._is_too_large() else f"{hint}; if it has none, perhaps {small}"
         advise(hint)
 
     def _clock_line(self) -> str:
