@@ -10,6 +10,7 @@ from knockgate.cli.check import check, rules
 from knockgate.cli.completion import completion
 from knockgate.cli.connect import connect
 from knockgate.cli.devices import device
+from knockgate.cli.explain import explain
 from knockgate.cli.importing import import_
 from knockgate.cli.init import init
 from knockgate.cli.key import key
@@ -29,7 +30,7 @@ __all__ = ["knockgate"]
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "The table": (check, rules, simulate, up, confirm, down),
     "The doors": (status, open_, extend, close),
-    "Sealed knocks": (init, card, device, rekey, replay),
+    "Sealed knocks": (init, card, device, explain, rekey, replay),
     "The daemon": (run, import_),
     "Elsewhere": (trust, knock, connect, key),
     "Shell": (completion,),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Items
+from typing import Any
 
 from knockgate.config.doors import Door, RunsIn, Sequence
 from knockgate.config.toml import spell
 
-__all__ = ["columns", "door_facts", "door_in_words", "opened_by", "time_in_words"]
+__all__ = ["clock_in_words", "columns", "door_facts", "door_in_words", "opened_by", "plain", "time_in_words"]
 
 
 def door_in_words(door: Door) -> str:
@@ -76,6 +78,32 @@ def time_in_words(seconds: float) -> str:
             rest = whole % size // part
             return f"{whole // size}{name}" + (f" {rest}{below}" if rest else "")
     return f"{whole}s"
+
+
+def clock_in_words(clock: Mapping[str, Any]) -> str:
+    """What the gate knows of the time, and what follows for sealed knocks; ``clock`` is ``control``'s."""
+    match clock["state"]:
+        case "sure" if clock["vouched"]:
+            return "the gate is sure of the time"
+        case "sure":
+            return (
+                "CLOCK: the kernel does not vouch for it any more, and the gate goes by it all the same: "
+                "see whether time servers are reached (timedatectl)"
+            )
+        case "floored":
+            least = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(clock["not_before"]))
+            known = f"nothing vouches for it; the gate knows only that it is {least} or later"
+        case _:
+            known = "nothing vouches for it, and the gate does not know how late it is"
+    return (
+        f"CLOCK: {known}. No knock opens twice, but one that was held back on its way may open late; keys "
+        "that expire do not open, nor knocks that name no address (see observed)"
+    )
+
+
+def plain(text: str) -> str:
+    """With all that could move a terminal spelled out: texts may be out of files, or of strangers."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def columns(rows: Items[Items[str]]) -> str:

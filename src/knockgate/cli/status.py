@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from knockgate.cli.page import Page
-from knockgate.cli.phrases import columns, opened_by, time_in_words
+from knockgate.cli.phrases import clock_in_words, columns, opened_by, time_in_words
 from knockgate.cli.surroundings import on_interface
 from knockgate.cli.words import configuration
 from knockgate.config.doors import Configuration, Door, RunsIn
@@ -206,6 +206,9 @@ class _State:
         if packets := self.daemon.get("packets"):
             yield ""
             yield from _packet_lines(packets)
+        if sealed := self.daemon.get("sealed"):
+            yield ""
+            yield from _sealed_lines(sealed)
 
 
 def _packet_lines(packets: dict[str, Any]) -> Iterator[str]:
@@ -218,6 +221,18 @@ def _packet_lines(packets: dict[str, Any]) -> Iterator[str]:
         yield "  the clock is not synchronised: how old a packet is does not count, and none is forgotten"
     if packets["remembered"] >= packets["room"]:
         yield f"  STORE FULL: {packets['remembered']} packets are remembered, and no more can be opened for"
+
+
+def _sealed_lines(sealed: dict[str, Any]) -> Iterator[str]:
+    """What became of sealed knocks; `knockgate explain` tells of each."""
+    refused = ", ".join(f"{number} {reason}" for reason, number in sorted(sealed["refused"].items()))
+    keys = "1 ssh key" if sealed["keys"] == 1 else f"{sealed['keys']} ssh keys"
+    yield f"sealed knocks of {keys}: {sealed['opened']} opened; refused: {refused or 'none'}"
+    clock = sealed["clock"]
+    if clock["state"] != "sure" or not clock["vouched"]:
+        yield f"  {clock_in_words(clock)}"
+    if sealed["refused"]:
+        yield "  `knockgate explain` says why"
 
 
 #: Refused knocks of keys that are told; --json tells all that the daemon remembers.
