@@ -6,12 +6,13 @@ import base64
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.knockgate.spa.sshkeys.signers import keygen, made, signer, text
 
 from knockgate.spa.sshkeys import BadKey, Flaw, Kind, PublicKey, Signature, verify
 from knockgate.spa.sshkeys.encoding import string
+from knockgate.spa.sshkeys.keys import _jacobi
 
 P = 2**255 - 19
 
@@ -111,6 +112,37 @@ def test_points_that_are_none() -> None:
     assert flaw(p256(b"\4" + bytes(64))) is Flaw.NO_POINT
     assert flaw(p256(b"\6" + point[1:])) is Flaw.NO_POINT
     assert flaw(p256(bytes([2 + point[-1] % 2]) + point[1:33])) is Flaw.NOT_A_KEY
+
+
+@given(st.integers(0, P - 1))
+@example(0)
+@example(1)
+@example(2)  # no square, as P is 5 modulo 8
+@example(P - 1)
+@example(P - 2)
+@example(2**254)
+@example(2**255 - 1 - P)
+def test_what_is_a_square_is_what_euler_calls_one(number: int) -> None:
+    assert _jacobi(number, P) % P == pow(number, (P - 1) // 2, P)
+    assert _jacobi(number * number % P, P) == (1 if number else 0)
+
+
+def test_squares_of_small_primes_are_counted() -> None:
+    """All residues, by squaring them."""
+    for prime in (3, 5, 7, 11, 13, 17, 19, 23, 251, 257):
+        squares = {number * number % prime for number in range(1, prime)}
+        found = {number: _jacobi(number, prime) for number in range(prime)}
+        assert {number for number, symbol in found.items() if symbol == 1} == squares
+        assert [number for number, symbol in found.items() if symbol == 0] == [0]
+
+
+@given(st.integers(1, 2**255 - 1))  # 0 is a point, but one of small order
+def test_a_point_is_what_euler_calls_one(y: int) -> None:
+    """The whole of the check beside another one, which is slow and plain."""
+    d = -121665 * pow(121666, P - 2, P)
+    x2 = (y * y - 1) * pow(d * y * y + 1, P - 2, P) % P
+    is_point = y < P and pow(x2, (P - 1) // 2, P) == 1
+    assert _taken(edwards(y.to_bytes(32, "little"))) == is_point
 
 
 def _taken(blob: bytes) -> bool:
