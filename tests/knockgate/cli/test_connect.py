@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -188,6 +189,23 @@ def opened_after(number: int, seen: Wire) -> int:
     until(enough, "probes are sent")
     run(*OPEN)
     return probes
+
+
+def test_it_waits_as_long_as_told_or_else_longer_than_a_knock(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("knockgate.cli.connect._PATIENCE", 0.3)
+    for own, words, seconds in (
+        ("0.6s", [], 0.6),
+        ("0.2s", [], 0.3),
+        ("20s", ["--timeout", "0.1"], 0.1),
+    ):
+        knock = f'steps = ["20001"]\ndelay = "0s"\ntimeout = "{own}"\n'
+        home.write_text(f'[profiles.home]\nhost = "127.0.0.1"\n{knock}')
+        done = knockgate("connect", "home", str(PORT), *words)
+        assert done.returncode == 1
+        waited = re.search(r"still closed, ([0-9.]+) s after", done.stderr)
+        assert waited and seconds <= float(waited[1]) < 10, (own, words)
 
 
 @isolated
