@@ -15,6 +15,7 @@ import click
 from knockgate.cli.new_files import written
 from knockgate.cli.qr import drawing
 from knockgate.cli.terminal import advise, say
+from knockgate.config.doors import DEFAULT_PATH, Configuration
 
 if TYPE_CHECKING:
     from knockgate.config.gatekeys import CardEntry, KeyEntry
@@ -62,10 +63,10 @@ def drawing_cards() -> Callable[[str], str]:
     return drawn
 
 
-def how_to_trust(name: str, door: str = "ssh") -> str:
-    """What is to be typed at a client."""
+def how_to_trust(name: str, found: Configuration, door: str = "ssh") -> str:
+    """What is to be typed at a client to have a card of this gate."""
     host = socket.gethostname()
-    more = "" if door == "ssh" else f" --door {door}"
-    return (
-        f"at the client: ssh {host} sudo knockgate card show {name} | knockgate trust {host} {host} -{more}"
-    )
+    there = "" if found.file == str(DEFAULT_PATH) else f" --config {Path(found.file).absolute()}"
+    here = "" if door == "ssh" else f" --door {door}"
+    fetched = f"ssh {host} sudo knockgate card show {name}{there}"
+    return f"at the client: {fetched} | knockgate trust {host} {host} -{here}"

@@ -17,7 +17,15 @@ from knockgate.cli.cardfiles import (
     handed_out,
     how_to_trust,
 )
-from knockgate.cli.gatefiles import DATE, GateFiles, card_argument, config_option, newest, now
+from knockgate.cli.gatefiles import (
+    DATE,
+    GateFiles,
+    card_argument,
+    config_option,
+    doubt_the_clock,
+    newest,
+    now,
+)
 from knockgate.cli.page import Page, PageGroup
 from knockgate.cli.phrases import columns
 from knockgate.cli.terminal import advise, say, tell
@@ -69,6 +77,8 @@ def new(
     files = GateFiles.of(config)
     draw = drawing_cards() if qr else None
     file = file_for(output, f"{name}.card")
+    if ends:
+        doubt_the_clock()
     with files.changing():
         keys = gatekeys.with_card(files.load(), name, os.urandom(32), now(), ends)
         one, made = newest(keys, name)
@@ -81,7 +91,7 @@ def new(
         tell(json.dumps({**facts, "gate": fingerprint_of(one), "ends": end}))
     elif file:
         tell(f"made {file}, a card of the gate {fingerprint_of(one)}")
-        tell(how_to_trust(name))
+        tell(how_to_trust(name, files.found))
     else:
         tell(text.strip())
     if draw:

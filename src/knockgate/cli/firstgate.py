@@ -84,11 +84,13 @@ def of_users(names: Sequence[str]) -> Who:
 
 def of_file(word: str) -> Who:
     """Those in a file, which belongs to root, or to the user whose keys they are."""
-    path = Path(os.path.abspath(Path(word).expanduser()))  # noqa: PTH100 - a link is refused, and not followed
+    # A link is refused later, and not followed here; a home of nobody's is a file that is not there.
+    path = Path(os.path.abspath(os.path.expanduser(word)))  # noqa: PTH100, PTH111
     try:
         owner = path.lstat().st_uid
-    except OSError as error:
-        raise Wrong(f"{path} cannot be read: {error.strerror}", "a file as sshd's authorized_keys") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        reason = getattr(error, "strerror", None) or "no name of a file"
+        raise Wrong(f"{path} cannot be read: {reason}", "a file as sshd's authorized_keys") from None
     lines = [f"ssh = {quoted(str(path).replace('%', '%%'))}"]
     if owner not in (0, os.geteuid()):
         try:

@@ -104,11 +104,12 @@ class GateFiles:
         try:
             if not os.access(self.folder, os.W_OK):
                 raise Unavailable(f"{self.folder}: no right to write there", hint="run it as root")
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = "another knockgate changes the gate's files just now"
+                raise Unavailable(message, hint="wait until it has ended") from None
             yield
-        except BlockingIOError:
-            hint = "wait until it has ended"
-            raise Unavailable("another knockgate changes the gate's files just now", hint=hint) from None
         finally:
             os.close(folder)
 

@@ -229,7 +229,6 @@ class _Told:
 
     def _lines(self) -> list[str]:
         name, door = self.made.keys[0].cards[0].name, self.plan.door if self.plan else "ssh"
-        other = f" --config {self.config}" if self.config is not None else ""
         file = f" {self.config}" if self.config is not None else ""
         lines = [
             f"made {self.files.keys} and {self.files.marks.name}: gate {fingerprint_of(self.made.keys[0])}"
@@ -244,7 +243,7 @@ class _Told:
             lines += ["", f"to {self.files.found.file} add who may knock at which doors, such as:"]
             lines += ["    [keys.people]", '    ssh = "%h/.ssh/authorized_keys"']
             lines += ['    users = ["jo"]', '    doors = ["ssh"]']
-        client = how_to_trust(name, door).replace(f"show {name}", f"show {name}{other}")
+        client = how_to_trust(name, self.files.found, door)
         steps = [
             f"knockgate check{file}",
             client,

@@ -7,6 +7,7 @@ that has forgotten what it has taken.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
 import time
@@ -67,19 +68,19 @@ def rekey(*, overlap: float, at_once: bool, output: str, yes: bool, config: str 
         knockgate rekey -o /root/cards
         knockgate rekey --now -o /root/cards
     """
+    from knockgate.config import gatekeys  # noqa: PLC0415 - see cli
+
     files, folder = GateFiles.of(config), Path(output).absolute()
-    doubt_the_clock()
     if at_once:
         return _anew(files, folder, yes=yes)
+    doubt_the_clock()
     with files.changing():
         keys = _followed(files.load(), dt.timedelta(seconds=overlap))
-        from knockgate.config import gatekeys  # noqa: PLC0415 - see cli
-
         cards = _cards(keys, folder)
         with handed_out(cards), gatekeys.replacing(files.keys, keys):
             pass
     end = keys.keys[1].ends if len(keys.keys) > 1 else None
-    _tell_of(keys, cards)
+    _tell_of(files, keys, cards)
     until = f"until {end:%Y-%m-%d %H:%M} UTC" if end else "no longer"
     tell(f"the old cards are good {until}; each client needs its new one by then")
     _tell_of_devices(files)
@@ -100,7 +101,6 @@ def _anew(files: GateFiles, folder: Path, *, yes: bool) -> int:
     """New keys and new marks, whatever there was."""
     from knockgate.config import gatekeys  # noqa: PLC0415 - see cli
     from knockgate.daemon.run import alone  # noqa: PLC0415 - see cli
-    from knockgate.store.marks import SqliteMarks  # noqa: PLC0415 - see cli
 
     with files.changing(), alone(files.found.gate.run_directory):
         names = _names(files)
@@ -111,10 +111,10 @@ def _anew(files: GateFiles, folder: Path, *, yes: bool) -> int:
         seeds = {"xwing": os.urandom(32), "x25519": os.urandom(32)}
         keys = gatekeys.fresh(os.urandom(16), **seeds, secrets=secrets, now=now())
         cards = _cards(keys, folder)
-        with handed_out(cards), gatekeys.replacing(files.keys, keys):
+        with handed_out(cards):
             # Nothing that was recorded is for these keys, so nothing has to be shut out.
-            SqliteMarks.reset(files.marks, keys.incarnation, low=0)
-    _tell_of(keys, cards)
+            _exchange(files, keys, low=0)
+    _tell_of(files, keys, cards)
     tell("no old card is good any more; each client needs its new one before it can knock")
     _tell_of_devices(files)
     return 0
@@ -137,12 +137,12 @@ def _cards(keys: GateKeys, folder: Path) -> dict[Path, str]:
     return {folder / f"{card.name}.{new.name}.card": card_text(new, card) for card in new.cards}
 
 
-def _tell_of(keys: GateKeys, cards: dict[Path, str]) -> None:
+def _tell_of(files: GateFiles, keys: GateKeys, cards: dict[Path, str]) -> None:
     tell(f"the gate has a new key: {fingerprint_of(keys.keys[0])}")
     for file in cards:
         tell(f"made {file}")
     if keys.keys[0].cards:
-        tell(how_to_trust(keys.keys[0].cards[0].name))
+        tell(how_to_trust(keys.keys[0].cards[0].name, files.found))
 
 
 def _tell_of_devices(files: GateFiles) -> None:
@@ -163,8 +163,7 @@ def _tell_of_devices(files: GateFiles) -> None:
 
 @click.group("replay", cls=PageGroup, no_args_is_help=False)
 def replay() -> None:
-    """What the gate remembers of sealed knocks, so that none opens twice.
-    """
+    """What the gate remembers of sealed knocks, so that none opens twice."""
 
 
 @replay.command("reset", cls=Page)
@@ -202,11 +201,7 @@ def reset(*, clock: str | None, yes: bool, config: str | None) -> int:
         knockgate replay reset
         knockgate replay reset --clock-unknown --yes
     """
-    import dataclasses  # noqa: PLC0415 - see cli
-
-    from knockgate.config import gatekeys  # noqa: PLC0415 - see cli
     from knockgate.daemon.run import alone  # noqa: PLC0415 - see cli
-    from knockgate.store.marks import SqliteMarks  # noqa: PLC0415 - see cli
 
     files = GateFiles.of(config)
     with files.changing(), alone(files.found.gate.run_directory):
@@ -214,8 +209,7 @@ def reset(*, clock: str | None, yes: bool, config: str | None) -> int:
         if not confirmed(_what_it_costs(clock, asks=not yes), yes=yes):
             return 1
         low = 0 if clock == "unknown" else time.clock_gettime_ns(time.CLOCK_REALTIME)
-        with gatekeys.replacing(files.keys, keys):
-            same = SqliteMarks.reset(files.marks, keys.incarnation, low=low)
+        same = _exchange(files, keys, low=low)
     if low:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(low / 10**9))
         tell(f"{files.marks} is new; knocks dated until {when} UTC are refused")
@@ -225,6 +219,32 @@ def reset(*, clock: str | None, yes: bool, config: str | None) -> int:
         say("the old marks cannot be read: to the new ones all devices are others")
         advise("knockgate device list, once they have knocked; then enrol them, and bar them, again")
     return 0
+
+
+def _exchange(files: GateFiles, keys: GateKeys, *, low: int) -> bool:
+    """New marks, then these keys, in the place of the old; whether devices go on being called as they were.
+
+    Raises Unavailable. That leaves all as it was, or a gate that does not start, and then it says so.
+    """
+    from knockgate.config import gatekeys  # noqa: PLC0415 - see cli
+    from knockgate.store.marks import SqliteMarks  # noqa: PLC0415 - see cli
+
+    before = _which(files.marks)
+    try:
+        with gatekeys.replacing(files.keys, keys):
+            return SqliteMarks.reset(files.marks, keys.incarnation, low=low)
+    except Unavailable as error:
+        if _which(files.marks) == before:
+            raise
+        raise Unavailable(f"{error}; the gate does not start as it is now", hint="do it once more") from None
+
+
+def _which(path: Path) -> int | None:
+    """What tells one file from another one of its name."""
+    try:
+        return path.lstat().st_ino
+    except OSError:
+        return None
 
 
 def _what_it_costs(clock: str | None, *, asks: bool) -> str:

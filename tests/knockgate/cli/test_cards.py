@@ -40,7 +40,7 @@ def test_a_card_goes_into_a_file_and_says_what_it_is(gate: SealedGate, tmp_path:
     file = tmp_path / "here" / "phones.card"
     assert file.stat().st_mode & 0o777 == 0o600
     assert done.stdout.startswith(f"made {file}, a card of the gate ")
-    assert "knockgate card show phones | knockgate trust " in done.stdout
+    assert f"knockgate card show phones --config {gate.config} | knockgate trust " in done.stdout
     assert "no gate runs here" in done.stderr
     assert not has_secret(done.stdout + done.stderr)
     found, first = card_in(file), card_in(tmp_path / "everybody.card")

@@ -228,6 +228,7 @@ def test_a_file_of_roots_that_sshd_reads_is_shared(tmp_path: Path) -> None:
     assert firstgate.who(str(odd)).lines == (f'ssh = "{tmp_path}/50%%u"',)
     for word, message in (
         (str(tmp_path / "none"), "No such file"),
+        ("~nobody-of-that-name/keys", "No such file"),
         ("nobody-of-that-name", "there is no user 'nobody-of-that-name'"),
         ("", "nobody could knock"),
         (RSA, "RSA"),

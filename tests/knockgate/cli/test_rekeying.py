@@ -313,6 +313,27 @@ def test_killed_at_any_point_it_starts_with_what_it_had_or_not_at_all(
     assert states[order.index("new")][1].startswith("after rename")
 
 
+@pytest.mark.parametrize("words", [RESET, ["rekey", "--now", "--yes"]], ids=["reset", "anew"])
+def test_what_is_half_done_is_told(
+    words: list[str], gate: SealedGate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New marks, and then the keys cannot be given their name."""
+    rename = os.rename
+
+    def refuses(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "rename", refuses)
+    done = gate.does(*words, status=2)
+    assert "Input/output error; the gate does not start as it is now" in done.stderr
+    assert "do it once more" in done.stderr
+    assert not gate.starts()
+    assert list((tmp_path / "here").iterdir()) == [], "no card of keys that are none"
+    monkeypatch.setattr(os, "rename", rename)
+    gate.does(*words)
+    assert gate.starts()
+
+
 @isolated
 def test_a_full_disk_leaves_keys_and_marks() -> None:
     own_mounts()
