@@ -1,8 +1,8 @@
 """A signature that the real ssh-keygen makes, of keys that only it can use: with a passphrase, or in a token.
 
 It asks for passphrase and PIN itself, at the terminal or by way of SSH_ASKPASS, and says when to touch; it
-does not say of which file. It is given the message as a file: with one on standard input it would not ask at
-a terminal.
+does not say of which file. It is given the message as a file, and the terminal as its standard input: where
+that is something else and DISPLAY is set, it asks a window, which may not be there.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def sign(file: Path, key: PublicKey, message: bytes) -> Signature:
     except OSError as error:
         raise Unavailable(f"{file} cannot sign: {error.strerror or error}", hint=_AGENT) from None
     try:
-        other, signature = read_armored(text)
+        _, signature = read_armored(text)
     except ConfigError:
         raise _wrong(file) from None
-    if other != key or not verify(key, signature, message):
+    if not verify(key, signature, message):
         raise _wrong(file)
     return signature
 

@@ -38,7 +38,7 @@ os.write(1, f"{found.date.era} {found.date.issued}".encode())
 def course(path: Path, log: Path, *inject: str) -> tuple[int, str, list[str]]:
     """How the child ended, what it told, and the calls that it made of the file, in their order."""
     options = ["-f", "-qq", "-y", "-o", str(log), "-e", f"trace=getppid,{CALLS}", *inject]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
             ["strace", *options, sys.executable, "-c", _PROGRAM, str(path), str(NOW + 1)],

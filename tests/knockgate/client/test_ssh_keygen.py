@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from tests.knockgate.client import agents, software_token
-from tests.knockgate.client.test_agent_socket import says
 from tests.knockgate.spa.sshkeys.signers import keygen, made
 from tests.netns import DEADLINE
 
@@ -71,21 +71,32 @@ except Exception as error:
 
 
 def test_a_passphrase_at_the_terminal(tmp_path: Path) -> None:
-    """Standard input and output are somebody else's, as behind ssh's ProxyCommand."""
-    file, result = locked(tmp_path), tmp_path / "result"
+    _ask_at_the_terminal(tmp_path, locked(tmp_path), b"Enter passphrase", b"open sesame\n")
+
+
+def test_a_pin_at_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = software_token.built(tmp_path)
+    monkeypatch.setenv("SSH_SK_PROVIDER", str(library))
+    file = software_token.enrolled(tmp_path, library, "ed25519-sk", "-O", "verify-required")
+    _ask_at_the_terminal(tmp_path, file, b"Enter PIN", software_token.PIN.encode() + b"\n")
+
+
+def _ask_at_the_terminal(folder: Path, file: Path, prompt: bytes, words: bytes) -> None:
+    """On a desktop. Standard input and output are somebody else's, as behind ssh's ProxyCommand."""
+    result = folder / "result"
     near, far = os.pipe()
     child, terminal = pty.fork()
     if child == 0:
         try:
-            for name in ("SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "DISPLAY"):
-                os.environ.pop(name, None)
+            os.environ.pop("SSH_ASKPASS_REQUIRE", None)
+            os.environ |= {"DISPLAY": ":9", "SSH_ASKPASS": "/nowhere"}
             os.dup2(near, 0)
             os.dup2(far, 1)
             os.execv(sys.executable, [sys.executable, "-c", _PROGRAM, str(file), str(result)])  # noqa: S606
         finally:
             os._exit(1)
     try:
-        _type(terminal, b"Enter passphrase", b"open sesame\n")
+        _type(terminal, prompt, words)
     except BaseException:
         os.kill(child, signal.SIGKILL)
         raise
@@ -164,11 +175,18 @@ def test_a_token_that_is_not_plugged_in(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_agent_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would hang."""
-    file = _open(tmp_path)
-    with agents.acting(tmp_path / "socket", says()) as path:
+    """It may hang, and may be the one that has just refused."""
+    file, asked_ = _open(tmp_path), []
+
+    def answer(sock: socket.socket) -> None:
+        asked_.append(sock.recv(1))
+
+    with agents.acting(tmp_path / "socket", answer) as path:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
         assert ssh_keygen.sign(file, public(file), MESSAGE)
+        assert asked_ == []
+        subprocess.run(["ssh-add", "-l"], capture_output=True, timeout=DEADLINE, check=False)
+        assert asked_ != [], "the control: others do ask it"
 
 
 def test_another_key_than_was_meant(tmp_path: Path) -> None:
