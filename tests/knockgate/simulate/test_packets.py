@@ -26,6 +26,7 @@ longest = "10m"
 commands.open = ["/usr/bin/logger", "open for %IP%"]
 commands.close = ["/usr/bin/logger", "shut for %IP%"]
 [keys.alice]
+fwknop = "/etc/knockgate/alice.secrets"
 doors = ["ssh"]
 """
 SSH = Port(Protocol.TCP, 22)
