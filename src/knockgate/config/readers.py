@@ -235,6 +235,8 @@ def _instant(value: object) -> dt.datetime:
     if isinstance(value, dt.datetime):
         return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
     if isinstance(value, dt.date):
+        if value == dt.date.max:
+            raise Wrong("is the last day there is", "leave it out, and there is no end")
         return dt.datetime.combine(value + dt.timedelta(days=1), dt.time(), dt.UTC)
     raise Wrong("must be a date without quotes", "such as 2027-05-03 or 2027-05-03T18:00:00Z; UTC is meant")
 

@@ -172,6 +172,7 @@ secret = "{B64}"
         (f'secret = "{B64}"', "", 6, "keys.new.cards.everybody", "secret is missing"),
         ("cards.everybody", "cards.'every body'", 6, 'keys.new.cards."every body"', "is no name"),
         ("[keys.new]\nmade = 2026-11-22T10:00:00Z", "[keys.new]\nmade = 3", 3, "keys.new.made", "a date"),
+        ("made = 2026-11-22T10:00:00Z", "made = 9999-12-31", 3, "keys.new.made", "the last day there is"),
         (
             base64.b64encode(XWING).decode(),
             base64.b64encode(X25519).decode(),
