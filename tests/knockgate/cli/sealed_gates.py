@@ -61,9 +61,9 @@ class SealedGate:
         return SqliteMarks(self.marks_file, incarnation=self.keys().incarnation, devices=32)
 
 
-def initialised(folder: Path) -> SealedGate:
+def initialised(folder: Path, line: str = LINE) -> SealedGate:
     """What `knockgate init` makes there; its sockets would be there too."""
-    (folder / "people").write_text(LINE + "\n")
+    (folder / "people").write_text(line + "\n")
     words = ["--keys", str(folder / "people"), "--config", str(folder / "gate.toml")]
     words += ["--state", str(folder / "state"), "-o", str(folder / "everybody.card")]
     done = knockgate("init", *words)
