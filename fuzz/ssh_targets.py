@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from fuzz.targets import Mistake
 from knockgate.client import private_key
-from knockgate.errors import ConfigError, KnockgateError, Unavailable
+from knockgate.errors import ConfigError, Unavailable
 from knockgate.spa import agent
 from knockgate.spa.sshkeys import BadKey, Kind, Listing, PublicKey, Sources, files, verify
 from knockgate.spa.sshkeys.sshsig import armored, read_armored, stripped, wrapped
@@ -113,7 +113,7 @@ def private(octets: bytes) -> None:
         return  # asking takes its time, and it is the library's
     try:
         key = private_key.load(file)
-    except KnockgateError:
+    except ConfigError:  # nothing else: there is no passphrase
         return
     if key.public != outside.key or not verify(key.public, key.sign(b"a message"), b"a message"):
         raise Mistake("the key is another one than it says")

@@ -81,16 +81,15 @@ def load(octets: bytes, passphrase: bytes | None = None) -> PrivateKey:
         raise ConfigError("a token's key signs on the token, and the file is but a handle to it", hint=_AGENT)
     try:
         signing = load_ssh_private_key(octets, passphrase if locked else None)
-    except UnsupportedAlgorithm:
-        raise Unavailable(
-            "a key with a passphrase cannot be read here without Python's bcrypt",
-            hint=f"{_AGENT}; or install bcrypt",
-        ) from None
-    except (ValueError, TypeError, NotImplementedError):  # the last of a point that is compressed
-        raise ConfigError(
-            "the passphrase is wrong" if locked else "the private key is damaged",
-            hint="is it all of the file?" if not locked else None,
-        ) from None
+    except (ValueError, TypeError, UnsupportedAlgorithm, NotImplementedError) as error:
+        if not locked:  # UnsupportedAlgorithm: of a key within, the other one of a compressed point
+            raise ConfigError("the private key is damaged", hint="is it all of the file?") from None
+        if isinstance(error, UnsupportedAlgorithm):
+            raise Unavailable(
+                "a key with a passphrase cannot be read here without Python's bcrypt",
+                hint=f"{_AGENT}; or install bcrypt",
+            ) from None
+        raise ConfigError("the passphrase is wrong") from None
     if not isinstance(signing, Ed25519PrivateKey | EllipticCurvePrivateKey) or public != _public(signing):
         raise ConfigError("the file's two halves are those of different keys", hint="do not use it")
     return PrivateKey(public, signing)
