@@ -162,11 +162,11 @@ class Sealed:
         """Raises Refused as long as there is no more to say than the reason."""
         payload, up = seen.payload, seen.moment.up
         card = self._card_of(payload, seen.moment)  # 1
-        story = Story(card=card.name, suite=Suite.of(payload).name.lower(), sender=seen.sender)  # type: ignore[union-attr]
         tag = payload[:_TAG]
         if tag in self._tags:  # 2
             relayed = "" if self._tags[tag] == seen.sender else "relayed?"
-            return (KnockRefused(Reason.DUPLICATE, None, seen.sender, asked=relayed, story=story),)
+            return (KnockRefused(Reason.DUPLICATE, None, seen.sender, asked=relayed),)
+        story = Story(card=card.name, suite=Suite.of(payload).name.lower(), sender=seen.sender)  # type: ignore[union-attr]
         if not self._budgets[card.name].take(up):  # 3
             return (_stranger(Reason.OVER_BUDGET, seen.sender, story),)
         self._tags[tag] = seen.sender

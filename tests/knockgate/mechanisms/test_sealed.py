@@ -208,6 +208,8 @@ def test_a_card_has_a_budget_of_its_own() -> None:
     found = [outcome(gate.hear(junk(number))) for number in range(12)]
     assert found == [Reason.NOT_SEALED] * 10 + [Reason.OVER_BUDGET] * 2
     assert outcome(gate.hear(junk(0, other))) is Reason.NOT_SEALED
+    over = refusal(gate.hear(junk(13)))
+    assert over.story is not None and over.story.card == "everybody"  # so that its admin can end it
     gate.wait(1)
     found = [outcome(gate.hear(junk(number))) for number in range(20, 26)]
     assert found == [Reason.NOT_SEALED] * 5 + [Reason.OVER_BUDGET]
