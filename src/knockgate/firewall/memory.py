@@ -90,8 +90,9 @@ class MemoryFirewall:
             if door.ports and door.sequence and door.sequence.runs_in is RunsIn.DAEMON
             for step in door.sequence.steps
         }
-        if configuration.fwknop:
-            self._quiet.add(configuration.fwknop.port)
+        for packets in (configuration.fwknop, configuration.sealed):
+            if packets:
+                self._quiet.add(packets.port)
 
     # --- world.Firewall ---
 

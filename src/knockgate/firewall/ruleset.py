@@ -188,8 +188,9 @@ def _ports(configuration: Configuration) -> Iterator[tuple[str, str]]:
             kinds |= dict.fromkeys(door.sequence.steps, "quiet")
     for door in configuration.kernel_doors():
         kinds |= dict.fromkeys(door.sequence.steps if door.sequence else (), "knock")
-    if configuration.fwknop:
-        kinds[configuration.fwknop.port] = "quiet"
+    for packets in (configuration.fwknop, configuration.sealed):
+        if packets:
+            kinds[packets.port] = "quiet"
     for door in configuration.doors:
         kinds |= dict.fromkeys(door.ports, "door")
     for port, chain in sorted(kinds.items()):
