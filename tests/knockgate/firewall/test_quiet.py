@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.knockgate.firewall.table import HERE, Cable, load
 from tests.netns import isolated, until
-from tests.packets import ipv4, raw, udp
+from tests.packets import ipv4, udp
 
 from knockgate.firewall.memory import MemoryFirewall, Reach, Verdict
 from knockgate.model import Port, Protocol
