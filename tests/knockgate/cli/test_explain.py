@@ -15,13 +15,14 @@ import pytest
 from tests.knockgate.cli.gates import gate as gate_file
 from tests.knockgate.cli.process import Done, knockgate
 from tests.knockgate.daemon.running import CLIENT, OTHER
-from tests.knockgate.daemon.sealed_stage import Stage, device, message, now, stage
+from tests.knockgate.daemon.sealed_stage import DOORS, Stage, device, message, now, stage
 from tests.knockgate.spa import sealed_messages as messages
 from tests.knockgate.spa import sealed_signers as signers
-from tests.netns import isolated
+from tests.netns import isolated, until
 
 from knockgate.daemon.control import EXPLAIN_SOCKET
 from knockgate.daemon.status import DocumentSocket
+from knockgate.errors import Unavailable
 from knockgate.spa.sealed import KeyKind, SourceKind, Suite, seal
 
 _HOUR = 3600 * 10**9
@@ -77,6 +78,8 @@ def test_each_knock_is_told(tmp_path: Path) -> None:
             "  why:     door-denied: " in denied and f"  asked:   cellar for {OTHER}, who sent it\n" in denied
         )
         assert clock == "the gate is sure of the time\n"
+        why = "stale: it is too old; its clock is 2h behind ours"
+        gate.gate.until_said(f"is refused: {why} (from {CLIENT}); compare both clocks: ")
         # Filters, and how many.
         assert _paragraphs(_explain(gate, "--last", "1"))[0] == denied
         assert (
@@ -140,6 +143,45 @@ def test_strangers_are_told_by_number(tmp_path: Path) -> None:
         unknown_print = re.findall(r"key (SHA256:\S+),", lines[3])[0]
         assert "unknown-key" in _explain(gate, "--key", unknown_print)
         assert "unknown-key" not in _explain(gate, "--key", PRINT)
+
+
+_KNOWN = '[doors.ssh.sealed]\ndevices = "known"\n'
+
+
+@isolated
+def test_a_device_is_enrolled_as_the_hint_says(tmp_path: Path) -> None:
+    """Also one that was shut out; the hint does not say so lightly."""
+    with stage(tmp_path, doors=DOORS.replace("[doors.web]", f"{_KNOWN}[doors.web]")) as gate:
+
+        def tried(expected: str) -> str:
+            """A knock, and what is told of it. A gate that begins anew may not hear the first ones."""
+            until(gate.gate.answers, "it listens")
+
+            def told() -> list[str]:
+                gate.knock()
+                with contextlib.suppress(Unavailable):
+                    return [each["device"] for each in gate.explained()["knocks"]]  # type: ignore[attr-defined]
+                return []
+
+            until(told, "it is heard")
+            text = _paragraphs(_explain(gate, "--last", "1"))[0]
+            assert expected in text, text
+            return text
+
+        text = tried("NOW: REFUSED at step 9\n  why:     unknown-device: it is for known devices alone")
+        words = re.findall(r"  hint:    `knockgate (device enrol \S+)`\n", text)[0].split()
+        assert "(neither known nor barred)" in text
+        for command, expected in (
+            (words, "NOW: opened ssh for 30s\n"),
+            ([words[0], "forget", words[2]], "unknown-device: its device is shut out\n"),
+        ):
+            before = gate.gate.status()["pid"]
+            done = knockgate(*command, "--config", str(gate.gate.file))
+            assert done.returncode == 0, done.stderr
+            until(lambda: gate.gate.answers() and gate.gate.status()["pid"] != before, "it has begun anew")  # noqa: B023
+            text = tried(expected)
+        assert f"`knockgate device enrol {words[2]}`, if it is to come in again\n" in text
+        assert f"device:  {words[2]} (barred)\n" in text
 
 
 @isolated
