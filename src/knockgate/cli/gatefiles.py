@@ -24,6 +24,7 @@ from knockgate.config import doors as configurations
 from knockgate.config import readers
 from knockgate.config.doors import DEFAULT_PATH, Configuration
 from knockgate.config.toml import Reader, Wrong, shown
+from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: Seconds for a listener to begin anew, and until it is looked for again.
+_PATIENCE, _LOOK_AGAIN = 15.0, 0.02
 
 config_option = click.option(
     "--config", metavar="FILE", type=FILE, help=f"The gate's configuration (default: {DEFAULT_PATH})."
@@ -116,20 +120,39 @@ class GateFiles:
     def take_up(self, done: str) -> None:
         """Have a running gate read its files again; ``done`` is what is so in the files already.
 
-        Raises Unavailable where it runs and cannot: what is done is not in force then.
+        When this returns it has. Raises Unavailable where it runs and cannot: what is done is not in force.
         """
         from knockgate.cli.gate import warden  # noqa: PLC0415 - see cli
+        from knockgate.daemon.run import checked  # noqa: PLC0415 - see cli
 
         with warden(self.found) as client:
             if client is None:
                 say("no gate runs here; it reads its files when it starts")
                 return
+            before = self._listener()
             try:
-                client.reload(self.found.checksum)
-            except Unavailable as error:
+                # The warden does not read keys; a listener that cannot start would be the worst of all.
+                client.reload(checked(Origin(self.found.file)).checksum)
+            except KnockgateError as error:
                 message = f"{done}, but the gate that runs goes on with what it had: {error}"
                 raise Unavailable(message, hint=error.hint) from None
+        # It is the listener that reads these files, when it begins anew.
+        until = time.monotonic() + _PATIENCE
+        while self._listener() in (None, before):
+            if time.monotonic() > until:
+                message = f"{done}, but the gate that runs does not listen any more"
+                raise Unavailable(message, hint="its log says why")
+            time.sleep(_LOOK_AGAIN)
         say("the gate that runs has read its files again")
+
+    def _listener(self) -> int | None:
+        """The process that listens now."""
+        from knockgate.daemon.control import ask  # noqa: PLC0415 - see cli
+
+        with contextlib.suppress(Unavailable):
+            found: int = ask(self.found.gate.run_directory)["pid"]
+            return found
+        return None
 
 
 def now() -> dt.datetime:

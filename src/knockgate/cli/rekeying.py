@@ -32,6 +32,7 @@ __all__ = ["FIRST_CARD", "rekey", "replay"]
 #: What the card of a new gate is called.
 FIRST_CARD = "everybody"
 _DAY = 86400
+_OVERLAP = 30.0 * _DAY
 
 
 @click.command(cls=Page)
@@ -39,14 +40,13 @@ _DAY = 86400
     "--overlap",
     metavar="TIME",
     type=seconds(duration(60, 3650 * _DAY)),
-    default=30.0 * _DAY,
     help="How long the old key is good as well (default: 30d).",
 )
 @click.option("--now", "at_once", is_flag=True, help="End the old keys at once; also where they are lost.")
 @click.option("-o", "--output", metavar="DIR", type=FILE, default=".", help="Where the new cards go.")
 @click.option("--yes", is_flag=True, help="With --now: it is meant, do not ask.")
 @config_option
-def rekey(*, overlap: float, at_once: bool, output: str, yes: bool, config: str | None) -> int:
+def rekey(*, overlap: float | None, at_once: bool, output: str, yes: bool, config: str | None) -> int:
     """Give the gate a new key, and each card a successor.
 
     Who steals a gate's key can read the knocks that somebody has recorded, and forge none; a new key from
@@ -61,7 +61,8 @@ def rekey(*, overlap: float, at_once: bool, output: str, yes: bool, config: str 
 
     A gate that runs is asked to read its files again, gate.toml among them. Needs root.
 
-    Exit status: 0 it is done; 1 somebody did not say yes; 2 it could not be done, and all is as it was.
+    Exit status: 0 it is done; 1 somebody did not say yes; 2 it could not be done, or a gate that runs has
+    not taken it up; then the message says which.
 
     For example:
 
@@ -71,11 +72,13 @@ def rekey(*, overlap: float, at_once: bool, output: str, yes: bool, config: str 
     from knockgate.config import gatekeys  # noqa: PLC0415 - see cli
 
     files, folder = GateFiles.of(config), Path(output).absolute()
+    if at_once and overlap is not None:
+        raise click.UsageError("with --now there is no --overlap", click.get_current_context())
     if at_once:
         return _anew(files, folder, yes=yes)
     doubt_the_clock()
     with files.changing():
-        keys = _followed(files.load(), dt.timedelta(seconds=overlap))
+        keys = _followed(files.load(), dt.timedelta(seconds=overlap or _OVERLAP))
         cards = _cards(keys, folder)
         with handed_out(cards), gatekeys.replacing(files.keys, keys):
             pass

@@ -31,7 +31,7 @@ from knockgate.daemon.origin import Origin
 from knockgate.daemon.sockets import Readable, Signals, say, say_why
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 
-__all__ = ["PROGRAM", "alone", "supervise"]
+__all__ = ["PROGRAM", "alone", "checked", "supervise"]
 
 PROGRAM = "knockgate"
 
@@ -54,7 +54,7 @@ def supervise(origin: Origin, *, own: bool = True) -> int:
     start: another one runs, or a right is missing. What it has to say it says on stderr, a line each.
     The table stays when it ends.
     """
-    directory = _checked(origin).gate.run_directory
+    directory = checked(origin).gate.run_directory
     with alone(directory):
         supervisor = _Supervisor(origin, directory, own=own)
         try:
@@ -163,7 +163,7 @@ class _Supervisor:
         said = False
         while True:
             try:
-                return _checked(self._origin)
+                return checked(self._origin)
             except ConfigError as error:
                 if self._warden and self._warden.ended():
                     raise _Ended(self._warden) from None
@@ -215,7 +215,7 @@ class _Supervisor:
         """The warden reads the file anew, if it is right; its listener then begins anew by itself."""
         self._reload_wanted = False
         try:
-            _checked(self._origin)
+            checked(self._origin)
             with WardenClient(self._directory) as warden:
                 warden.reload()
         except KnockgateError as error:
@@ -268,7 +268,7 @@ class _Supervisor:
             self._pause(left)
 
 
-def _checked(origin: Origin) -> Configuration:
+def checked(origin: Origin) -> Configuration:
     """What the halves will read, with the keys and their secrets; raises ConfigError."""
     from knockgate.daemon.bearers import bearers_of, ssh_keys_of  # noqa: PLC0415 - most gates have no keys
 

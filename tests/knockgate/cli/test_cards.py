@@ -247,16 +247,47 @@ def test_a_gate_that_runs_takes_up_what_is_changed(tmp_path: Path) -> None:
         made = knockgate("card", "new", "phones", "-o", "-", "--config", str(config))
         assert made.returncode == 0, made.stderr
         assert "the gate that runs has read its files again" in made.stderr
-        until(lambda: here.gate.answers() and here.refused() is not None, "it listens again")
         phones = Card.parse(made.stdout)
         here.send(seal(message(), phones))
         here.until_opened(1)
         assert OPENED in leases()
         done = knockgate("card", "revoke", "phones", "--config", str(config))
         assert done.returncode == 0, done.stderr
-        here.gate.until_said("reloaded", 2)
-        until(lambda: here.gate.answers() and here.opened() == 0, "it listens again")
         here.send(seal(message(), phones))
         here.until_refused("not-ours")
         here.knock()
         here.until_opened(1)  # the control: the other card is good
+
+
+@isolated
+def test_a_gate_that_does_not_take_it_up_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stage(tmp_path) as here:
+        words = ["--config", str(here.gate.file)]
+        text, said = here.gate.file.read_text(), tmp_path / "state" / "devices"
+        made = knockgate("card", "new", "phones", "-o", "-", *words)
+        assert made.returncode == 0, made.stderr
+        phones, pid = Card.parse(made.stdout), here.gate.status()["pid"]
+        here.gate.file.write_text(text.replace("[doors.web]", "[doors.wbe]"))
+        done = knockgate("card", "revoke", "phones", *words)
+        assert done.returncode == 2 and "refused from now on" not in done.stdout
+        assert "the card phones is revoked, but the gate that runs goes on with what it had: " in done.stderr
+        assert "there is no door 'web'" in done.stderr
+        assert here.gate.status()["pid"] == pid
+        here.send(seal(message(), phones))
+        here.until_opened(1)  # as was said
+        here.gate.file.write_text(text)
+        said.touch(0o600)
+        said.write_text("no such line")
+        assert f"{said}:1: " in knockgate("card", "new", "more", "-o", "-", *words).stderr
+        assert here.gate.status()["pid"] == pid
+        said.unlink()
+        # What nobody can see beforehand: the listener begins anew, and cannot.
+        monkeypatch.setattr("knockgate.cli.gatefiles._PATIENCE", 0.5)
+        (tmp_path / "state" / "marks.sqlite").rename(tmp_path / "marks")
+        done = knockgate("card", "new", "others", "-o", "-", *words)
+        assert done.returncode == 2
+        assert "the card others is made, but the gate that runs does not listen any more" in done.stderr
+        (tmp_path / "marks").rename(tmp_path / "state" / "marks.sqlite")
+        until(here.gate.answers, "the control: it listens again")
+        here.send(seal(message(), phones))
+        here.until_refused("not-ours")
