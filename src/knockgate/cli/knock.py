@@ -138,7 +138,7 @@ def knock(
     if ipv4 or ipv6:
         given["family"] = send.Family.AF_INET if ipv4 else send.Family.AF_INET6
     given["steps"], names = steps_or_names(host, words)
-    plans = [planned(name, packet=packet, given=dict(given)) for name in (host, *names)]
+    plans = [planned(name, packet=packet, given=given) for name in (host, *names)]
     if len(plans) == 1:
         return _Command(dry_run=dry_run, as_json=as_json).knock(plans[0])
     return _Command(dry_run=dry_run, as_json=as_json).knock_all(plans)

@@ -139,11 +139,22 @@ def test_an_address_that_no_host_is_seen_with_is_refused_before_a_date_is_spent(
         first, hint = done.stderr.splitlines()
         assert (done.returncode, done.stdout) == (2, "")
         assert "is no address to let in" in first and "-a ADDRESS" in hint and "-s" in hint
+        assert knockgate(*_knocking(home, "-i", str(key), *words, "--dry-run", host=host)) == done
         assert not (home / "state").exists()
     with gate(public(key)) as there:
         assert knockgate(*_knocking(home, "-i", str(key), "-a", "8.8.8.8", host="127.0.0.1")).returncode == 0
         there.number(1)
     assert (home / "state").exists()
+
+
+@isolated
+def test_without_a_route_nobody_is_let_in(home: Path) -> None:
+    words = _knocking(home, "-i", str(_key(home, "k")), host="203.0.113.9")
+    lost = knockgate(*words)
+    assert (lost.returncode, lost.stdout) == (2, "")
+    assert "this machine has no way to 203.0.113.9" in lost.stderr
+    assert not (home / "state").exists()
+    assert "but there is no route: ssh for nobody\n" in knockgate(*words, "--dry-run").stdout
 
 
 @isolated
@@ -261,8 +272,33 @@ def test_no_more_than_six_keys_are_tried(home: Path, monkeypatch: pytest.MonkeyP
             facts = json.loads(done.stdout)
             assert len(facts["sealed"]["skipped"]) == 2
             assert all("6 others come before it" in each["why"] for each in facts["sealed"]["skipped"])
+            monkeypatch.setattr("knockgate.cli.knocking.signing._somebody_is_there", lambda: True)
+            preview = json.loads(knockgate(*_knocking(home, "--json", "--dry-run")).stdout)
+            assert len(preview["sealed"]["keys"]) == 6
             alone = knockgate(*_knocking(home, "--wait", "22", "-i", str(keys[7])))  # the control
             assert alone.returncode == 0, alone.stderr
+
+
+@pytest.mark.parametrize(("timeout", "shares"), [("9", [1, 1, 7]), ("0.9", [0.3, 0.3, 0.3])])
+@isolated
+def test_the_keys_share_the_time(
+    home: Path, timeout: str, shares: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _network()
+    keys = [signer(Kind.ED25519, number) for number in (1, 2, 3)]
+    waited: list[float] = []
+
+    def watch(_: object, __: float, seconds: float) -> bool:
+        waited.append(seconds)
+        return False
+
+    monkeypatch.setattr("knockgate.cli.knocking.sealed.SealedAttempt.watch", watch)
+    with agents.acting(home / "agent", agents.tokens(keys)) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+        with gate(*(each.public for each in keys)) as there:
+            knockgate(*_knocking(home, "--wait", "22", "--timeout", timeout))
+            there.number(3)
+    assert waited == pytest.approx(shares)
 
 
 @isolated
@@ -505,6 +541,13 @@ def test_the_address_may_be_asked_for(home: Path) -> None:
         done = knockgate(*words, "-R", f"http://{HERE}/", "--resolve-http")
         serving.join(30)
         (knock,) = there.number(1)
+        serving = threading.Thread(target=_answer_once, args=(web, b"127.0.0.1"))
+        serving.start()
+        spent = (home / "state" / "knockgate" / "device.json").read_text()
+        wrong = knockgate(*words, "-R", f"http://{HERE}/", "--resolve-http")
+        serving.join(30)
+    assert (wrong.returncode, "127.0.0.1 is no address to let in" in wrong.stderr) == (2, True)
+    assert (home / "state" / "knockgate" / "device.json").read_text() == spent
     assert knock.head.address == socket.inet_aton("192.0.2.9")
     assert f"asked for ssh for 192.0.2.9, which http://{HERE}/ answered with" in done.stderr
     assert f"ssh for the address that http://{HERE}/ answers with" in (
@@ -631,6 +674,8 @@ def test_several_profiles_are_knocked_at_one_after_the_other(profiles: Path) -> 
         (["home", "-i", ""], "the name of the SSH key is empty", "--help"),
         (["h", "--card", "/none"], "/none: no such file", "knockgate card show"),
         (["h", "--small"], "no profile 'h'", "--card FILE"),
+        (["h", "home"], "STEP: 'home' is no step", "write 7000"),
+        (["h", "--card", "c", "-A", "22"], "-A: is about fwknop's packets, and this knock is a", "leave it"),
         (
             ["home", "-A", "22"],
             "-A: is about fwknop's packets, and this knock is a sealed one",

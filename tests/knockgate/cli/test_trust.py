@@ -145,6 +145,17 @@ def test_what_is_refused_changes_nothing(
     assert knockgate("trust", "new", "h", "card").returncode == 0  # the control
 
 
+def test_a_card_that_cannot_be_kept_has_no_profile(home: Path) -> None:
+    cards = _file(home).parent / "cards"
+    cards.parent.mkdir(parents=True)
+    cards.write_text("")
+    done = knockgate("trust", "home", "h", str(home / "card"))
+    assert (done.returncode, done.stdout, _file(home).exists()) == (2, "", False)
+    assert str(cards) in done.stderr and "nothing was changed" in done.stderr
+    cards.unlink()
+    assert knockgate("trust", "home", "h", str(home / "card")).returncode == 0
+
+
 def test_a_file_that_cannot_be_read_is_not_replaced(home: Path) -> None:
     _file(home).parent.mkdir(parents=True)
     for octets, message in ((b"\xff", "is no text in UTF-8"), (b"[profiles", "not TOML")):

@@ -88,6 +88,17 @@ def test_what_cannot_be_changed_line_by_line_is_left_to_its_owner(content: str) 
     assert trusting.changed(TABLE, "f", "home", VALUES) != TABLE  # the control
 
 
+def test_what_came_out_is_compared_with_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = trusting.changed(TABLE, "f", "home", VALUES)
+    other = TABLE.replace("home", "other")
+    for wrong in (right + other, right.replace("b.example", "c.example"), "", "["):
+        monkeypatch.setattr(trusting, "_edited", lambda *_, wrong=wrong: wrong)
+        with pytest.raises(ConfigError, match="cannot be changed here"):
+            trusting.changed(TABLE, "f", "home", VALUES)
+    monkeypatch.setattr(trusting, "_edited", lambda *_: right)
+    assert trusting.changed(TABLE, "f", "home", VALUES) == right
+
+
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 _COMMENTS = st.sampled_from(["", "  # said \"'[ = \\", "#"])
 
