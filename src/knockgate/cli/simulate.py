@@ -42,9 +42,9 @@ def simulate(
 ) -> int:
     """Say what the gate would have done with a capture, packet by packet, and why.
 
-    Needs no rights and changes nothing. PCAP is a file of tcpdump or Wireshark (pcap, pcapng), or `-`
-    for standard input. Every packet gets a line: its number in the file, seconds since the first, source,
-    destination port, what becomes of it, and why. Time is the capture's.
+    Changes nothing, and needs no rights but for the packets of keys. PCAP is a file of tcpdump or Wireshark
+    (pcap, pcapng), or `-` for standard input. Every packet gets a line: its number in the file, seconds
+    since the first, source, destination port, what becomes of it, and why. Time is the capture's.
 
     A capture often has both directions in it. What the capture itself notes comes first (`tcpdump -i any`
     does). Else name the host's addresses with --host, each with its own option: what they send is not
@@ -53,7 +53,10 @@ def simulate(
 
     Not exactly as the kernel: a TCP session whose beginning is not in the capture counts as let in;
     fragments are not put together; a file of one-time sequences counts as it is now, and is not changed;
-    packets of keys are read with the secrets that there are now, and none has been taken before.
+    packets of keys are read with the secrets that there are now, and none has been taken before. Sealed
+    packets are judged by the gate's keys and cards, the files of ssh keys and what was said of devices, as
+    all that is now, and by a clock that is right: the capture's. The gate's keys are for root alone: without
+    that right, or where there are none, it says so, and does the rest.
 
     Exit status: 0 a door opened; 1 none did; 2 it could not be done, or the capture is damaged: what
     comes before the damage is printed.
@@ -66,13 +69,20 @@ def simulate(
         tcpdump -i any -U -w - | knockgate simulate -
     """
     from knockgate.capture.pcapfile import read  # noqa: PLC0415 - see cli
+    from knockgate.cli.sealed_now import sealed_now  # noqa: PLC0415 - see cli
     from knockgate.daemon.bearers import bearers_of  # noqa: PLC0415 - see cli
     from knockgate.simulate.simulation import Simulation  # noqa: PLC0415 - see cli
 
     origin, pcap = _files(origin, words)
     found = origin.load()
     bearers = bearers_of(origin, found) if found.fwknop else []
-    simulation = Simulation(found, hosts=hosts, one_time=_one_time(found), bearers=bearers)
+    simulation = Simulation(
+        found,
+        hosts=hosts,
+        one_time=_one_time(found),
+        bearers=bearers,
+        sealed=sealed_now(origin, found),
+    )
     tell = _in_json if as_json else _Table().line
     shown = _FILTERS[only]
     try:

@@ -33,7 +33,17 @@ from knockgate.spa.sealed import CardKeys, Suite
 from knockgate.store.marks import SqliteMarks
 from knockgate.wire import frames
 
-__all__ = ["DEVICES", "GATE_KEYS", "MARKS", "NETWORKS", "SealedGrants", "own_files"]
+__all__ = [
+    "DEVICES",
+    "GATE_KEYS",
+    "MARKS",
+    "NETWORKS",
+    "SealedGrants",
+    "live_cards",
+    "own_files",
+    "standings_of",
+    "suites_of",
+]
 
 #: In the gate's state directory.
 GATE_KEYS, MARKS, DEVICES, NETWORKS = "gate.keys", "marks.sqlite", "devices", "known-networks-sealed"
@@ -70,13 +80,11 @@ class SealedGrants(Hearing):
         self._store = SqliteMarks(
             folder / MARKS, incarnation=own.incarnation, devices=sealed.devices, patience=_PATIENCE
         )
-        self._standings = dict.fromkeys(said.known, Standing.KNOWN) | dict.fromkeys(
-            said.barred, Standing.BARRED
-        )
+        self._standings = standings_of(said)
         self._stories = Stories(self._store.row, self._said_of)
-        suites = [_SUITES[suite.value] for suite in sealed.suites]
+        suites = suites_of(sealed.suites)
         self._sealed = Sealed(
-            _live_cards(own),
+            live_cards(own),
             self._lines,
             self._standing,
             suites=suites,
@@ -281,7 +289,17 @@ def _flaw(notice: Notice) -> dict[str, object]:
 _SUITES = {"x-wing": Suite.XWING, "x25519": Suite.X25519}
 
 
-def _live_cards(own: GateKeys) -> list[LiveCard]:
+def suites_of(names: Iterable[str]) -> list[Suite]:
+    """Those that ``suites`` in ``[sealed]`` names."""
+    return [_SUITES[name] for name in names]
+
+
+def standings_of(said: Devices) -> dict[bytes, Standing]:
+    """What the admin has said, by what stands for a device in the store."""
+    return dict.fromkeys(said.known, Standing.KNOWN) | dict.fromkeys(said.barred, Standing.BARRED)
+
+
+def live_cards(own: GateKeys) -> list[LiveCard]:
     """Also those whose time is over: whether it is, the mechanism asks each time."""
     made = {one.name: one.gate_key() for one in own.keys}
     cards = []

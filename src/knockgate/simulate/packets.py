@@ -1,4 +1,4 @@
-"""What the daemon would make of single packets: its mechanism, a store in memory, the capture's own time.
+"""What the daemon would make of fwknop's packets: its mechanism, a store in memory, the capture's own time.
 
 The capture's time is taken for a clock that can be relied on, whatever the configuration says of ours.
 """
@@ -8,14 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from knockgate.config.doors import Configuration
-from knockgate.config.toml import spell
-from knockgate.effects import ClaimToken, DatagramSeen, KnockRefused, OpenDoor, PacketEffect, TokenSettled
-from knockgate.errors import Refused, Unavailable
+from knockgate.effects import (
+    ClaimToken,
+    DatagramSeen,
+    KnockRefused,
+    OpenDoor,
+    PacketEffect,
+    RunCommands,
+    TokenSettled,
+)
+from knockgate.errors import Refused
 from knockgate.firewall.memory import MemoryFirewall, Place
 from knockgate.mechanisms.packet import Bearer, Packets
-from knockgate.model import Moment, Observation, Port, Protocol, address_text
+from knockgate.model import Moment, Observation, Port, Protocol
 from knockgate.refusals import refusal_in_words
-from knockgate.simulate.listening import NOTHING_HEARD, Heard, commands_in_words
+from knockgate.simulate.listening import NOTHING_HEARD, Heard
+from knockgate.simulate.openings import Openings
 from knockgate.store.memory import MemoryStore
 from knockgate.wire.frames import datagram
 
@@ -61,25 +69,13 @@ class PacketListening:
         return self._told(effects, key)
 
     def _told(self, effects: Sequence[PacketEffect], key: str) -> Heard:
-        opened: list[str] = []
-        said: list[str] = []
+        openings = Openings(self._doors, self._firewall)
         for effect in effects:
             if isinstance(effect, KnockRefused):
                 whose = f"a packet of {effect.key}" if effect.key else "a packet"
                 return Heard(f"{whose} is refused: {refusal_in_words(effect)}", Place.KNOCK)
             if isinstance(effect, OpenDoor):
-                self._open(effect, opened, said)
-            elif not isinstance(effect, ClaimToken) and effect.door in opened:
-                said += commands_in_words(self._doors[effect.door], effect.source, effect.seconds)
-        return Heard(f"a packet of {key}", Place.KNOCK, tuple(opened), tuple(said))
-
-    def _open(self, effect: OpenDoor, opened: list[str], said: list[str]) -> None:
-        door = self._doors[effect.door]
-        seconds = door.lease if effect.seconds is None else effect.seconds
-        try:
-            self._firewall.open(door.ports, effect.source, seconds, "packet")
-        except Unavailable as error:
-            said.append(f"cannot open {door.name}: {error}")
-            return
-        opened.append(door.name)
-        said.append(f"opens {door.name} for {address_text(effect.source)}, {spell(seconds)}")
+                openings.open(effect)
+            elif isinstance(effect, RunCommands):
+                openings.run(effect)
+        return Heard(f"a packet of {key}", Place.KNOCK, tuple(openings.opened), tuple(openings.said))

@@ -32,6 +32,7 @@ from knockgate.mechanisms.packet import Bearer
 from knockgate.model import Observation, Protocol, Source, TcpFlag, address_text
 from knockgate.simulate.listening import NOTHING_HEARD, Heard, Listening, opening
 from knockgate.simulate.packets import PacketListening
+from knockgate.simulate.sealed import SealedKeys, SealedListening
 from knockgate.wire.frames import observe
 
 __all__ = ["Simulation", "Step", "Summary"]
@@ -101,10 +102,11 @@ class Simulation:
         hosts: Collection[Source] = (),
         one_time: Mapping[str, Sequence[Line]] | None = None,
         bearers: Sequence[Bearer] = (),
+        sealed: SealedKeys | None = None,
     ) -> None:
         """``hosts``: this host's addresses, if it is to be told. ``one_time``: unused lines, by door.
 
-        ``bearers``: who has a key.
+        ``bearers``: who has a key of fwknop's. Without ``sealed`` no sealed packet opens anything.
         Raises ConfigError where the kernel could not follow the sequences.
         """
         self.summary = Summary()
@@ -114,7 +116,10 @@ class Simulation:
         self._firewall = MemoryFirewall(configuration, lambda: self._now)
         self._firewall.load("")
         self._listening = Listening(configuration, one_time or {}, self._firewall)
-        self._packets = PacketListening(configuration, bearers, self._firewall)
+        self._of_keys = (
+            PacketListening(configuration, bearers, self._firewall),
+            SealedListening(configuration, sealed, self._firewall),
+        )
         self._began: int | None = None
         self._now = 0.0
 
@@ -168,7 +173,9 @@ class Simulation:
         heard = self._listening.hear(seen, self._now, local=local)
         if heard is NOTHING_HEARD and local:
             wall = (self._began or 0) / _NANO + self._now
-            heard = self._packets.hear(seen, captured.packet, wall, self._now)
+            for listening in self._of_keys:  # they have different ports
+                if heard is NOTHING_HEARD:
+                    heard = listening.hear(seen, captured.packet, wall, self._now)
         return heard
 
     def _side(self, way: Way, seen: Observation) -> Reach | _Side:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,6 +126,23 @@ class SqliteMarks:
                 _remove(path)
             os.replace(new, path)
         return salt is not None
+
+    @staticmethod
+    def peek_salt(path: Path) -> bytes:
+        """What devices are hashed with, and nothing else: for who only looks, also while a gate has the file.
+
+        Nothing is locked or written. Of what a gate has written since, nothing is seen. Raises Unavailable.
+        """
+        try:
+            # Without its log: the salt was in the file itself before that had its name, and never changes.
+            base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+            with contextlib.closing(base):
+                ((salt,),) = base.execute("SELECT salt FROM gate").fetchall()
+        except (sqlite3.Error, ValueError) as error:
+            raise Unavailable(f"{path}: its salt cannot be read: {error}", hint=_HINT) from error
+        if not isinstance(salt, bytes) or len(salt) != 32:
+            raise Unavailable(f"{path}: its salt is damaged", hint=_HINT)
+        return salt
 
     def claim(
         self,
