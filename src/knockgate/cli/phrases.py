@@ -92,7 +92,10 @@ def clock_in_words(clock: Mapping[str, Any]) -> str:
             )
         case "floored":
             least = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(clock["not_before"]))
-            known = f"nothing vouches for it; the gate knows only that it is {least} or later"
+            known = (
+                f"nothing vouches for it; the gate knows only that it is {least} or later (where that is "
+                "wrong: `knockgate replay forget-time`)"
+            )
         case _:
             known = "nothing vouches for it, and the gate does not know how late it is"
     return (

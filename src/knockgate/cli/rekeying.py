@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from knockgate.cli.cardfiles import card_text, fingerprint_of, handed_out, how_to_trust
+from knockgate.cli.forget_time import forget_time
 from knockgate.cli.gatefiles import GateFiles, config_option, confirmed, doubt_the_clock, now
 from knockgate.cli.page import Page, PageGroup
 from knockgate.cli.terminal import advise, complain, say, tell
@@ -167,6 +168,9 @@ def _tell_of_devices(files: GateFiles) -> None:
 @click.group("replay", cls=PageGroup, no_args_is_help=False)
 def replay() -> None:
     """What the gate remembers of sealed knocks, so that none opens twice."""
+
+
+replay.add_command(forget_time)
 
 
 @replay.command("reset", cls=Page)
