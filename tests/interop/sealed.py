@@ -34,6 +34,8 @@ from knockgate.errors import Refused, Unavailable
 from knockgate.wire import frames
 
 PORT = 62202
+OPEN = {("tcp/22", running.CLIENT, "packet")}
+"""The leases after a knock that lets in who has sent it."""
 _HEARS = "listening for the sealed knocks"
 SECOND = 10**9
 HOUR = 3600 * SECOND
@@ -326,6 +328,14 @@ class Person:
 
     def knock(self, *words: str, status: int = 0) -> Done:
         return self.does("knock", "home", *words, status=status)
+
+    def gets_in(self, gate: Gate, *words: str) -> None:
+        """Knock, and see that the gate opens; then shut the door again."""
+        before = gate.sealed()["opened"]
+        self.knock(*words)
+        gate.until_opened(before + 1)
+        assert running.leases() == OPEN
+        gate.close()
 
     def enters(self, *words: str) -> dict[str, Any]:
         """Knock and wait; what it tells as JSON."""

@@ -16,8 +16,6 @@ from tests.netns import isolated
 
 pytestmark = root
 
-OPEN = {("tcp/22", CLIENT, "packet")}
-
 
 @pytest.mark.parametrize("sure", [True, False], ids=["sure", "blind"])
 @isolated
@@ -52,9 +50,7 @@ def test_a_replay_opens_nothing_whatever_has_happened_since(sure: bool, tmp_path
             gate.until_refused("replayed")
             assert leases() == set() and gate.sealed()["opened"] == 0
             assert gate.newest()["step"] == 10
-            jo.enters()  # the control
-            gate.until_opened(1)
-            assert leases() == OPEN
+            jo.gets_in(gate)  # the control
         gate.end()
 
 
@@ -95,21 +91,17 @@ def test_a_clock_that_is_wrong_then_right_then_the_gate_knows_the_time(tmp_path:
         gate.start()
         with recording() as recorded:
             old = []
-            for number, (lead, era) in enumerate(((-HOUR, 0), (0, 0), (HOUR, 0), (0, 1)), 1):
+            for lead, era in ((-HOUR, 0), (0, 0), (HOUR, 0), (0, 1)):
                 theirs.lead(lead)
-                jo.enters()
-                gate.until_opened(number)
+                jo.gets_in(gate)
                 assert (gate.newest()["era"], gate.newest()["skew"]) == (era, None)
-                gate.close()
                 old.append(recorded())
         assert gate.sealed()["clock"]["state"] == "blind"
         ours.synchronised()
-        jo.enters()
-        gate.until_opened(5)
+        jo.gets_in(gate)
         clock = gate.sealed()["clock"]
         assert (clock["state"], clock["vouched"]) == ("sure", True)
         assert abs(gate.newest()["skew"]) < 30
-        gate.close()
         for lead, reason in ((-HOUR, "stale"), (HOUR, "ahead")):
             other = Person(tmp_path / reason, clocks=theirs)  # another device: its dates are its own
             other.trusts(gate, key)
@@ -118,8 +110,7 @@ def test_a_clock_that_is_wrong_then_right_then_the_gate_knows_the_time(tmp_path:
             gate.until_refused(reason)
             assert (gate.newest()["reason"], abs(abs(gate.newest()["skew"]) - 3600) < 30) == (reason, True)
             theirs.lead(0)
-            other.enters()  # the control: its clock is repaired
-            gate.close()
+            other.gets_in(gate)  # the control: its clock is repaired
         gate.end(signal.SIGKILL)
         gate.start()
         for number, each in enumerate(old, 1):

@@ -37,6 +37,7 @@ WORDS = "open sesame"
 _CONFIG = """
 Host home.example
     User jo
+    PreferredAuthentications publickey
     ProxyCommand knockgate connect %h %p
 """
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from tests.interop.sealed import (
+    OPEN,
     SECOND,
     Gate,
     Person,
@@ -17,12 +18,11 @@ from tests.interop.sealed import (
     set_clocks,
 )
 from tests.knockgate.daemon import running
-from tests.knockgate.daemon.running import CLIENT, CLIENT6, leases
+from tests.knockgate.daemon.running import CLIENT6, leases
 from tests.netns import isolated, run
 
 pytestmark = root
 
-OPEN = {("tcp/22", CLIENT, "packet")}
 DAY = 86400 * SECOND
 
 
@@ -95,8 +95,7 @@ def test_two_keys_of_a_gate_until_one_has_ended(tmp_path: Path) -> None:
         gate.says(gate='clock = "auto"')
         early.trusts(gate, key)
         gate.start()
-        early.enters()
-        gate.close()
+        early.gets_in(gate)
         folder = tmp_path / "new"
         folder.mkdir()
         said = gate.changes("rekey", "--overlap", "10d", "-o", str(folder)).stdout
@@ -106,13 +105,10 @@ def test_two_keys_of_a_gate_until_one_has_ended(tmp_path: Path) -> None:
         for day, opens in ((0, True), (9, True), (11, False)):
             for clocks in (ours, theirs):
                 clocks.lead(day * DAY)
-            late.enters()
-            gate.close()
-            before = gate.sealed()["opened"]
-            early.knock()
+            late.gets_in(gate)
             if opens:
-                gate.until_opened(before + 1)
-                gate.close()
+                early.gets_in(gate)
+        early.knock()
         gate.until_refused("not-ours")
         gate.end()
         gate.start()
@@ -120,5 +116,5 @@ def test_two_keys_of_a_gate_until_one_has_ended(tmp_path: Path) -> None:
         gate.until_refused("not-ours")
         assert leases() == set()
         early.trusts(gate, key, "--replace", card=card)
-        early.enters()  # the control: the new card is all that it wanted
+        early.gets_in(gate)  # the control: the new card is all that it wanted
         gate.end()
