@@ -300,14 +300,20 @@ def _refused(knock: _Authentic, reason: Reason, *, skew: int | None = None, aske
 
 
 def _fit_for_token(lines: Sequence[Line], signature: Signature) -> Sequence[Line] | Reason:
-    """The lines that do not ask more of a token than it has said."""
+    """The lines that do not ask more of a token than it has said; if there are none, the first one's reason."""
     if not lines[0].entry.key.kind.on_token:
         return lines
-    touched = [line for line in lines if signature.touched or not line.entry.options.touch]
-    if not touched:
+    objections = [_token_lacks(line, signature) for line in lines]
+    fit = [line for line, objection in zip(lines, objections, strict=True) if objection is None]
+    return fit or objections[0] or ()
+
+
+def _token_lacks(line: Line, signature: Signature) -> Reason | None:
+    if line.entry.options.touch and not signature.touched:
         return Reason.NO_TOUCH
-    verified = [line for line in touched if signature.verified or not line.entry.options.verification]
-    return verified or Reason.NOT_VERIFIED
+    if line.entry.options.verification and not signature.verified:
+        return Reason.NOT_VERIFIED
+    return None
 
 
 def _name_of(line: Line) -> str:

@@ -78,6 +78,14 @@ def test_of_several_lines_those_count_that_a_token_is_fit_for() -> None:
     assert leases(Gate([strict, plain]).hear(seal(token(TOUCHED), CARD))) == {"ssh": 30.0}
 
 
+def test_where_a_token_is_fit_for_no_line_the_first_ones_reason_is_told() -> None:
+    touch = line(kind=signers.SK_ED25519)
+    verify = line("no-touch-required,verify-required", kind=signers.SK_ED25519)
+    untouched = seal(token(0), CARD)
+    assert outcome(Gate([touch, verify]).hear(untouched)) is Reason.NO_TOUCH
+    assert outcome(Gate([verify, touch]).hear(untouched)) is Reason.NOT_VERIFIED
+
+
 # --- step 9: devices ----------------------------------------------------------------------------------
 
 
