@@ -36,9 +36,10 @@ def _is_own(address: bytes) -> bool:
     if text.version == 6 and text.is_link_local:
         return True  # never routed, so it came to us; binding would have to name the interface
     family = socket.AF_INET if text.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        try:
+    try:
+        # A kernel without IPv6 has no such sockets, and still shows us the packets that are on the wire.
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.bind((str(text), 0))
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
