@@ -9,7 +9,7 @@ BENCH := gate fwknop sealed
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
 
-demo: ## the five lanes, live, on this machine (ARGS="--window 4 --json out.json")
+demo: ## the six lanes, live, on this machine (ARGS="--window 4 --json out.json")
 	@tools/setup.sh demo
 	@.venv/bin/knockdemo lab $(ARGS)
 

@@ -8,8 +8,11 @@
 # the machine before keeps its own settings.
 set -euo pipefail
 
-DEMO=(nftables iptables knockd fwknop-server fwknop-client nmap iproute2 util-linux python3 python3-venv)
-TEST=("${DEMO[@]}" openssh-client openssh-server openssl procps strace systemd tcpdump)
+DEMO=(
+    nftables iptables knockd fwknop-server fwknop-client nmap iproute2 openssh-client openssh-server util-linux
+    python3 python3-venv
+)
+TEST=("${DEMO[@]}" openssl procps strace systemd tcpdump)
 
 root=${SETUP_ROOT:-} # the tests stage the machine's files below a folder of theirs
 etc=$root/etc

@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Ways to knock, side by side: a small nftables daemon (A), knockd (B), fwknop (C) and, "
-        "in the lab, a door of knockgate's (D), each in front of an identical service on a port of its own.",
+        "in the lab, doors of knockgate's (D, E, F), each in front of an identical service on its own port.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         "lab",
         help="the whole tour on this machine, in namespaces, nothing left behind",
         description="Build a host, a client and the wire between them out of namespaces, run the real "
-        "daemons there, and ask every lane the same eight questions. Needs no root where the system lets "
+        "daemons there, and ask every lane the same questions. Needs no root where the system lets "
         "ordinary users make user namespaces. Touches nothing of this machine's own network.",
         epilog="Exit status 0: scans, control, bystander and banner are right in every lane; 1: not so.",
     )

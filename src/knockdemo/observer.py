@@ -119,7 +119,10 @@ def in_words(knock: Passing) -> str:
     if not knock.payload.strip("0"):  # a datagram of zeros says no more than its port
         return name
     blob = bytes.fromhex(knock.payload)
-    text = blob.decode("ascii", "replace")
+    try:
+        text = blob.decode("ascii")
+    except UnicodeDecodeError:
+        return f"{name}, {len(blob)} bytes: {blob[:8].hex()}…{blob[-2:].hex()}"
     return f"{name}, {len(blob)} bytes: {text[:16]}…{text[-4:]}"
 
 

@@ -38,11 +38,21 @@ class LaneReport:
     knock_to_open_ms: float | None  #: last packet of the knock -> first accepted connection, on the wire
     open_for_s: float | None
     replay_opens: Mapping[str, bool]  #: for the "observer" who replays, for the "client" who knocked
+    fresh_opens: bool  #: the control beside it: the client knocks once more
+    wire_names: (
+        Sequence[str] | None
+    )  #: those of "address", "door", "key" that stand in what the packets carry
+    wire_again: Mapping[str, Any]  #: two knocks: "same", packet for packet; longest run of "bytes_in_common"
     sweep_opens: Mapping[str, bool]  #: "ascending", "random"
     stale_opens: Answer  #: a fresh knock that says it is an hour old
     on_time_opens: Answer  #: the control beside it
     future_opens: Answer  #: one that says it is an hour ahead
     ipv6: Mapping[str, Any]  #: "before": nmap's state; "knock_opens"
+    #: A session by ``ProxyCommand knockgate connect``: sshd's "port", its state "before", whether ssh
+    #: "enters", after how many "seconds", the address it is "seen_from", whether it "stays" when the lease is
+    #: over. New connections "meanwhile" and "after": the state for "client" and "bystander", and whether
+    #: "ssh_without_a_knock" gets in.
+    ssh: Mapping[str, Any] | None
     closes_without_daemon: Answer
     wire: Sequence[str]  #: what the observer read
     why: Mapping[str, str]  #: cell -> reason, for every null and every surprise
@@ -107,6 +117,21 @@ def _replay(lane: LaneReport) -> str:
     return "opens for " + " and ".join(opened) if opened else "stays shut"
 
 
+def _again(lane: LaneReport) -> str:
+    if lane.wire_again["same"]:
+        return "all: it is the same"
+    return f"{lane.wire_again['bytes_in_common']} bytes in a row"
+
+
+def _names(lane: LaneReport) -> str:
+    return "-" if lane.wire_names is None else ", ".join(lane.wire_names) or "none"
+
+
+def _ssh(lane: LaneReport, what: str, yes: str, no: str) -> str:
+    answer = lane.ssh[what] if lane.ssh else None
+    return {True: yes, False: no, None: "-"}[answer]
+
+
 #: Question, how a lane's cell reads, and the ``why`` entries that belong below it.
 _QUESTIONS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("scan before", lambda r: r.scans["before"], ("before",)),
@@ -119,6 +144,9 @@ _QUESTIONS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("stays open for", lambda r: _number(r.open_for_s, "s"), ("open_for_s",)),
     ("scan after the window", lambda r: r.scans["expired"], ()),
     ("observer replays it", _replay, ("replay_opens",)),
+    ("  a fresh knock (control)", lambda r: _yes(r.fresh_opens), ()),
+    ("names that stand in a knock", _names, ()),
+    ("  two knocks have in common", _again, ()),
     ("sweep in ascending order", lambda r: _yes(r.sweep_opens["ascending"]), ("sweep_ascending",)),
     ("sweep in random order", lambda r: _yes(r.sweep_opens["random"]), ("sweep_random",)),
     ("knock dated an hour ago", lambda r: _yes(r.stale_opens), ("stale_opens",)),
@@ -126,6 +154,9 @@ _QUESTIONS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("knock dated an hour ahead", lambda r: _yes(r.future_opens), ("future_opens",)),
     ("IPv6: scan before", lambda r: r.ipv6["before"], ()),
     ("IPv6: the knock", lambda r: _yes(r.ipv6["knock_opens"]), ("ipv6",)),
+    ("ssh, knocking at a second door", lambda r: _ssh(r, "enters", "gets in", "stays outside"), ()),
+    ("  its session, after the lease", lambda r: _ssh(r, "stays", "goes on", "is cut off"), ()),
+    ("  a new connection then", lambda r: r.ssh["after"].get("client", "-") if r.ssh else "-", ()),
     (
         "daemon killed while open",
         lambda r: {True: "closes", False: "STAYS OPEN", None: "-"}[r.closes_without_daemon],

@@ -53,8 +53,8 @@ class Progress:
 
 
 _COLOURS = {"open": "yellow", "opens": "yellow", "filtered": "green", "STAYS OPEN": "red"}
-#: Wide enough for five columns where nobody looks at a terminal, such as in a file.
-_WIDTH = 118
+#: Wide enough for six columns where nobody looks at a terminal, such as in a file.
+_WIDTH = 136
 
 
 def show_report(report: Report) -> None:

@@ -26,14 +26,22 @@ def measured(**other: object) -> dict[str, Any]:
         "knock_to_open_ms": 5.1,
         "open_for_s": 15.0,
         "replay_opens": {"observer": True, "client": False},
+        "fresh_opens": True,
+        "wire_names": None,
+        "wire_again": {"same": True, "bytes_in_common": 0},
         "sweep_opens": {"ascending": False, "random": False},
         "stale_opens": None,
         "on_time_opens": None,
         "future_opens": None,
         "ipv6": {"before": "filtered", "knock_opens": True},
+        "ssh": None,
         "closes_without_daemon": True,
         "wire": ["tcp/7000"],
-        "why": dict.fromkeys(("stale_opens", "on_time_opens", "future_opens"), "a sequence carries no time"),
+        "why": {
+            **dict.fromkeys(("stale_opens", "on_time_opens", "future_opens"), "a sequence carries no time"),
+            "wire_names": "it carries nothing",
+            "ssh": "no sshd",
+        },
         **other,
     }
 
@@ -76,6 +84,9 @@ def test_broken_promise_is_not_ok(other: dict[str, Any]) -> None:
         {"ipv6": {"before": "open", "knock_opens": False}},
         {"closes_without_daemon": False},
         {"stale_opens": True, "future_opens": True, "on_time_opens": True},
+        {"wire_names": ["address", "door", "key"]},
+        {"fresh_opens": False},
+        {"ssh": {"enters": False, "stays": None, "after": {}}},
     ],
 )
 def test_what_a_mechanism_is_like_is_reported_and_not_judged(other: dict[str, Any]) -> None:
@@ -112,6 +123,38 @@ def test_reason_stands_below_its_cell() -> None:
     assert below["scan before"] == ("filtered", "")
     refused = report(stale_opens=False, why={**measured()["why"], "stale_opens": "too old"})
     assert dict(rows(refused))["knock dated an hour ago"] == [("stays shut", "too old")]
+
+
+def test_what_can_be_read_on_the_wire_is_told() -> None:
+    cells = {question: cell[0][0] for question, cell in rows(report())}
+    assert cells["  two knocks have in common"] == "all: it is the same"
+    assert cells["names that stand in a knock"] == "-"
+    packet = report(wire_names=[], wire_again={"same": False, "bytes_in_common": 3})
+    cells = {question: cell[0][0] for question, cell in rows(packet)}
+    assert cells["  two knocks have in common"] == "3 bytes in a row"
+    assert cells["names that stand in a knock"] == "none"
+    cells = {question: cell[0][0] for question, cell in rows(report(wire_names=["door", "key"]))}
+    assert cells["names that stand in a knock"] == "door, key"
+
+
+@pytest.mark.parametrize(
+    ("ssh", "words"),
+    [
+        (None, ["-", "-", "-"]),
+        (
+            {"enters": True, "stays": True, "after": {"client": "filtered"}},
+            ["gets in", "goes on", "filtered"],
+        ),
+        ({"enters": True, "stays": False, "after": {"client": "open"}}, ["gets in", "is cut off", "open"]),
+        ({"enters": False, "stays": None, "after": {}}, ["stays outside", "-", "-"]),
+    ],
+)
+def test_session_and_what_new_connections_meet_are_told(ssh: dict[str, Any] | None, words: list[str]) -> None:
+    cells = [
+        cell[0][0] for question, cell in rows(report(ssh=ssh)) if "ssh" in question or "new c" in question
+    ]
+    session = dict(rows(report(ssh=ssh)))["  its session, after the lease"][0][0]
+    assert [cells[0], session, cells[1]] == words
 
 
 def test_trade_offs_follow_the_cells() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from knockdemo import client as knocking
 from knockdemo.lab.hosts import Actor, Site
@@ -17,9 +18,13 @@ from knockdemo.lab.processes import Daemons
 from knockdemo.lanes import Lane, Sender
 from knockdemo.observer import Passing, read_passing
 from knockdemo.scan import PortSeen, scan, scan_command
+from knockgate.daemon import control
 from knockgate.errors import Unavailable
 
-__all__ = ["Asking", "Wire", "wire_time"]
+__all__ = ["Asking", "Heard", "Wire", "wire_time"]
+
+#: ``gate.run_directory``, as it is by default; /run is the lab's own.
+GATE_SOCKETS = "/run/knockgate"
 
 
 def wire_time() -> float:
@@ -61,6 +66,16 @@ class Wire:
         return [p for p in self.since(at) if p.source == sender and not p.answer and p.port not in doors]
 
 
+class Heard(NamedTuple):
+    """How much of what a daemon says was there at some time."""
+
+    characters: int  #: of its log
+    counted: Mapping[str, int]  #: sealed packets that it had refused, by reason
+
+
+_NOTHING = Heard(0, {})
+
+
 @dataclass
 class Asking:
     """Everything the questions need, and what they found out."""
@@ -72,6 +87,8 @@ class Asking:
     wire: Wire
     python: Sequence[str]
     rc_file: Path
+    ssh_key: str  #: the client's, as its .pub file has it
+    gate: Callable[[int], Sequence[str]]  #: ``knockgate``, by a clock that is so many seconds ahead
     tell: Callable[[str, float | None], None]  #: progress: what is going on, and seconds left of a wait
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     sweep: dict[str, Any] = field(default_factory=dict)
@@ -88,9 +105,23 @@ class Asking:
         if reason:
             self.notes[lane.NAME]["why"][cell] = reason
 
-    def said(self, lane: Lane, since: int = 0) -> str:
-        """What the lane's daemon has said, from the character ``since`` on."""
-        return self.daemons.log(lane.UNITS[-1])[since:]
+    def heard(self, lane: Lane) -> Heard:
+        """What the lane's daemon has said until now: ``words`` tells what came after."""
+        return Heard(len(self.daemons.log(lane.UNITS[-1])), self._counted())
+
+    def words(self, lane: Lane, since: Heard = _NOTHING) -> str | None:
+        """The reason that the lane's daemon gave for the last knock that it turned away, None for none."""
+        counted = self._counted()
+        counted.subtract(since.counted)
+        return lane.last_words(self.daemons.log(lane.UNITS[-1])[since.characters :], +counted)
+
+    def _counted(self) -> Counter[str]:
+        """Sealed packets that were refused, by reason; empty where no gate runs."""
+        try:
+            told = control.ask(GATE_SOCKETS)["sealed"]
+        except Unavailable:
+            return Counter()
+        return Counter(told["refused"] if told else {})
 
     @property
     def doors(self) -> list[int]:
@@ -105,7 +136,8 @@ class Asking:
             return self.wait_open(actor, host, port, seconds)
 
         address = actor.address6 if ipv6 else actor.address4
-        return Sender(address, actor.run, wait_open, [*self.python, str(knocking.__file__)], self.rc_file)
+        client = [*self.python, str(knocking.__file__)]
+        return Sender(address, actor.run, wait_open, client, self.rc_file, self.gate)
 
     def wait_open(self, actor: Actor, host: str, port: int, seconds: float) -> float | None:
         """Short probes until the port answers; the seconds it took, None if it did not."""
@@ -115,10 +147,14 @@ class Asking:
 
     def door(self, actor: Actor, lane: Lane, host: str | None = None) -> str:
         """A door's state in one probe: open, closed or filtered."""
+        return self.state(actor, lane.PORT, host)
+
+    def state(self, actor: Actor, port: int, host: str | None = None) -> str:
+        """The same of any port."""
         host = host or self.site.host.address4
         source = actor.address6 if ":" in host else actor.address4
         with actor.inside():
-            return knocking.probe(host, lane.PORT, source=source, timeout_s=0.2)
+            return knocking.probe(host, port, source=source, timeout_s=0.2)
 
     def scan(
         self, actor: Actor, ports: Sequence[int], *, version: bool = False, ipv6: bool = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import signal
 import socket
@@ -55,6 +56,7 @@ class Daemons:
             str(self.staged(word)) if word in self._files else word
             for word in install.exec_start(text, instance.group(1) if instance else "")
         ]
+        command = [*_as_user(text), *command]
         kind = re.search(r"^Type=(\w+)", text, re.MULTILINE)
         if kind and kind.group(1) == "oneshot":
             self._host.do(command)
@@ -162,6 +164,20 @@ class Daemons:
                 return False
 
             yield {"NOTIFY_SOCKET": str(path)}, notified
+
+
+def _as_user(unit_text: str) -> list[str]:
+    """What comes before the command of a unit that names a user: in there the lab's files are that user's.
+
+    The lab may be allowed no more than one user, so a user namespace makes us another one; with no more
+    rights than the user would have, which is what counts.
+    """
+    user = re.search(r"^User=(\S+)", unit_text, re.MULTILINE)
+    if not user:
+        return []
+    account = pwd.getpwnam(user[1])
+    maps = [f"--map-user={account.pw_uid}", f"--map-group={account.pw_gid}"]
+    return ["unshare", "--user", *maps, "--"]
 
 
 def _descendants(pid: int) -> list[int]:

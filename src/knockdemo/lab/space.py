@@ -37,6 +37,9 @@ NEEDED = {
     "knockd": "knockd",
     "fwknop": "fwknop-client",
     "fwknopd": "fwknop-server",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "sshd": "openssh-server",
 }
 
 _PR_SET_PDEATHSIG = 1

@@ -22,11 +22,12 @@ from knockdemo import install
 from knockdemo.client import KnockError, probe
 from knockdemo.lab.asking import Asking, Wire
 from knockdemo.lab.hosts import PATH, PYTHON, Site, build
+from knockdemo.lab.people import AUTHORIZED_KEYS, own_users, ssh_files, write_ssh_config
 from knockdemo.lab.processes import Daemons
 from knockdemo.lab.questions import CONTROL_PORT, QUESTIONS
 from knockdemo.lab.wait import until
 from knockdemo.lanes import Lane, choose
-from knockdemo.units import GATE_PROGRAM, render_gate
+from knockdemo.units import GATE_PROGRAM, SSHD, render_gate
 from knockgate.errors import KnockgateError, Unavailable
 
 __all__ = ["emit", "main", "prepare"]
@@ -78,16 +79,20 @@ def prepare(
     ``change`` may alter the files that would be installed before they are laid down: whoever wants to
     know whether a question can fail breaks a lane with it. ``python`` has the libraries of the gate's daemon.
     """
+    os.umask(0o022)  # ssh, sshd and the gate believe no file that others than its owner can write
     own_run()
     emit("progress", text="building host, wire and client", left=None)
     variables = environment()
     site = build(variables)
+    own_users(STAGE, variables)
     files = install.render(install.fresh_plan("eth0", window))
     files |= render_gate(install.fresh_plan("eth0", window), str(STAGE / "root"))
     files[GATE_PROGRAM] = _gate_program(python)
+    files |= ssh_files(site.client, site.host, STAGE)
     if change:
         change(files)
     daemons = Daemons(site.host, files, STAGE / "root")
+    write_ssh_config(STAGE, daemons.staged(GATE_PROGRAM))
     wire = Wire(site.observer, PYTHON)
     asking = Asking(
         site,
@@ -97,20 +102,28 @@ def prepare(
         wire,
         PYTHON,
         daemons.staged("/etc/knockdemo/client.fwknoprc"),
+        files[AUTHORIZED_KEYS].content.decode(),
+        lambda offset: _gate_at(offset, python, daemons.staged(GATE_PROGRAM)),
         lambda text, left: emit("progress", text=text, left=left),
     )
     for host in (site.host.address4, site.host.address6):
         _expect_answer(site, host)
     for lane in lanes:
         emit("progress", text=f"starting lane {lane.NAME}", left=None)
-        for unit in (*lane.UNITS, f"secret-service@{lane.PORT}.service"):
+        for unit in (*lane.UNITS, f"secret-service@{lane.PORT}.service", *([SSHD] if lane.SSH_PORT else [])):
             daemons.start(unit)
+        lane.meet(asking.sender(), [site.host.address4, site.host.address6])
     return asking
 
 
 def _gate_program(python: str) -> install.File:
     """The command ``knockgate``, of the code that the lab is."""
     return install.File(0o755, f'#!/bin/sh\nexec {shlex.quote(python)} -m knockgate "$@"\n'.encode())
+
+
+def _gate_at(offset: int, python: str, program: Path) -> list[str]:
+    """The same by a clock that is off, in seconds."""
+    return [python, "-m", "knockdemo.lab.wrong_clock", str(offset)] if offset else [str(program)]
 
 
 def _expect_answer(site: Site, host: str) -> None:

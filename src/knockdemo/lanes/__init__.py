@@ -1,13 +1,16 @@
 """The lanes: one file a lane, the same names in each, so that they can be compared line by line.
 
 =================  =========================================================================
-``NAME``           A, B, C, D or F
+``NAME``           A, B, C, D, E or F
 ``MECHANISM``      what knocks, in a few words
 ``FIREWALL``       what the mechanism drives
 ``PORT``           the TCP port that the lane guards
+``SSH_PORT``       the port of a second door, which has an sshd behind it; None where there is none
+``ASKS_FOR``       what a packet calls the door; None for sequences, which have no word for it
 ``STEPS``          how many packets a knock has
 ``UNITS``          the units to start, in order; the last one is the lane's daemon, or loads its rules
 ``WHY``            why a question cannot be asked of this lane: cell -> reason
+``meet``           what a client does once, before it knocks for the first time
 ``knock``          send the lane's knock to a host; tell how long until the door opened
 ``knock_dated``    the same with a wrong clock; None where a knock carries no time
 ``last_words``     what the daemon said about the last knock it turned away
@@ -31,7 +34,7 @@ from knockgate.errors import ConfigError, Unavailable
 
 __all__ = ["INSTALLED", "NAMES", "Lane", "Sender", "choose", "knock_ports", "sent"]
 
-NAMES = ("A", "B", "C", "D", "F")
+NAMES = ("A", "B", "C", "D", "E", "F")
 #: Those that ``knockdemo install`` sets up and ``knockdemo tour`` walks by; the others are in the lab alone.
 INSTALLED = NAMES[:3]
 
@@ -53,7 +56,10 @@ class Sender:
     """The knock client as a command."""
 
     rc_file: Path
-    """fwknop's client stanza ``[knockdemo]`` with the keys; the gate's file lies beside it."""
+    """fwknop's client stanza ``[knockdemo]`` with the keys; the gate's files lie beside it."""
+
+    gate: Callable[[int], Sequence[str]] = lambda offset: ("knockgate",)  # noqa: ARG005 - by the right clock
+    """``knockgate`` as a command, by a clock that is so many seconds ahead (negative: behind)."""
 
 
 class Lane(Protocol):
@@ -63,9 +69,17 @@ class Lane(Protocol):
     MECHANISM: str
     FIREWALL: str
     PORT: int
+    SSH_PORT: int | None
+    ASKS_FOR: str | None
     STEPS: int
     UNITS: tuple[str, ...]
     WHY: Mapping[str, str]
+
+    def meet(self, sender: Sender, hosts: Sequence[str]) -> None:
+        """Whatever must be done at the client before the first knock.
+
+        ``hosts`` is one host: its IPv4 address, then its IPv6 one. The gate runs by then.
+        """
 
     def knock(self, sender: Sender, host: str, patience: float) -> float | None:
         """Knock, then wait for the door, ``patience`` seconds at most.
@@ -77,8 +91,12 @@ class Lane(Protocol):
     def knock_dated(self, sender: Sender, host: str, offset: int) -> None:
         """Send a fresh knock that says it is ``offset`` seconds later (negative: earlier) than now."""
 
-    def last_words(self, log: str) -> str | None:
-        """The daemon's own reason out of its log, None where it gave none."""
+    def last_words(self, log: str, counted: Mapping[str, int]) -> str | None:
+        """The daemon's own reason, out of its log or of what it has counted; None where it gave none.
+
+        ``counted``: sealed packets that a gate has refused, by reason. It logs those alone that a key of its
+        own has signed.
+        """
 
 
 def choose(names: str, among: Sequence[str] = NAMES) -> list[Lane]:

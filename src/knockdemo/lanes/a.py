@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from knockdemo.config import Config
 from knockdemo.lanes import Sender, knock_ports
@@ -11,12 +11,18 @@ NAME = "A"
 MECHANISM = "our daemon, 3 SYNs"
 FIREWALL = "nftables"
 PORT = Config().service_port
+SSH_PORT: int | None = None
+ASKS_FOR: str | None = None
 STEPS = len(Config().sequence)
 UNITS = ("knock-demo.service",)
 WHY: Mapping[str, str] = {
     "stale_opens": "a sequence carries no time",
     "future_opens": "a sequence carries no time",
 }
+
+
+def meet(sender: Sender, hosts: Sequence[str]) -> None:
+    """Nothing: whoever knows the ports can knock."""
 
 
 def knock(sender: Sender, host: str, patience: float) -> float | None:
@@ -29,6 +35,6 @@ def knock_dated(sender: Sender, host: str, offset: int) -> None:
     raise NotImplementedError(WHY["stale_opens"])
 
 
-def last_words(log: str) -> str | None:
+def last_words(log: str, counted: Mapping[str, int]) -> str | None:
     """It counts what it turns away and says nothing about it."""
     return None

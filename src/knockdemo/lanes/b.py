@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from knockdemo.lanes import Sender, knock_ports
 
@@ -10,6 +10,8 @@ NAME = "B"
 MECHANISM = "knockd, 3 SYNs"
 FIREWALL = "iptables"
 PORT = 6501
+SSH_PORT: int | None = None
+ASKS_FOR: str | None = None
 KNOCKS = (7100, 7200, 7300)
 STEPS = len(KNOCKS)
 UNITS = ("demo-firewall-base.service", "knockd.service")
@@ -18,6 +20,10 @@ WHY: Mapping[str, str] = {
     "future_opens": "a sequence carries no time",
     "closes_without_daemon": "the child that would close it was killed too, as systemd does",
 }
+
+
+def meet(sender: Sender, hosts: Sequence[str]) -> None:
+    """Nothing: whoever knows the ports can knock."""
 
 
 def knock(sender: Sender, host: str, patience: float) -> float | None:
@@ -30,7 +36,7 @@ def knock_dated(sender: Sender, host: str, offset: int) -> None:
     raise NotImplementedError(WHY["stale_opens"])
 
 
-def last_words(log: str) -> str | None:
+def last_words(log: str, counted: Mapping[str, int]) -> str | None:
     """Its command's complaint, such as iptables' about an address it cannot take."""
     lines = [line.strip() for line in log.splitlines()]
     words = [line for line in lines if "iptables" in line and ("not found" in line or "rror" in line)]

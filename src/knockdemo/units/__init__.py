@@ -24,6 +24,7 @@ __all__ = [
     "GATE_PROGRAM",
     "GUARDS",
     "INSTANCES",
+    "SSHD",
     "WINDOW",
     "File",
     "Plan",
@@ -41,6 +42,8 @@ CLIENT_KEYS = "/etc/knockdemo/client.fwknoprc"
 GATE = "/etc/knockdemo/gate.toml"
 GATE_RULES = "/etc/knockdemo/gate.nft"
 GATE_PROGRAM = "/usr/bin/knockgate"
+#: The unit of the sshd behind lane E's second door.
+SSHD = "knockdemo-sshd.service"
 
 #: The units that guard and knock, and the instances of the service behind them, in starting order.
 GUARDS = ("knock-demo", "demo-firewall-base", "knockd", "fwknopd")
@@ -70,7 +73,7 @@ _LAYOUT = (
     ("client.fwknoprc", CLIENT_KEYS, 0o600),
 )
 
-#: Those of lanes D and F, for the lab alone: installing stays with the three lanes of the tutorial.
+#: Those of lanes D, E and F, for the lab alone: installing stays with the three lanes of the tutorial.
 _GATE_LAYOUT = (
     ("knockdemo-gate.service", f"{SYSTEM}/knockdemo-gate.service", 0o644),
     ("secret-service-gate.conf", f"{SYSTEM}/secret-service@6503.service.d/knockdemo.conf", 0o644),
@@ -80,8 +83,16 @@ _GATE_LAYOUT = (
         f"{SYSTEM}/secret-service@6505.service.d/knockdemo.conf",
         0o644,
     ),
+    (
+        "secret-service-gate-daemon.conf",
+        f"{SYSTEM}/secret-service@6504.service.d/knockdemo.conf",
+        0o644,
+    ),
+    ("knockdemo-gate-init.service", f"{SYSTEM}/knockdemo-gate-init.service", 0o644),
+    ("knockdemo-sshd.service", f"{SYSTEM}/{SSHD}", 0o644),
+    ("sshd_config", "/etc/knockdemo/sshd_config", 0o644),
     ("gate.toml", GATE, 0o644),
-    ("gate.keys", "/etc/knockdemo/gate.keys", 0o600),
+    ("client.secrets", "/etc/knockdemo/client.secrets", 0o600),
     ("gate.fwknoprc", "/etc/knockdemo/gate.fwknoprc", 0o600),
 )
 
@@ -137,7 +148,7 @@ def render(plan: Plan) -> dict[str, File]:
 
 
 def render_gate(plan: Plan, root: str = "") -> dict[str, File]:
-    """What lanes D and F have besides, in the same form; the rules are what their gate.toml compiles to.
+    """What lanes D, E and F have besides, in the same form; the rules are what their gate.toml compiles to.
 
     ``plan`` has other keys than lane C's. The files will find each other below ``root``.
     """

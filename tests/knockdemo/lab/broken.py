@@ -7,6 +7,7 @@ the answers as the stage does. Nothing of this is reachable from the installed p
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +15,17 @@ from pathlib import Path
 from knockdemo.install import File
 from knockdemo.lab import questions
 from knockdemo.lab.asking import Asking
+from knockdemo.lab.ssh import entered
 from knockdemo.lab.stage import STAGE, emit, prepare
 from knockdemo.lanes import choose
 from knockdemo.units import GATE, GATE_RULES
 from knockgate.config.doors import parse
 from knockgate.errors import KnockgateError
 from knockgate.firewall.ruleset import compile_ruleset
+from knockgate.store.marks import SqliteMarks
 
 WINDOW = 4
+SSHD_CONFIG = "/etc/knockdemo/sshd_config"
 UNGUARD = ("iptables", "-D", "INPUT", "-p", "tcp", "--dport")
 Files = dict[str, File]
 
@@ -171,16 +175,36 @@ def forgetful_gate() -> Asking:
     questions.knocked(asking)
     unit = asking.lanes[0].UNITS[-1]
     asking.daemons.kill(unit)
-    for path in asking.daemons.staged("/var/lib/knockgate").iterdir():
+    for path in asking.daemons.staged("/var/lib/knockgate").glob("replay.*"):
         path.unlink()
     asking.daemons.start(unit)
     questions.replayed(asking)
     return asking
 
 
+def forgetful_marks() -> Asking:
+    """Lane E's gate begins with marks that know of nothing.
+
+    No command makes such ones: with those of ``knockgate replay reset`` nothing is taken that is older.
+    """
+    asking = prepare(choose("E"), WINDOW)
+    questions.before(asking)
+    questions.knocked(asking)
+    unit = asking.lanes[0].UNITS[-1]
+    asking.daemons.kill(unit)
+    folder = asking.daemons.staged("/var/lib/knockgate")
+    for path in folder.glob("marks.*"):
+        path.unlink()
+    keys = tomllib.loads((folder / "gate.keys").read_text())
+    SqliteMarks.create(folder / "marks.sqlite", bytes.fromhex(keys["incarnation"]))
+    asking.daemons.start(unit)
+    questions.replayed(asking)
+    return asking
+
+
 def remembering_gate() -> Asking:
-    """The same, but for what it knows."""
-    asking = prepare(choose("F"), WINDOW)
+    """They are restarted, and know what they knew."""
+    asking = prepare(choose("E,F"), WINDOW)
     questions.before(asking)
     questions.knocked(asking)
     asking.daemons.restart(asking.lanes[0].UNITS[-1])
@@ -196,9 +220,9 @@ def rule_gone(lane: str, *argv: str) -> Asking:
     return asking
 
 
-def gate_gone() -> Asking:
-    """Lane F's daemon is dead, as it owns the table, and then the table is taken away."""
-    asking = prepare(choose("F"), WINDOW)
+def gate_gone(lane: str) -> Asking:
+    """The gate's daemon is dead, as it owns the table, and then the table is taken away."""
+    asking = prepare(choose(lane), WINDOW)
     asking.daemons.kill(asking.lanes[0].UNITS[-1])
     at_host(asking, "nft", "delete", "table", "inet", "knockgate")
     questions.before(asking)
@@ -234,11 +258,19 @@ def ageless() -> Asking:
 
 
 def ageless_gate() -> Asking:
-    """Lane F's daemon does not know what time it is."""
-    asking = prepare(choose("F"), WINDOW, edit(GATE, 'clock = "trusted"', 'clock = "unknown"'))
+    """The gate does not know what time it is."""
+    asking = prepare(choose("E,F"), WINDOW, edit(GATE, 'clock = "trusted"', 'clock = "unknown"'))
     questions.before(asking)
     questions.knocked(asking)
     questions.dated(asking)
+    return asking
+
+
+def ssh_asks(*change: str) -> Asking:
+    """Lane E's second door, with a change of one installed file."""
+    asking = prepare(choose("E"), WINDOW, edit(*change))
+    questions.before(asking)
+    entered(asking)
     return asking
 
 
@@ -313,10 +345,15 @@ SCENARIOS: dict[str, Callable[[], Asking]] = {
     "without-reset": without_reset,
     "forgetful": forgetful,
     "forgetful-gate": forgetful_gate,
+    "forgetful-marks": forgetful_marks,
     "remembering-gate": remembering_gate,
+    "ssh-refused": lambda: ssh_asks(SSHD_CONFIG, ".ssh/authorized_keys", "none"),
+    "ssh-cut-off": lambda: ssh_asks(SSHD_CONFIG, "UsePAM no", "UsePAM no\nChannelTimeout session:*=1s"),
+    "ssh-endless-lease": lambda: ssh_asks(GATE, f'lease = "{WINDOW}s"', 'lease = "900s"'),
     "rule-a-gone": lambda: rule_gone("A", "nft", "flush", "chain", "inet", "knockdemo", "input"),
     "rule-d-gone": lambda: rule_gone("D", "nft", "flush", "chain", "inet", "knockgate", "guard"),
-    "rule-f-gone": gate_gone,
+    "rule-e-gone": lambda: gate_gone("E"),
+    "rule-f-gone": lambda: gate_gone("F"),
     "rule-b-gone": lambda: rule_gone("B", *UNGUARD, "6501", "-j", "DROP"),
     "rule-c-gone": lambda: rule_gone("C", *UNGUARD, "6502", "-j", "DROP"),
     "for-everybody": for_everybody,

@@ -62,9 +62,37 @@ def test_gate_knows_after_a_restart_which_packets_it_took() -> None:
     notes, _ = answers("remembering-gate")
     assert notes["F"]["replay_opens"] == {"observer": False, "client": False}
     assert notes["F"]["why"]["replay_opens"] == "replayed: it was sent before"
+    assert notes["E"]["replay_opens"] == {"observer": False, "client": False}
+    assert notes["E"]["why"]["replay_opens"].startswith("replayed: ")
+    assert notes["E"]["fresh_opens"] is True
 
 
-@pytest.mark.parametrize("lane", ["A", "B", "C", "D", "F"])
+@pytest.mark.long
+def test_gate_whose_marks_know_of_nothing_opens_for_the_address_in_the_packet() -> None:
+    notes, _ = answers("forgetful-marks")
+    assert notes["E"]["replay_opens"] == {"observer": False, "client": True}
+
+
+def test_sshd_that_refuses_the_key_is_told_as_such() -> None:
+    notes, _ = answers("ssh-refused")
+    assert (notes["E"]["ssh"]["enters"], notes["E"]["ssh"]["stays"]) == (False, None)
+    assert "Permission denied" in notes["E"]["why"]["ssh"]
+
+
+def test_session_that_is_cut_off_is_told_as_such() -> None:
+    notes, _ = answers("ssh-cut-off")
+    assert (notes["E"]["ssh"]["enters"], notes["E"]["ssh"]["stays"]) == (True, False)
+
+
+@pytest.mark.long
+def test_second_door_that_does_not_close_is_seen_open() -> None:
+    notes, _ = answers("ssh-endless-lease")
+    ssh = notes["E"]["ssh"]
+    assert (ssh["stays"], ssh["after"]["client"], ssh["after"]["ssh_without_a_knock"]) == (True, "open", True)
+    assert ssh["after"]["bystander"] == "filtered"
+
+
+@pytest.mark.parametrize("lane", ["A", "B", "C", "D", "E", "F"])
 def test_door_without_its_rule_is_seen_open(lane: str) -> None:
     notes, _ = answers(f"rule-{lane.lower()}-gone")
     assert notes[lane]["scans"] == {"before": "open"}
@@ -109,7 +137,8 @@ def test_fwknopd_that_ignores_the_time_opens_for_both_wrong_clocks() -> None:
 @pytest.mark.long
 def test_gate_without_a_clock_opens_for_both_wrong_clocks() -> None:
     notes, _ = answers("ageless-gate")
-    assert [notes["F"][name] for name in ("stale_opens", "on_time_opens", "future_opens")] == [True] * 3
+    for lane in "EF":
+        assert [notes[lane][name] for name in ("stale_opens", "on_time_opens", "future_opens")] == [True] * 3
 
 
 def test_base_rules_for_ipv4_alone_leave_the_ipv6_listener_in_plain_sight() -> None:

@@ -69,6 +69,18 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "closes_without_daemon": True,
         "wire": ["tcp/7400", "udp/7500", "tcp/7600"],
     },
+    "E": {
+        "firewall": "nftables",
+        "port": 6504,
+        "replay_opens": {"observer": False, "client": False},
+        "sweep_opens": {"ascending": False, "random": False},
+        "stale_opens": False,
+        "on_time_opens": True,
+        "future_opens": False,
+        "wire_names": [],
+        "ipv6": {"before": "filtered", "knock_opens": True},
+        "closes_without_daemon": True,
+    },
     "F": {
         "firewall": "nftables",
         "port": 6505,
@@ -81,7 +93,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "closes_without_daemon": True,
     },
 }
-SWEEP_OPENS = {"A": False, "B": True, "C": False, "D": False, "F": False}
+SWEEP_OPENS = {"A": False, "B": True, "C": False, "D": False, "E": False, "F": False}
 
 
 class Left:
@@ -254,10 +266,25 @@ def skip_if_forbidden(status: int, err: str) -> None:
         pytest.skip(err.strip())
 
 
+def check_ssh(lane: dict[str, Any], window: int) -> None:
+    """It gets in by its own knock alone, and stays in when nobody gets in any more."""
+    ssh = dict(lane["ssh"])
+    assert 0 < ssh.pop("seconds") < window
+    assert ssh == {
+        "port": 6506,
+        "before": "filtered",
+        "enters": True,
+        "seen_from": "192.0.2.2",
+        "meanwhile": {"client": "open", "bystander": "filtered", "ssh_without_a_knock": True},
+        "stays": True,
+        "after": {"client": "filtered", "bystander": "filtered", "ssh_without_a_knock": False},
+    }
+
+
 def check(report: dict[str, Any], window: int) -> None:
     """A report of all lanes says what these mechanisms do."""
     assert (report["format"], report["window_s"], report["ok"]) == (1, window, True)
-    assert [lane["lane"] for lane in report["lanes"]] == ["A", "B", "C", "D", "F"]
+    assert [lane["lane"] for lane in report["lanes"]] == ["A", "B", "C", "D", "E", "F"]
     for lane in report["lanes"]:
         name = lane["lane"]
         assert lane["scans"] == {"before": "filtered", "knocked": "open", "expired": "filtered"}
@@ -269,19 +296,26 @@ def check(report: dict[str, Any], window: int) -> None:
         assert 0 < lane["knock_to_open_ms"] < 2000
         # knockd and fwknopd count in whole seconds, and a probe is made every twentieth.
         assert window - 1.3 <= lane["open_for_s"] <= window + 1.5
+        assert lane["fresh_opens"] is True
+        is_packet = name in "CEF"
+        assert lane["wire_again"]["same"] is not is_packet
+        assert not is_packet or lane["wire_again"]["bytes_in_common"] < 8
         for cell, value in lane.items():
             assert value is not None or lane["why"][cell]
-    assert report["lanes"][0]["sweep_opens"]["random"] is False
-    assert report["lanes"][2]["sweep_opens"]["random"] is False
-    for lane, port in ((2, 62201), (4, 62205)):
-        (packet,) = report["lanes"][lane]["wire"]
+    lanes = {lane["lane"]: lane for lane in report["lanes"]}
+    check_ssh(lanes["E"], window)
+    assert lanes["A"]["sweep_opens"]["random"] is False
+    assert lanes["C"]["sweep_opens"]["random"] is False
+    for name, port in (("C", 62201), ("E", 62204), ("F", 62205)):
+        (packet,) = lanes[name]["wire"]
         assert packet.startswith(f"udp/{port}, ")
-    why = report["lanes"][4]["why"]
-    assert why["replay_opens"] == "replayed: it was sent before"
-    assert why["stale_opens"].startswith("stale: it is too old; its clock is ")
-    assert why["future_opens"].startswith("ahead: it is dated ahead of us; its clock is ")
-    assert why["ipv6"].endswith("it is the client that cannot: the gate takes IPv6")
-    assert report["lanes"][3]["why"]["closes_without_daemon"].startswith("no process of this lane runs")
+    for name, replayed in (("E", "duplicate: it came before"), ("F", "replayed: it was sent before")):
+        why = lanes[name]["why"]
+        assert why["replay_opens"].startswith(replayed)
+        assert why["stale_opens"].startswith("stale: it is too old; its clock is ")
+        assert why["future_opens"].startswith("ahead: it is dated ahead of us; its clock is ")
+    assert lanes["F"]["why"]["ipv6"].endswith("it is the client that cannot: the gate takes IPv6")
+    assert lanes["D"]["why"]["closes_without_daemon"].startswith("no process of this lane runs")
     assert report["sweep"]["ascending_per_s"] > 100
 
 
@@ -353,7 +387,7 @@ def test_interrupted_lab_leaves_nothing(scratch: Path, how: signal.Signals) -> N
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--lanes", "A,E"], "no lane E"),
+        (["--lanes", "A,G"], "no lane G"),
         (["--lanes", ""], "no lane"),
         (["--window", "2"], "from 3 to"),
         (["--window", "4.5"], "whole number"),
@@ -409,7 +443,7 @@ def test_missing_program_names_its_package(scratch: Path) -> None:
 
 
 def test_missing_library_is_named_where_it_is_needed(scratch: Path) -> None:
-    """Only lane F needs those of the gate's daemon."""
+    """Only lanes E and F need those of the gate's daemon."""
     for module in (scratch / "code" / "cryptography").glob("__*.py"):
         module.write_text("raise ImportError('No module named cryptography, or an old one')\n")
     status, out, err = finish(start(scratch, "--lanes", "A,F"), 20)

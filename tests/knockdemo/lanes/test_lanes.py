@@ -15,6 +15,7 @@ from knockdemo.client import parse_step
 from knockdemo.lanes import INSTALLED, NAMES, Lane, Sender, choose
 from knockdemo.lanes import c as fwknop
 from knockdemo.lanes import d as gate
+from knockdemo.lanes import e as sealed
 from knockdemo.lanes import f as packets
 from knockgate.config import doors, keys
 from knockgate.errors import ConfigError, Unavailable
@@ -32,7 +33,10 @@ class Recorder:
         return subprocess.CompletedProcess(argv, *self.answer)
 
     def sender(self) -> Sender:
-        return Sender("192.0.2.2", self.run, lambda *_: 0.25, ["knock-client"], Path("/keys/client.fwknoprc"))
+        keys = Path("/keys/client.fwknoprc")
+        return Sender(
+            "192.0.2.2", self.run, lambda *_: 0.25, ["knock-client"], keys, lambda by: ["gate", str(by)]
+        )
 
 
 @pytest.mark.parametrize("lane", choose(",".join(NAMES)), ids=NAMES)
@@ -46,7 +50,7 @@ def test_lanes_are_named_in_any_order_and_case() -> None:
     assert [lane.NAME for lane in choose("d, c, a")] == ["A", "C", "D"]
 
 
-@pytest.mark.parametrize("names", ["", "E", "A,", "A B", "F.D"])
+@pytest.mark.parametrize("names", ["", "G", "A,", "A B", "F.D"])
 def test_unknown_lane_is_named(names: str) -> None:
     with pytest.raises(ConfigError, match="no lane"):
         choose(names)
@@ -82,6 +86,33 @@ def test_knock_that_was_not_sent_is_an_error(name: str) -> None:
         lane.knock(failed.sender(), "192.0.2.1", 2)
 
 
+def test_sealed_knock_takes_the_profile_of_the_hosts_address() -> None:
+    (lane,) = choose("E")
+    client = Recorder(0, json.dumps({"wait": {"seconds": 0.004}}))
+    assert lane.knock(client.sender(), "192.0.2.1", 2) == 0.004
+    lane.knock(client.sender(), "2001:db8::1", 2)
+    lane.knock_dated(client.sender(), "192.0.2.1", -3600)
+    assert [command[:4] for command in client.commands] == [
+        ["gate", "0", "knock", "lane-e"],
+        ["gate", "0", "knock", "lane-e-ipv6"],
+        ["gate", "-3600", "knock", "lane-e"],
+    ]
+    shut = Recorder(1, json.dumps({"wait": {"seconds": None}}))
+    assert lane.knock(shut.sender(), "192.0.2.1", 2) is None
+
+
+def test_card_is_kept_for_every_profile_that_is_knocked_with() -> None:
+    (lane,) = choose("E")
+    client = Recorder()
+    lane.meet(client.sender(), ["192.0.2.1", "2001:db8::1"])
+    assert [command[:6] for command in client.commands] == [
+        ["gate", "0", "trust", name, host, "/keys/client.card"]
+        for name, host in (("lane-e", "192.0.2.1"), ("lane-e-ipv6", "2001:db8::1"), ("shell", "192.0.2.1"))
+    ]
+    with pytest.raises(Unavailable, match="knockgate trust"):
+        lane.meet(Recorder(2, "", "no such file\n").sender(), ["192.0.2.1", "2001:db8::1"])
+
+
 @pytest.mark.parametrize(("name", "file"), [("C", "client.fwknoprc"), ("F", "gate.fwknoprc")])
 def test_fwknops_keys_never_stand_in_a_command(name: str, file: str) -> None:
     (lane,) = choose(name)
@@ -97,27 +128,32 @@ def test_fwknops_keys_never_stand_in_a_command(name: str, file: str) -> None:
 
 
 def test_last_words() -> None:
-    a, b, c, d, f = choose("A,B,C,D,F")
-    assert a.last_words("anything") is None and d.last_words("anything") is None
-    assert b.last_words("openSecret: running command\n") is None
+    a, b, c, d, e, f = choose("A,B,C,D,E,F")
+    assert a.last_words("anything", {}) is None and d.last_words("anything", {}) is None
+    assert b.last_words("openSecret: running command\n", {}) is None
     assert (
-        b.last_words("x\niptables v1: host/network `::1' not found\ny")
+        b.last_words("x\niptables v1: host/network `::1' not found\ny", {})
         == "iptables v1: host/network `::1' not found"
     )
-    assert c.last_words("Starting fwknopd\n") is None
+    assert c.last_words("Starting fwknopd\n", {}) is None
     log = "(stanza #1) SPA data time difference is too great (3600 seconds).\nAdded access rule\n"
-    assert c.last_words(log) == "SPA data time difference is too great (3600 seconds)."
+    assert c.last_words(log, {}) == "SPA data time difference is too great (3600 seconds)."
     assert (
-        c.last_words("Replay detected from source IP: 192.0.2.4, Dest")
+        c.last_words("Replay detected from source IP: 192.0.2.4, Dest", {})
         == "Replay detected from source IP: 192.0.2.4"
     )
-    assert f.last_words("knockgate-listener: open packet for 192.0.2.2 (packet of client, 15s)\n") is None
+    assert f.last_words("knockgate-listener: open packet for 192.0.2.2 (packet of client, 15s)\n", {}) is None
     log = (
         "knockgate-listener: a knock of client is refused: replayed: it was sent before (from 192.0.2.4)\n"
         "knockgate-listener: a knock of client is refused: stale: it is too old; its clock is 1h behind ours "
         "(from 192.0.2.2)\nknockgate-listener: open packet for 192.0.2.2 (packet of client, 15s)\n"
     )
-    assert f.last_words(log) == "stale: it is too old; its clock is 1h behind ours"
+    stale = "stale: it is too old; its clock is 1h behind ours"
+    assert f.last_words(log, {}) == stale
+    assert e.last_words(log, {}) is None, "E's gate is F's, and so is the log"
+    log = f"knockgate-listener: a knock of people SHA256:abc is refused: {stale} (from 192.0.2.2); compare\n"
+    assert (e.last_words(log, {"stale": 1}), f.last_words(log, {"stale": 1})) == (stale, None)
+    assert e.last_words("", {"duplicate": 1}) == "duplicate: it came before, to the byte"
 
 
 def test_lane_f_says_that_ipv6_is_not_the_gates_fault() -> None:
@@ -132,7 +168,7 @@ def test_lane_f_says_that_ipv6_is_not_the_gates_fault() -> None:
 
 def test_lanes_and_installed_files_agree() -> None:
     """Ports and sequences stand in the lanes and in the installed files; both must say the same."""
-    a, b, c, d, f = choose("A,B,C,D,F")
+    a, b, c, d, e, f = choose("A,B,C,D,E,F")
     plan = units.fresh_plan("eth0", 9)
     rendered = units.render(plan) | units.render_gate(plan)
     files = {path: file.content.decode() for path, file in rendered.items()}
@@ -141,7 +177,7 @@ def test_lanes_and_installed_files_agree() -> None:
     assert "7100,7200,7300" in files["/etc/knockd.conf"]
     assert f"tcp/{c.PORT}\n" in files["/etc/fwknop/access.conf"]
     gate_toml = doors.parse(files["/etc/knockdemo/gate.toml"])
-    door, packet = gate_toml.doors
+    door, sealed_door, packet, ssh = gate_toml.doors
     assert [str(port) for port in door.ports] == [f"tcp/{d.PORT}"]
     assert door.lease == 9
     assert door.sequence and door.sequence.runs_in is doors.RunsIn.KERNEL
@@ -149,6 +185,14 @@ def test_lanes_and_installed_files_agree() -> None:
     assert steps == [parse_step(knock) for knock in gate.KNOCKS]
     assert ([str(port) for port in packet.ports], packet.lease) == ([f"tcp/{f.PORT}"], 9)
     assert gate_toml.fwknop and gate_toml.fwknop.port.number == packets.SPA_PORT != fwknop.SPA_PORT
+    for other, port in ((sealed_door, e.PORT), (ssh, e.SSH_PORT)):
+        assert ([str(each) for each in other.ports], other.lease) == ([f"tcp/{port}"], 9)
+    assert (sealed_door.name, ssh.name) == (e.ASKS_FOR, "ssh")
+    assert gate_toml.sealed and gate_toml.sealed.port.number == sealed.SPA_PORT
+    assert f"Port {e.SSH_PORT}\n" in files["/etc/knockdemo/sshd_config"]
+    assert (
+        f"--output /etc/knockdemo/{sealed.CARD}\n" in files["/etc/systemd/system/knockdemo-gate-init.service"]
+    )
     client = files[f"/etc/knockdemo/{packets.RC_FILE}"]
     assert f"tcp/{f.PORT}\n" in client and f" {packets.SPA_PORT}\n" in client
 
@@ -164,7 +208,7 @@ def test_lane_fs_two_sides_have_the_same_secrets(tmp_path: Path) -> None:
     (key,) = keys.load(path, doors.load(path))
     client = rendered[f"/etc/knockdemo/{packets.RC_FILE}"]
     assert (key.secret.key, key.secret.hmac_key) == units.keys_in(client.content.decode())
-    assert client.mode == rendered["/etc/knockdemo/gate.keys"].mode == 0o600
+    assert client.mode == rendered["/etc/knockdemo/client.secrets"].mode == 0o600
 
 
 def test_gates_unit_is_accepted_and_loads_its_rules(tmp_path: Path) -> None:
@@ -176,13 +220,25 @@ def test_gates_unit_is_accepted_and_loads_its_rules(tmp_path: Path) -> None:
     expect_accepted(tmp_path / "knockdemo-gate.service", unit, unit.replace(program, "/no/such/nft"))
 
 
-def test_gates_daemon_has_a_unit_that_is_accepted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("knockdemo-gate-daemon", [units.GATE_PROGRAM, "run", units.GATE]),
+        ("knockdemo-gate-init", [units.GATE_PROGRAM, "init", "--bare", "--config", units.GATE]),
+        ("knockdemo-sshd", ["/usr/sbin/sshd", "-D", "-e", "-f", "/etc/knockdemo/sshd_config"]),
+    ],
+)
+def test_gates_daemons_have_units_that_are_accepted(tmp_path: Path, name: str, command: list[str]) -> None:
     files = units.render_gate(units.fresh_plan("eth0", 9))
-    unit = files["/etc/systemd/system/knockdemo-gate-daemon.service"].content.decode()
-    assert units.exec_start(unit) == [units.GATE_PROGRAM, "run", units.GATE]
-    # The program need not be installed here.
-    here = unit.replace(units.GATE_PROGRAM, "/bin/true")
-    expect_accepted(tmp_path / "knockdemo-gate-daemon.service", here, unit.replace("/usr/bin", "/no/such"))
+    texts = {Path(path).name: file.content.decode() for path, file in files.items()}
+    unit = texts[f"{name}.service"]
+    assert units.exec_start(unit)[: len(command)] == command
+    # The programs need not be installed here; systemd looks at the units that are required as well.
+    for other in ("knockdemo-gate-init", "knockdemo-gate-daemon"):
+        text = texts[f"{other}.service"].replace(units.GATE_PROGRAM, "/bin/true")
+        (tmp_path / f"{other}.service").write_text(text)
+    here = unit.replace(command[0], "/bin/true")
+    expect_accepted(tmp_path / f"{name}.service", here, here.replace("/bin/true", "/no/such/true"))
 
 
 def expect_accepted(path: Path, good: str, bad: str) -> None:
