@@ -21,6 +21,11 @@ class Bucket:
         self._at = up
         return self._level >= 1.0
 
+    def is_full(self, up: float) -> bool:
+        """Whether it is as one that was never taken from."""
+        self.has(up)
+        return self._level >= self._burst
+
     def take(self, up: float) -> bool:
         """Take one; False where there is none."""
         if not self.has(up):

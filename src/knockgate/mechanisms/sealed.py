@@ -46,6 +46,8 @@ _TAGS = 8192
 _TAG = 16
 #: Knocks of one key, at once and a second.
 _PACE_BURST, _PACE = 10.0, 1.0
+#: Keys of which pace and leases are kept until it is looked which of them say nothing any more.
+_KEYS = 1024
 
 
 class Standing(enum.Enum):
@@ -127,6 +129,7 @@ class Sealed:
         self._tags: OrderedDict[bytes, Source] = OrderedDict()
         self._paces: dict[bytes, Bucket] = {}
         self._leases: dict[bytes, dict[tuple[str, Source], float]] = {}  # of a key -> until, since the boot
+        self._many = _KEYS
         self._waiting: _Authentic | None = None
         self._stand_ins = _stand_ins()
         self.certain = certain
@@ -236,6 +239,7 @@ class Sealed:
         if foreign is not None:
             return (*effects, _refused(knock, Reason.UNKNOWN_DEVICE, asked=foreign))
         self._waiting = knock
+        self._forget_idle_keys(seen.moment.up)
         pace = self._paces.setdefault(knock.fingerprint, Bucket(_PACE, _PACE_BURST))
         floor = certainty.floor_at(self.certain, seen.moment)
         date = Date(head.era, head.issued)
@@ -266,6 +270,16 @@ class Sealed:
         if not self._has_room(knock, grant, up):  # 15
             return (_refused(knock, Reason.TOO_MANY_LEASES, asked=str(grant.line.party.leases)),)
         return _opened(knock, grant)  # 16
+
+    def _forget_idle_keys(self, up: float) -> None:
+        """Whoever writes a file of keys could have ever new ones in it."""
+        if len(self._paces) < self._many:
+            return
+        self._paces = {key: pace for key, pace in self._paces.items() if not pace.is_full(up)}
+        self._leases = {
+            key: ends for key, ends in self._leases.items() if any(end > up for end in ends.values())
+        }
+        self._many = max(_KEYS, 2 * len(self._paces))
 
     def _has_room(self, knock: _Authentic, grant: Grant, up: float) -> bool:
         live = {each: until for each, until in self._leases.get(knock.fingerprint, {}).items() if until > up}
@@ -300,7 +314,7 @@ def _refused(knock: _Authentic, reason: Reason, *, skew: int | None = None, aske
 
 
 def _fit_for_token(lines: Sequence[Line], signature: Signature) -> Sequence[Line] | Reason:
-    """The lines that do not ask more of a token than it has said; if there are none, the first one's reason."""
+    """The lines that ask no more of a token than it has said; where there is none, the first one's reason."""
     if not lines[0].entry.key.kind.on_token:
         return lines
     objections = [_token_lacks(line, signature) for line in lines]

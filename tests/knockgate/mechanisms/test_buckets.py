@@ -25,6 +25,13 @@ def test_to_ask_takes_nothing() -> None:
     assert bucket.take(6.01)
 
 
+def test_it_is_full_again_after_a_while() -> None:
+    bucket = Bucket(2.0, 3.0)
+    assert bucket.is_full(100.0) and bucket.take(100.0)
+    assert not bucket.is_full(100.4)
+    assert bucket.is_full(100.5) and bucket.take(100.5)
+
+
 @given(
     rate=st.floats(0.1, 100),
     burst=st.floats(1, 100),

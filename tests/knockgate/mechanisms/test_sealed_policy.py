@@ -27,6 +27,7 @@ from tests.knockgate.spa.sealed_messages import CARD, HEAD, MESSAGE, signed
 
 from knockgate.effects import KnockTaken
 from knockgate.errors import Reason
+from knockgate.mechanisms import sealed
 from knockgate.mechanisms.certainty import TellStep
 from knockgate.mechanisms.parties import Observed
 from knockgate.mechanisms.sealed import Standing
@@ -319,3 +320,16 @@ def test_a_shorter_knock_does_not_make_room() -> None:
     assert gate.knock(address=ELSEWHERE, **at(50)) is Reason.TOO_MANY_LEASES
     gate.wait(551)
     assert gate.knock(address=ELSEWHERE, **at(601)) is None
+
+
+def test_of_keys_that_come_and_go_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes a file could have ever new ones in it. What still says something is kept."""
+    monkeypatch.setattr(sealed, "_KEYS", 2)
+    gate = Gate([line(kind=kind, party=party(leases=1)) for kind in KeyKind])
+    assert gate.knock(lease=600, **at(0)) is None  # one that has a lease
+    for number, kind in enumerate(list(KeyKind)[1:] * 3):
+        gate.wait(40)
+        assert gate.knock(signed(kind, **at(40 * number + 40))) is None
+    kept = gate.sealed._paces.keys() | gate.sealed._leases.keys()
+    assert len(kept) <= 3
+    assert gate.knock(address=ELSEWHERE, **at(gate.now - NOW)) is Reason.TOO_MANY_LEASES
