@@ -39,9 +39,9 @@ __all__ = ["check", "rules"]
 def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
     """Say what a configuration means, and what is doubtful about it.
 
-    Changes nothing. Besides the file it looks at this host: the files of ssh keys, line by line; programs
-    that listen on a knock port; rules of others that lead around a door (as root); and a copy of the table
-    that will not load at boot.
+    Changes nothing. Besides the file it looks at this host: the files of ssh keys, line by line; the gate's
+    own keys, cards, marks and devices (as root); programs that listen on a knock port; rules of others that
+    lead around a door (as root); and a copy of the table that will not load at boot.
 
     Exit status: 0 the configuration can be used; 1 with --strict, and there was a warning; 2 it cannot
     be used, or read.
@@ -56,13 +56,14 @@ def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
     known = keys_of(origin, found)
     files = _files_of(known)
     warnings = [*_warnings(found, origin), *_on_keys(found, known, files)]
+    sealed = {door for key in known.ssh for door in key.doors}
     if as_json:
         doubts = [
             {"door": each.door or None, "message": each.message, "hint": each.hint} for each in warnings
         ]
         facts = {
             "file": found.file,
-            "doors": [door_facts(door) for door in found.doors],
+            "doors": [door_facts(door, sealed=door.name in sealed) for door in found.doors],
             "keys": [
                 *map(key_facts, known.fwknop),
                 *(ssh_key_facts(key, files) for key in known.ssh if files),
@@ -71,7 +72,8 @@ def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
         }
         click.echo(json.dumps(facts))
     else:
-        lines = [*map(door_in_words, found.doors), *map(key_in_words, known.fwknop)]
+        lines = [door_in_words(door, sealed=door.name in sealed) for door in found.doors]
+        lines += map(key_in_words, known.fwknop)
         lines += [ssh_keys_in_words(key, files) for key in known.ssh if files]
         click.echo("\n".join(lines))
         for each in warnings:
@@ -121,6 +123,10 @@ def _on_keys(found: Configuration, known: Keyring, files: KeyFiles | None) -> It
     advice += advise_on_ssh_keys(found, known.ssh, files, now) if files else ()
     for each in advice:
         yield Advice(f"key {each.key}", each.message, each.hint)
+    if known.ssh:
+        from knockgate.cli.own_files import on_own_files  # noqa: PLC0415 - see cli
+
+        yield from on_own_files(found, now)
 
 
 def _compile(found: Configuration) -> str:

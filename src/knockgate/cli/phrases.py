@@ -8,18 +8,22 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Items
 from typing import Any
 
-from knockgate.config.doors import Door, RunsIn, Sequence
+from knockgate.config.doors import Demands, Door, Observed, RunsIn, Sequence
+from knockgate.config.readers import Devices
 from knockgate.config.toml import spell
 
 __all__ = ["clock_in_words", "columns", "door_facts", "door_in_words", "opened_by", "plain", "time_in_words"]
 
 
-def door_in_words(door: Door) -> str:
-    """``ssh: tcp/22 for 15s, after tcp/7000, udp/8000, each within 5s of the one before (kernel)``."""
-    return f"{door.name}: {', '.join(_parts(door))}"
+def door_in_words(door: Door, *, sealed: bool = False) -> str:
+    """``ssh: tcp/22 for 15s, after tcp/7000, udp/8000, each within 5s of the one before (kernel)``.
+
+    ``sealed``: some ssh key opens it.
+    """
+    return f"{door.name}: {', '.join(_parts(door, sealed=sealed))}"
 
 
-def _parts(door: Door) -> Iterator[str]:
+def _parts(door: Door, *, sealed: bool) -> Iterator[str]:
     if door.ports:
         yield f"{', '.join(map(str, door.ports))} for {spell(door.lease)}"
     if door.sequence:
@@ -28,11 +32,26 @@ def _parts(door: Door) -> Iterator[str]:
         yield f"{'or ' if door.sequence else ''}by a key's packet" + (
             f", for {spell(door.most)} at most" if door.most > door.lease else ""
         )
+    if sealed:
+        demands = "; ".join(_demands(door.sealed))
+        yield "takes sealed knocks" + (f" ({demands})" if demands else "")
     if not door.sequence and not door.keyed:
         yield "opened by hand alone"
     if door.commands:
         runs = [word for word in (door.commands.open, door.commands.close) if word]
         yield f"runs {' and '.join(words[0] for words in runs)}" if runs else "runs commands for IPv6"
+
+
+def _demands(demands: Demands) -> Iterator[str]:
+    """What differs from what a door demands by itself."""
+    if demands.touch:
+        yield "a token must be touched"
+    if demands.devices is Devices.KNOWN:
+        yield "known devices only"
+    if demands.observed is Observed.NEVER:
+        yield "each names the address to let in"
+    if demands.observed is Observed.ALWAYS:
+        yield "also without a clock they need not name an address"
 
 
 def _knocks(sequence: Sequence) -> str:
@@ -53,7 +72,7 @@ def opened_by(door: Door) -> str:
     return ", ".join([*ways, "packet"] if door.keyed else ways) or "hand"
 
 
-def door_facts(door: Door) -> dict[str, object]:
+def door_facts(door: Door, *, sealed: bool = False) -> dict[str, object]:
     """The same for programs; times in seconds."""
     sequence = door.sequence
     return {
@@ -64,7 +83,17 @@ def door_facts(door: Door) -> dict[str, object]:
         "opened_by": opened_by(door),
         "steps": [str(step) for step in sequence.steps] if sequence else [],
         "within": sequence.within if sequence else None,
-        "in_words": door_in_words(door),
+        "sealed": _demand_facts(door.sealed) if sealed else None,
+        "in_words": door_in_words(door, sealed=sealed),
+    }
+
+
+def _demand_facts(demands: Demands) -> dict[str, object]:
+    """Under the names that gate.toml has for them."""
+    return {
+        "observed": demands.observed.value,
+        "touch": demands.touch,
+        "devices": demands.devices.value,
     }
 
 

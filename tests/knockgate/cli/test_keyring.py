@@ -9,8 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.knockgate.cli.gates import SSH, Host, gate, running, status
+from tests.knockgate.cli.gates import SSH, WEB, Host, gate, running, status
 from tests.knockgate.cli.process import command, environment, knockgate
+from tests.knockgate.daemon.sealed_stage import make_gate
 from tests.netns import DEADLINE, isolated, run, until
 
 SECRETS = "KEY: correct horse battery\nHMAC_KEY: staple and something more\n"
@@ -93,7 +94,9 @@ def test_a_knock_with_a_key_and_what_status_tells_of_it(tmp_path: Path) -> None:
 
 
 def ssh_keyed(folder: Path, *lines: str) -> str:
-    """A gate.toml in which those whose keys are in a file may open ssh."""
+    """A gate.toml in which those whose keys are in a file may open ssh; what init makes is there."""
+    if not (folder / "state").exists():
+        make_gate(folder)
     return gate(folder, SSH, "\n".join(["[keys.people]", *lines, 'doors = ["ssh"]', ""]))
 
 
@@ -120,7 +123,36 @@ def test_check_tells_whose_ssh_keys_open_what(tmp_path: Path) -> None:
     assert key["files"] == [{"path": str(file), "keys": 2, "usable": True}]
     plain = knockgate("check", "--strict", configuration)
     assert key["in_words"] in plain.stdout and plain.returncode == 0
-    assert "or by a key's packet" in plain.stdout
+    assert "or by a key's packet, takes sealed knocks\n" in plain.stdout
+
+
+def test_check_tells_what_a_door_demands_of_sealed_knocks(tmp_path: Path) -> None:
+    file = tmp_path / "people"
+    file.write_text(made(tmp_path, "jo"))
+    key = f'[keys.people]\nssh = "{file}"\ndoors = ["ssh"]\n'
+    make_gate(tmp_path)
+    usual = {"observed": "clock", "touch": False, "devices": "any"}
+    for demands, differ, words in (
+        ("", {}, "takes sealed knocks\n"),
+        ("touch = true", {"touch": True}, "takes sealed knocks (a token must be touched)\n"),
+        ('observed = "never"', {"observed": "never"}, "(each names the address to let in)"),
+        (
+            'observed = "always"',
+            {"observed": "always"},
+            "(also without a clock they need not name an address)",
+        ),
+        (
+            'touch = true\ndevices = "known"\nobserved = "never"',
+            {"touch": True, "devices": "known", "observed": "never"},
+            "(a token must be touched; known devices only; each names the address to let in)",
+        ),
+    ):
+        configuration = gate(tmp_path, SSH, f"[doors.ssh.sealed]\n{demands}\n", WEB, key)
+        ssh, web = json.loads(knockgate("check", "--json", configuration).stdout)["doors"]
+        assert ssh["sealed"] == usual | differ and web["sealed"] is None
+        told = knockgate("check", configuration).stdout
+        assert words in told and words.strip() in ssh["in_words"]
+        assert told.count("sealed knocks") == 1, "none at the other door"
 
 
 def test_check_tells_of_each_line_that_is_not_taken(tmp_path: Path) -> None:
