@@ -13,16 +13,18 @@ from __future__ import annotations
 import ctypes
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from knockgate.config.readers import Reliance
 from knockgate.errors import Unavailable
 from knockgate.model import Moment
 
-__all__ = ["KernelClock", "is_synchronised"]
+__all__ = ["KernelClock", "KernelSays", "is_synchronised", "kernel_says"]
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 #: Microseconds; what the kernel says of a clock that nobody corrects.
 _NOT_KNOWN = 16_000_000
+_STA_UNSYNC = 0x40
 
 
 class _Timex(ctypes.Structure):
@@ -33,6 +35,8 @@ class _Timex(ctypes.Structure):
         ("offset", ctypes.c_long),
         ("freq", ctypes.c_long),
         ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
         ("rest", ctypes.c_long * 40),
     )
 
@@ -40,10 +44,30 @@ class _Timex(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class KernelSays(NamedTuple):
+    """What the kernel says of CLOCK_REALTIME."""
+
+    error: float  #: seconds that it may be off at most; 16 where nobody knows
+    flagged: bool  #: STA_UNSYNC, which is more than that it is not synchronised: see above
+
+    @property
+    def synchronised(self) -> bool:
+        """Whether it vouches for the clock."""
+        return self.error < _NOT_KNOWN / 1_000_000
+
+
+def kernel_says() -> KernelSays | None:
+    """Its word now; None where it may not be asked (seccomp)."""
+    timex = _Timex()
+    if _libc.adjtimex(ctypes.byref(timex)) < 0:
+        return None
+    return KernelSays(timex.maxerror / 1_000_000, bool(timex.status & _STA_UNSYNC))
+
+
 def is_synchronised() -> bool:
     """Whether the kernel vouches for CLOCK_REALTIME now; False also where it may not be asked (seccomp)."""
-    timex = _Timex()
-    return bool(_libc.adjtimex(ctypes.byref(timex)) >= 0 and timex.maxerror < _NOT_KNOWN)
+    says = kernel_says()
+    return says is not None and says.synchronised
 
 
 class KernelClock:

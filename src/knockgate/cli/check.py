@@ -136,8 +136,8 @@ def _compile(found: Configuration) -> str:
 
 
 def _warnings(found: Configuration, origin: Origin) -> Iterator[Advice]:
-    from knockgate.cli.surroundings import look_around, on_redirects  # noqa: PLC0415 - see cli
     from knockgate.config.advice import advise as on_configuration  # noqa: PLC0415 - see cli
+    from knockgate.doctor.surroundings import look_around, on_redirects  # noqa: PLC0415 - see cli
     from knockgate.firewall.nftables import Nftables  # noqa: PLC0415 - see cli
 
     if origin.knockd:

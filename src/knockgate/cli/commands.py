@@ -10,6 +10,7 @@ from knockgate.cli.check import check, rules
 from knockgate.cli.completion import completion
 from knockgate.cli.connect import connect
 from knockgate.cli.devices import device
+from knockgate.cli.doctor import doctor
 from knockgate.cli.explain import explain
 from knockgate.cli.importing import import_
 from knockgate.cli.init import init
@@ -28,7 +29,7 @@ from knockgate.cli.trust import trust
 __all__ = ["knockgate"]
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "The table": (check, rules, simulate, up, confirm, down),
+    "The table": (check, doctor, rules, simulate, up, confirm, down),
     "The doors": (status, open_, extend, close),
     "Sealed knocks": (init, card, device, explain, rekey, replay),
     "The daemon": (run, import_),

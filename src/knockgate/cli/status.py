@@ -14,11 +14,11 @@ import click
 
 from knockgate.cli.page import Page
 from knockgate.cli.phrases import clock_in_words, columns, opened_by, time_in_words
-from knockgate.cli.surroundings import on_interface
 from knockgate.cli.words import configuration
 from knockgate.config.doors import Configuration, Door, RunsIn
 from knockgate.daemon.control import Facts
 from knockgate.daemon.origin import Origin
+from knockgate.doctor.surroundings import on_interface
 from knockgate.errors import Unavailable
 from knockgate.model import Lease, Port, Source, address_text
 

@@ -83,7 +83,7 @@ def up(origin: Origin, *, trial_time: float | None) -> int:
 
 def _warn_of_the_interface(found: Configuration) -> None:
     """It may come later; until then the table guards nothing, and nobody would notice."""
-    from knockgate.cli.surroundings import on_interface  # noqa: PLC0415 - see cli
+    from knockgate.doctor.surroundings import on_interface  # noqa: PLC0415 - see cli
 
     for advice in on_interface(found):
         click.echo(f"knockgate: warning: {advice.message}\n  hint: {advice.hint}", err=True)

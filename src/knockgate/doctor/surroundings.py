@@ -8,34 +8,41 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import ipaddress
 import re
 import socket
-import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from knockgate.config.advice import Advice
 from knockgate.config.doors import Configuration
+from knockgate.doctor.listening import read_listeners
 from knockgate.firewall.redirects import Redirect
-from knockgate.model import Port, Protocol, address_text
+from knockgate.model import Port, address_text
 
-__all__ = ["listeners", "look_around", "on_interface", "on_redirects"]
+__all__ = [
+    "BOOT_FILES",
+    "is_copy",
+    "is_here",
+    "listeners",
+    "look_around",
+    "on_interface",
+    "on_listeners",
+    "on_one_time",
+    "on_redirects",
+]
 
-#: In /proc/net, proc_pid_net(5): a listening TCP socket, and a UDP socket that is not connected.
-_LISTENS = {Protocol.TCP: "0A", Protocol.UDP: "07"}
 #: In what nft lists of our table: a protocol by its name where a sequence opens, and a flag of the table that
 #: has no name. It cannot read either again (1.0.6).
 _LISTING = re.compile(r"update @leases[46] \{ ip6? saddr \. (tcp|udp) |table inet knockgate \{\s+flags *\n")
-_BOOT_FILES = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf")
+BOOT_FILES = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf")
 
 
 def look_around(configuration: Configuration) -> Iterator[Advice]:
     """Whatever on this host stands against what the configuration says."""
     yield from on_interface(configuration)
-    yield from _on_listeners(configuration, listeners())
-    yield from _on_one_time(configuration)
-    yield from _on_saved_copies(_BOOT_FILES)
+    yield from on_listeners(configuration, listeners())
+    yield from on_one_time(configuration)
+    yield from _on_saved_copies(BOOT_FILES)
 
 
 def on_interface(configuration: Configuration) -> Iterator[Advice]:
@@ -48,7 +55,8 @@ def on_interface(configuration: Configuration) -> Iterator[Advice]:
             yield Advice(door.name, f"no interface {name} is there, so no door is guarded", hint)
 
 
-def _on_one_time(configuration: Configuration) -> Iterator[Advice]:
+def on_one_time(configuration: Configuration) -> Iterator[Advice]:
+    """Files of one-time sequences that cannot be read."""
     for door in configuration.doors:
         if door.sequence and (path := door.sequence.one_time):
             try:
@@ -59,7 +67,8 @@ def _on_one_time(configuration: Configuration) -> Iterator[Advice]:
                 yield Advice(door.name, message, hint)
 
 
-def _on_listeners(configuration: Configuration, live: set[Port]) -> Iterator[Advice]:
+def on_listeners(configuration: Configuration, live: set[Port]) -> Iterator[Advice]:
+    """Programs that listen on a knock port."""
     for door in configuration.doors:
         for step in dict.fromkeys(door.sequence.steps if door.sequence else ()):
             if step in live and door.ports:
@@ -72,35 +81,14 @@ def _on_listeners(configuration: Configuration, live: set[Port]) -> Iterator[Adv
 
 def listeners(proc: Path = Path("/proc/net")) -> set[Port]:
     """The ports on which somebody listens, other than for this host alone."""
-    found = set()
-    for protocol, state in _LISTENS.items():
-        for family in ("", "6"):
-            with contextlib.suppress(OSError):
-                lines = (proc / f"{protocol.name.lower()}{family}").read_text().splitlines()[1:]
-                found |= {Port(protocol, number) for number in _listening(lines, state)}
-    return found
-
-
-def _listening(lines: Iterable[str], state: str) -> Iterator[int]:
-    for line in lines:
-        _, local, _, this_state, *_ = line.split()
-        address, _, number = local.partition(":")
-        if this_state == state and int(number, 16) and not _address(address).is_loopback:
-            yield int(number, 16)
-
-
-def _address(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Words of four bytes, each as a number of this machine."""
-    words = [int(digits[start : start + 8], 16) for start in range(0, len(digits), 8)]
-    found = ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))
-    return (found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None) or found
+    return {each.port for each in read_listeners(proc) if not each.is_local}
 
 
 def on_redirects(configuration: Configuration, redirects: Iterable[Redirect]) -> Iterator[Advice]:
     """Ways past a door: the gate sees the port on the wire, and what it is turned into is seen by nobody."""
     guarded = {port: door for door in configuration.doors for port in door.ports}
     for redirect in redirects:
-        if not _is_here(redirect.address):
+        if not is_here(redirect.address):
             continue
         wire = [Port(redirect.protocol, number) for number in redirect.ports if number]
         ports = _range_of(wire)
@@ -115,7 +103,7 @@ def on_redirects(configuration: Configuration, redirects: Iterable[Redirect]) ->
                 yield Advice(door.name, message, f"guard {redirect.target} as well")
 
 
-def _is_here(address: bytes) -> bool:
+def is_here(address: bytes) -> bool:
     """Whether packets for that address come to this host; an empty one is its own."""
     if not address:
         return True
@@ -134,6 +122,11 @@ def _range_of(ports: list[Port]) -> str:
 def _on_saved_copies(files: Iterable[str]) -> Iterator[Advice]:
     for file in files:
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            if _LISTING.search(Path(file).read_text(encoding="utf-8")):
+            if is_copy(Path(file).read_text(encoding="utf-8")):
                 message = f"{file} has a copy of the table made with `nft list`, which does not load at boot"
                 yield Advice("", message, "put what `knockgate rules` prints in its place")
+
+
+def is_copy(text: str) -> bool:
+    """Whether it has our table as nft lists it, which nft cannot read again."""
+    return bool(_LISTING.search(text))

@@ -11,9 +11,10 @@ from tests.knockgate.cli.gates import SSH, WEB, gate
 from tests.knockgate.cli.process import knockgate
 from tests.netns import isolated, run, up
 
-from knockgate.cli import main, surroundings
+from knockgate.cli import main
 from knockgate.cli.phrases import columns, door_in_words, time_in_words
 from knockgate.config import doors
+from knockgate.doctor import surroundings
 from knockgate.model import Port, Protocol
 
 RUNS = (
@@ -175,7 +176,7 @@ def test_a_copy_that_does_not_load_at_boot_is_told_of(
 ) -> None:
     file = gate(tmp_path, SSH)
     copy = tmp_path / "nftables.conf"
-    monkeypatch.setattr(surroundings, "_BOOT_FILES", (str(copy),))
+    monkeypatch.setattr(surroundings, "BOOT_FILES", (str(copy),))
     assert knockgate("up", file).returncode == 0
     copy.write_text(run("nft", "list", "ruleset"))
     assert main(["check", "--strict", file]) == 1
