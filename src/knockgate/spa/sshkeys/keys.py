@@ -173,9 +173,9 @@ def _check_edwards(point: bytes) -> None:
 def _jacobi(number: int, modulus: int) -> int:
     """The Jacobi symbol: 1, -1 or 0. Modulo a prime it is 1 where ``number`` is a square, and not 0.
 
-    ``modulus`` is odd and positive, ``number`` not negative. A gate reads up to 100,000 keys when it starts,
-    and Euler's criterion takes eight times as long. How long this takes depends on the number: it is for
-    public ones. Cohen, A Course in Computational Algebraic Number Theory, algorithm 1.4.10.
+    ``modulus`` is odd and positive, ``number`` not negative. A gate may read 100,000 keys when it starts, and
+    Euler's criterion takes five times as long. How long this takes depends on the number: it is for public
+    ones. Cohen, A Course in Computational Algebraic Number Theory, algorithm 1.4.10.
     """
     sign = 1
     while number:
