@@ -148,7 +148,9 @@ class Simulation:
         verdict: Verdict | None
         heard = NOTHING_HEARD
         if isinstance(side, Reach):
-            verdict, why, place, opened, reset = self._judge(seen, side)
+            ruling = self._judge(seen, side)
+            verdict, why, place = ruling.verdict, ruling.why, ruling.place
+            opened, reset = ruling.opened, ruling.reset
             heard = self._heard(captured, seen, local=side is Reach.LOCAL)
         else:
             verdict, why = self._aside(seen, side)
