@@ -20,6 +20,7 @@ from knockgate.config.keys import SshKeys
 from knockgate.daemon.addresses import OwnAddresses
 from knockgate.daemon.ears import Ears, Sounds
 from knockgate.daemon.hearing import Hearing, PacketHands
+from knockgate.daemon.notices import Notices
 from knockgate.daemon.parties import parties_of
 from knockgate.daemon.stories import Stories
 from knockgate.effects import DatagramSeen, KnockRefused, KnockTaken, OpenDoor, RunCommands
@@ -76,6 +77,7 @@ class SealedGrants(Hearing):
         self._own = OwnAddresses()
         self._clock = KernelClock(configuration.gate.clock, sticky=False)
         self._files = KeyFiles(keys)
+        self._notices = Notices(hands.complain)
         self._parties = parties_of(configuration, keys)
         self._store = SqliteMarks(
             folder / MARKS, incarnation=own.incarnation, devices=sealed.devices, patience=_PATIENCE
@@ -204,8 +206,7 @@ class SealedGrants(Hearing):
         return found.name.lower() if found else None
 
     def _look_at_files(self) -> None:
-        for notice in self._files.refresh():
-            self._hands.complain(str(notice))
+        self._notices.tell(self._files.refresh(), self._clock.read().up)
 
     # --- the time -------------------------------------------------------------------------------------
 
