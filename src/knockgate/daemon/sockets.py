@@ -118,6 +118,10 @@ def say_why(program: str, error: KnockgateError) -> None:
         say(program, f"hint: {error.hint}")
 
 
+#: Kinds that ``Seldom`` remembers; for one more the first of them is forgotten.
+_KINDS = 4096
+
+
 class Seldom:
     """Says things that may happen often: at once, and then not for a minute, but how often in between."""
 
@@ -127,9 +131,11 @@ class Seldom:
         self._said: dict[str, tuple[float, int]] = {}  # kind -> when, and how often it was not said since
 
     def say(self, kind: str, text: str) -> None:
-        """``kind`` is out of a closed list; ``text`` may differ."""
+        """``text`` may differ. Of kinds that have people's own words in them not all are remembered."""
         now = time.monotonic()
         when, unsaid = self._said.get(kind, (-math.inf, 0))
+        if kind not in self._said and len(self._said) >= _KINDS:
+            del self._said[next(iter(self._said))]
         if now < when + self._every:
             self._said[kind] = when, unsaid + 1
             return

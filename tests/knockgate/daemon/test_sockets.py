@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 from tests.netns import until
+
+from knockgate.daemon.sockets import Seldom
 
 SPEAKER = """
 import sys
@@ -54,3 +57,16 @@ def test_a_line_is_cut_to_what_a_pipe_takes_at_once() -> None:
     os.close(reader)
     subprocess.run([sys.executable, "-c", code], stderr=writer, check=True)
     os.close(writer)
+
+
+def test_kinds_that_people_make_up_are_not_all_remembered(capfd: pytest.CaptureFixture[str]) -> None:
+    seldom = Seldom("gate")
+    for _ in range(2):
+        seldom.say("store", "again")
+    assert capfd.readouterr().err == "gate: again\n"
+    for number in range(10_000):
+        seldom.say(f"key {number}", "refused")
+    assert len(vars(seldom)["_said"]) == 4096
+    capfd.readouterr()
+    seldom.say("store", "again")  # so long ago that it is forgotten, which costs a line
+    assert capfd.readouterr().err.endswith("gate: again\n")
