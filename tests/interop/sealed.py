@@ -43,7 +43,10 @@ _CLOCKS = Path("/run/clocks")
 _NOT_SYNCHRONISED, _SYNCHRONISED = 16_000_000, 1_000  # microseconds that the kernel gives for its error
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
-root = pytest.mark.skipif(os.geteuid() != 0, reason="an /etc of its own needs root")
+root = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="an /etc of its own needs root"),
+]
 
 
 # --- the machine --------------------------------------------------------------------------------------

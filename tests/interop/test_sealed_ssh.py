@@ -28,8 +28,7 @@ from tests.netns import DEADLINE, isolated, run, until
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 
 pytestmark = [
-    root,
-    pytest.mark.root,
+    *root,
     pytest.mark.skipif(SSHD is None or shutil.which("ssh") is None, reason="there is no sshd, or no ssh"),
 ]
 
@@ -91,7 +90,7 @@ class Host:
 
     def enters(self, gate: Gate) -> None:
         """Once, by a knock; then the door is shut again."""
-        assert not connects(22)
+        assert leases() == set()
         before = gate.sealed()["opened"]
         done = self.log_in()
         assert (done.returncode, done.stdout) == (0, "jo\n"), done.stderr + gate.log()
@@ -124,6 +123,7 @@ def host(folder: Path, *kinds: str) -> Iterator[tuple[Host, Gate, list[Path]]]:
         with _sshd(folder):
             assert found.may_log_in()  # the control: what keeps jo out from here on is the gate
             gate.start()
+            assert not connects(22)
             shown = gate.card.read_text()
             found.jo.does("trust", "home", "home.example", "-", "--wait", "tcp/22", text=shown)
             yield found, gate, keys
@@ -245,7 +245,6 @@ def test_a_token(tmp_path: Path) -> None:
         library = software_token.built(tmp_path)
         asked = agents.askpass(tmp_path, "true")
         there.jo.others |= {each: asked[each] for each in ("SSH_ASKPASS", "SSH_ASKPASS_REQUIRE")}
-        there.jo.others["SSH_SK_PROVIDER"] = str(library)  # for ssh-keygen, and the line below for ssh
         (there.ssh / "config").write_text(f"{_CONFIG}    SecurityKeyProvider {library}\n")
         there.enters(gate)
         key.unlink()

@@ -117,9 +117,11 @@ def find(
 def _chosen(host: str, identity: Path | None, agent: str | None, home: Path, ssh: Sequence[str]) -> Settings:
     if identity is None:
         return settings(host, agent=agent, home=home, ssh=ssh)
+    tokens = None
     with contextlib.suppress(Unavailable):  # there is a key without it
-        agent = settings(host, agent=agent, home=home, ssh=ssh).agent
-    return Settings((identity,), (), agent, only=True)
+        usual = settings(host, agent=agent, home=home, ssh=ssh)
+        agent, tokens = usual.agent, usual.tokens
+    return Settings((identity,), (), agent, only=True, tokens=tokens)
 
 
 def _offers(path: str | None) -> tuple[list[Offer], list[Skipped]]:
@@ -155,7 +157,7 @@ def _ordered(
         elif offer.key and not chosen.only:
             others[offer.key] = _of_agent(chosen.agent, offer.key, _printable(offer.comment))
     rest = [file for key, file in by_key.items() if key not in named]
-    usable = [_of_file(file) for file in rest if not file.unfit]
+    usable = [_of_file(file, chosen.tokens) for file in rest if not file.unfit]
     unfit = [file.unfit for file in rest if file.unfit]
     return [*named.values(), *others.values(), *usable], unfit
 
@@ -167,13 +169,13 @@ def _of_agent(path: str | None, key: PublicKey, name: str) -> Candidate:
     return Candidate(key, name, Where.AGENT, Needs.TOUCH if key.kind.on_token else Needs.NOTHING, sign)
 
 
-def _of_file(file: _File) -> Candidate:
+def _of_file(file: _File, tokens: str | None) -> Candidate:
     token = file.key.kind.on_token
     needs = (Needs.PASSPHRASE if file.locked else Needs.NOTHING) | (Needs.TOUCH if token else Needs.NOTHING)
 
     def sign(message: bytes) -> Signature:
         if needs:
-            return ssh_keygen.sign(file.path, file.key, message)
+            return ssh_keygen.sign(file.path, file.key, message, tokens=tokens)
         try:
             octets, _ = _read(file.path)
         except (OSError, ValueError) as error:

@@ -23,11 +23,14 @@ __all__ = ["sign"]
 _AGENT = "give the key to an agent, which signs without asking each time: ssh-add FILE"
 
 
-def sign(file: Path, key: PublicKey, message: bytes) -> Signature:
-    """What ssh-keygen signs with ``file``, looked at: it must be ``key``'s. Raises Unavailable."""
+def sign(file: Path, key: PublicKey, message: bytes, *, tokens: str | None = None) -> Signature:
+    """What ssh-keygen signs with ``file``, looked at: it must be ``key``'s. Raises Unavailable.
+
+    ``tokens``: the library for keys on tokens; None for the one of SSH_SK_PROVIDER, or that is built in.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix="knockgate-") as folder:
-            text = _signed(file, Path(folder, "knock"), message)
+            text = _signed(file, Path(folder, "knock"), message, tokens)
     except FileNotFoundError:
         hint = f"it comes with OpenSSH's client; or {_AGENT}"
         raise Unavailable(f"{file} cannot sign: there is no ssh-keygen here", hint=hint) from None
@@ -42,10 +45,12 @@ def sign(file: Path, key: PublicKey, message: bytes) -> Signature:
     return signature
 
 
-def _signed(file: Path, knock: Path, message: bytes) -> bytes:
+def _signed(file: Path, knock: Path, message: bytes, tokens: str | None) -> bytes:
     knock.write_bytes(message)
     # An agent would be asked first, and may be the one that has just refused.
     environment = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
+    if tokens is not None:
+        environment["SSH_SK_PROVIDER"] = tokens
     with _terminal() as terminal:
         done = subprocess.run(
             ["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE.decode(), "-f", file.absolute(), knock],

@@ -37,6 +37,9 @@ class Settings:
     unclear: tuple[str, ...]  #: those of it whose name only ssh can tell
     agent: str | None  #: the agent's socket, None where there is to be none
     only: bool  #: IdentitiesOnly: of the agent's keys those alone that are in files too
+    tokens: str | None = (
+        None  #: SecurityKeyProvider: the library for tokens, None for ssh-keygen's own choice
+    )
 
 
 def home_of_user() -> Path:
@@ -70,7 +73,9 @@ def settings(host: str, *, agent: str | None, home: Path, ssh: Sequence[str] = (
         elif name != "none":
             files[path] = None
     socket_path = _agent(values.get("identityagent", [""])[0], agent)
-    return Settings(tuple(files), tuple(unclear), socket_path, values.get("identitiesonly") == ["yes"])
+    only = values.get("identitiesonly") == ["yes"]
+    tokens = _tokens_library(values.get("securitykeyprovider", [""])[0])
+    return Settings(tuple(files), tuple(unclear), socket_path, only, tokens)
 
 
 def _said(host: str, ssh: Sequence[str]) -> str | None:
@@ -170,3 +175,10 @@ def _agent(said: str, given: str | None) -> str | None:
     if said.startswith("$"):
         return os.environ.get(said[1:].strip("{}")) or None
     return said
+
+
+def _tokens_library(said: str) -> str | None:
+    """SecurityKeyProvider; ``internal`` is what is built in, or what SSH_SK_PROVIDER names."""
+    if said.startswith("$"):
+        return os.environ.get(said[1:]) or None
+    return None if said == "internal" else said or None

@@ -174,6 +174,27 @@ def test_a_token(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert all(map(signs, found))
 
 
+def test_a_tokens_library_that_ssh_config_names(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = software_token.built(tmp_path)
+    file = software_token.enrolled(tmp_path, library, "ed25519-sk")
+    file.rename(home.ssh / "id_ed25519_sk")
+    asked(monkeypatch, tmp_path, "true")
+    monkeypatch.setenv("SSH_SK_PROVIDER", str(tmp_path / "none"))
+    monkeypatch.setenv("LIBRARY", str(library))
+    for said in (str(library), "$LIBRARY"):
+        home.config(f"SecurityKeyProvider {said}\n")
+        (found,) = home.find().candidates
+        (same,) = home.find(identity=home.ssh / "id_ed25519_sk").candidates
+        assert signs(found) and signs(same)
+    for said in ("internal", "$NOWHERE"):  # the control: then it is as the environment says
+        home.config(f"SecurityKeyProvider {said}\n")
+        (found,) = home.find().candidates
+        with pytest.raises(Unavailable, match="does not sign"):
+            found.sign(MESSAGE)
+
+
 def test_a_tokens_key_in_the_real_agent(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = software_token.built(tmp_path)
     file = software_token.enrolled(tmp_path, library, "ed25519-sk")
