@@ -18,8 +18,11 @@ __all__ = [
     "Lease",
     "Moment",
     "Observation",
+    "Pause",
     "Port",
     "Protocol",
+    "Shadow",
+    "Shadowed",
     "Source",
     "TcpFlag",
     "Token",
@@ -77,6 +80,32 @@ class Lease(NamedTuple):
     left: float  #: seconds until it ends
     lasts: float  #: seconds it was given
     by: str  #: what opened it: ``kernel sequence``, ``daemon sequence`` or ``hand``
+
+
+class Pause(NamedTuple):
+    """One port that lets everybody in, until an end that the kernel keeps."""
+
+    port: Port
+    left: float  #: seconds until it ends
+    lasts: float  #: seconds it was given
+
+
+class Shadowed(NamedTuple):
+    """What one source did at a port that is in shadow."""
+
+    source: Source
+    port: Port
+    connections: int  #: begun; of UDP: datagrams of no session under way
+    ago: float  #: seconds since the last one
+    would_drop: bool  #: it would have been kept out; else it had a lease, or is always let in
+
+
+class Shadow(NamedTuple):
+    """What came to the ports that are in shadow, since the first of them was."""
+
+    dropped: dict[Port, int]  #: connections that would have been kept out, all of them
+    passed: dict[Port, int]  #: those that would have been let in
+    sources: list[Shadowed]  #: whose they were, the last first; as many sources as there is room for
 
 
 class Observation(NamedTuple):

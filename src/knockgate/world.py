@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from knockgate.mechanisms.certainty import Floor, Span
 from knockgate.mechanisms.marks import Verdict
-from knockgate.model import Claim, Lease, Moment, Port, Source, Token
+from knockgate.model import Claim, Lease, Moment, Pause, Port, Shadow, Source, Token
 from knockgate.spa.sealed.dates import Date
 
 __all__ = ["Clock", "DeviceMark", "Firewall", "MarkStore", "ReplayStore"]
@@ -43,6 +43,15 @@ class Firewall(Protocol):
 
     def leases(self) -> list[Lease]:
         """All live leases, in no order."""
+
+    def pause(self, ports: Sequence[Port], seconds: float) -> None:
+        """Let everybody in at ``ports`` until ``seconds`` from now, whatever was said before; 0: no more."""
+
+    def pauses(self) -> list[Pause]:
+        """All ports that let everybody in for a time, in no order."""
+
+    def shadow(self) -> Shadow:
+        """What came to the ports that are in shadow, and would have been kept out or let in."""
 
 
 class ReplayStore(Protocol):

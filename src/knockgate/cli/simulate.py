@@ -56,7 +56,8 @@ def simulate(
     packets of keys are read with the secrets that there are now, and none has been taken before. Sealed
     packets are judged by the gate's keys and cards, the files of ssh keys and what was said of devices, as
     all that is now, and by a clock that is right: the capture's. The gate's keys are for root alone: without
-    that right, or where there are none, it says so, and does the rest.
+    that right, or where there are none, it says so, and does the rest. A door in shadow lets everybody in
+    here too, and the line says who would be kept out. Nothing is known of a `knockgate pause`.
 
     Exit status: 0 a door opened; 1 none did; 2 it could not be done, or the capture is damaged: what
     comes before the damage is printed.
@@ -196,6 +197,7 @@ def _in_json(step: Step) -> str:
             "opened": step.opened,
             "effects": step.effects,
             "reset": step.reset,
+            "would_drop": step.would_drop,
         }
     )
 
@@ -208,6 +210,7 @@ def _sum_up(summary: Summary, *, hosts_known: bool, as_json: bool) -> None:
             "opened": summary.opened,
             "reset": summary.reset,
             "dropped_at_doors": summary.dropped_at_doors,
+            "would_drop": summary.would_drop,
             "backwards": summary.backwards,
         }
         click.echo(json.dumps({"summary": facts}))
@@ -216,6 +219,7 @@ def _sum_up(summary: Summary, *, hosts_known: bool, as_json: bool) -> None:
         click.echo(
             f"{_many(summary.packets, 'packet')} in {summary.seconds:.1f} s: {openings or 'no door opened'}, "
             f"{_many(summary.reset, 'reset')}, {summary.dropped_at_doors} dropped at doors"
+            + (f"; {summary.would_drop} would be, but for a shadow" if summary.would_drop else "")
         )
     if summary.backwards:
         stamped = _many(summary.backwards, "packet")

@@ -25,6 +25,7 @@ __all__ = [
     "RunsIn",
     "Suite",
     "address",
+    "allowed",
     "command",
     "devices",
     "file_path",
@@ -46,6 +47,8 @@ __all__ = [
 ]
 
 MAX_STEPS = 32
+#: Networks that are let in without a knock, in one list: the kernel looks through them for every stranger.
+_MAX_ALLOWED = 1024
 
 Word = TypeVar("Word", bound=enum.StrEnum)
 
@@ -230,6 +233,13 @@ def _network(item: str, hint: str) -> Network:
     return found
 
 
+def _allowed(value: object) -> tuple[Network, ...]:
+    found = _networks(value)
+    if len(found) > _MAX_ALLOWED:
+        raise Wrong(f"has {len(found)} networks", f"{_MAX_ALLOWED} are possible")
+    return found
+
+
 def _instant(value: object) -> dt.datetime:
     """A day ends with its last second, here: whoever reads "until 3 May" may knock on 3 May."""
     if isinstance(value, dt.datetime):
@@ -312,6 +322,7 @@ devices = _word(Devices)
 reliance = Reader("`auto`, `trusted` or `unknown`", _reliance)
 udp_port = Reader("UDP port", _udp_port)
 networks = Reader("list of networks", _networks)
+allowed = Reader("list of networks", _allowed)
 instant = Reader("date, or date and time", _instant)
 command = Reader("list of words", _command)
 interface = Reader("text", _interface)

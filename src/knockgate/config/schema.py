@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 
 from knockgate.config import readers
-from knockgate.config.readers import Devices, Flags, Observed, Reliance, RunsIn, Suite
+from knockgate.config.readers import Devices, Flags, Network, Observed, Reliance, RunsIn, Suite
 from knockgate.config.toml import duration, flag, key, whole
 from knockgate.model import Port, Protocol
 
@@ -25,6 +25,18 @@ class Gate:
         "Guard and listen on this interface alone; empty: on all but loopback.",
         readers.interface,
         "",
+    )
+    allow: tuple[Network, ...] = key(
+        "Networks that come in through all doors without a knock, always: from where you get in when all "
+        "else fails. An address is no proof of who sends; over UDP anybody can write it into a datagram.",
+        readers.allowed,
+        (),
+    )
+    shadow: bool = key(
+        "Shut nothing: all doors let everybody in, and what would have been dropped is counted for "
+        "`knockgate status`. Knocks open leases as ever, and pass on like any packet.",
+        flag,
+        False,  # noqa: FBT003 - a default
     )
     sources: int = key(
         "Sources whose half-made sequences the kernel remembers for their full time, for each address "
@@ -251,6 +263,17 @@ class Door:
         duration(1, 30 * 86400),
         None,
     )
+    allow: tuple[Network, ...] = key(
+        "Networks that come in through this door without a knock, always, besides those of `[gate]`.",
+        readers.allowed,
+        (),
+    )
+    shadow: bool = key(
+        "Do not shut this door: everybody comes in, and who would have been kept out is counted for "
+        "`knockgate status`. Its knocks stay as they are.",
+        flag,
+        False,  # noqa: FBT003 - a default
+    )
     sequence: Sequence | None = None
     commands: Commands | None = None
     sealed: Demands = Demands()
@@ -277,6 +300,10 @@ class Configuration:
         """16 bytes that differ where what is configured differs; comments and order of keys do not count."""
         parts = (self.gate, self.doors, self.fwknop, self.sealed)
         return hashlib.sha256(repr(parts).encode()).digest()[:16]
+
+    def in_shadow(self, door: Door) -> bool:
+        """Whether the door shuts nobody out, and only counts who would be."""
+        return bool(door.ports) and (self.gate.shadow or door.shadow)
 
     def kernel_doors(self) -> list[Door]:
         """The doors whose sequence the kernel follows."""

@@ -1,4 +1,4 @@
-"""A copy of all leases, to be put back into the table should somebody remove it.
+"""A copy of all leases and pauses, to be put back into the table should somebody remove it.
 
 It is taken again and again, and hardly ever needed. So it stays what the kernel said, unread, which costs
 a tenth of reading it; times are set right when it is put back.
@@ -15,6 +15,7 @@ from typing import NamedTuple
 from knockgate.errors import Unavailable
 from knockgate.firewall import nfmessages
 from knockgate.firewall.channel import Channel
+from knockgate.firewall.doorway import PAUSED
 from knockgate.firewall.netlink import Request, Verb, attribute, fields, items, nest, string
 from knockgate.firewall.ruleset import LEASE_SETS, TABLE
 
@@ -47,7 +48,9 @@ class LeaseCopy:
     def take(self) -> bool:
         """Copy what is there now. False, and the copy is what it was, where the table is just not there."""
         try:
-            self._listings = [self._listed(name) for names in LEASE_SETS.values() for name in names]
+            self._listings = [
+                self._listed(name) for names in (*LEASE_SETS.values(), (PAUSED,)) for name in names
+            ]
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EINTR):  # EINTR: rules are being loaded, again and again
                 return False
@@ -55,11 +58,11 @@ class LeaseCopy:
         return True
 
     def put_back(self) -> int:
-        """Begin all leases again that would still be live, each for what was left of it; how many."""
+        """Begin all again that would still be live, each for what was left of it; how many leases."""
         count = 0
         for listing in self._listings:
             live = list(_live(listing))
-            count += len(live)
+            count += len(live) if listing.name != PAUSED else 0
             requests = [
                 Request(
                     Verb.NEW_ELEMENT,

@@ -12,16 +12,29 @@ connection tracking all that ``sessions`` does.
 from __future__ import annotations
 
 import enum
+import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from knockgate.config.doors import Configuration, Door, RunsIn
+from knockgate.config.readers import Network
 from knockgate.errors import Unavailable
+from knockgate.firewall.doorway import SHADOW_KEPT, SHADOW_SOURCES
 from knockgate.firewall.progress import Progress
 from knockgate.firewall.ruleset import automaton_of, pace_burst
 from knockgate.firewall.sessions import Sessions
 from knockgate.mechanisms.automaton import NOWHERE, STAY, State
-from knockgate.model import NETWORK_SIZE, Lease, Observation, Port, Protocol, Source
+from knockgate.model import (
+    NETWORK_SIZE,
+    Lease,
+    Observation,
+    Pause,
+    Port,
+    Protocol,
+    Shadow,
+    Shadowed,
+    Source,
+)
 
 __all__ = ["MemoryFirewall", "Place", "Reach", "Ruling", "Verdict"]
 
@@ -57,6 +70,7 @@ class Ruling(NamedTuple):
     place: Place = Place.NONE
     opened: tuple[str, ...] = ()  #: doors that this packet opened
     reset: bool = False  #: it made an end of a half-made sequence
+    would_drop: bool = False  #: it passed because its door is in shadow
 
 
 class _Granted(NamedTuple):
@@ -77,7 +91,12 @@ class MemoryFirewall:
         self._loaded = False
         self._limit = configuration.gate.leases
         self._leases: dict[tuple[bool, Port, Source], _Granted] = {}
+        self._pauses: dict[Port, _Granted] = {}
+        self._shadow = _Shadow(now)
         gate = configuration.gate
+        self._allow = gate.allow
+        self._silence = Verdict.PASSED if gate.shadow else Verdict.DROPPED
+        self._in_shadow = {door.name for door in configuration.doors if configuration.in_shadow(door)}
         self._progress = Progress(
             now, sources=gate.sources, hurried=gate.hurried, burst=pace_burst(configuration)
         )
@@ -97,7 +116,7 @@ class MemoryFirewall:
     # --- world.Firewall ---
 
     def load(self, ruleset: str) -> None:  # noqa: ARG002 - the rules are those of the configuration
-        """Guard from now on; half-made sequences are forgotten, leases stay."""
+        """Guard from now on; half-made sequences are forgotten, leases and pauses stay."""
         self._loaded = True
         self._progress.clear()
 
@@ -105,6 +124,8 @@ class MemoryFirewall:
         """Forget everything."""
         self._loaded = False
         self._leases.clear()
+        self._pauses.clear()
+        self._shadow = _Shadow(self._now)
         self._progress.clear()
 
     def is_loaded(self) -> bool:
@@ -145,6 +166,26 @@ class MemoryFirewall:
             for (_, port, source), granted in self._leases.items()
         ]
 
+    def pause(self, ports: Sequence[Port], seconds: float) -> None:
+        """Let everybody in for a time, or no longer; raises Unavailable without a table."""
+        if not self._loaded:
+            raise Unavailable("the table is not loaded", hint="knockgate up")
+        for port in ports:
+            self._pauses[port] = _Granted(self._now() + seconds, seconds, "")
+
+    def pauses(self) -> list[Pause]:
+        """All live ones."""
+        now = self._now()
+        return [
+            Pause(port, pause.ends - now, pause.lasts)
+            for port, pause in self._pauses.items()
+            if pause.ends > now
+        ]
+
+    def shadow(self) -> Shadow:
+        """What came to the ports that are in shadow."""
+        return self._shadow.told()
+
     # --- the packet path ---
 
     def judge(self, seen: Observation, reach: Reach = Reach.LOCAL) -> Ruling:
@@ -167,10 +208,10 @@ class MemoryFirewall:
             if reach is not Reach.LOCAL:
                 return Ruling(Verdict.PASSED, f"a knock port, but addressed to {reach.value}")
             if not seen.opens_connection:
-                return Ruling(Verdict.DROPPED, "a knock port, and it opens no connection", Place.KNOCK)
+                return Ruling(self._silence, "a knock port, and it opens no connection", Place.KNOCK)
             if port in self._automaton.ports:
-                return self._step(seen.source, port)
-            return self._resetting(seen, Verdict.DROPPED, "a knock that the daemon listens for", Place.KNOCK)
+                return self._step(seen.source, port)._replace(verdict=self._silence)
+            return self._resetting(seen, self._silence, "a knock that the daemon listens for", Place.KNOCK)
         if not seen.opens_connection:
             return Ruling(Verdict.PASSED, "opens no connection")
         if reach is not Reach.LOCAL:
@@ -187,7 +228,17 @@ class MemoryFirewall:
             lease = self._leases.get((given, port, source))
             if lease and (left := lease.ends - self._now()) > 0:
                 verdict, why = Verdict.PASSED, f"door {door.name}: a lease for {left:.3f} s more"
-        return self._resetting(seen, verdict, why, Place.DOOR)
+        if verdict is Verdict.DROPPED and _is_in(seen.source, (*self._allow, *door.allow)):
+            verdict, why = Verdict.PASSED, f"door {door.name}: always let in"
+        is_paused = verdict is Verdict.DROPPED and port in {pause.port for pause in self.pauses()}
+        if is_paused:
+            verdict, why = Verdict.PASSED, f"door {door.name} is paused"
+        would_drop = verdict is Verdict.DROPPED and door.name in self._in_shadow
+        if would_drop:
+            verdict, why = Verdict.PASSED, f"{why}, but for its shadow"
+        if door.name in self._in_shadow and seen.opens_connection and not is_paused:
+            self._shadow.count(seen.source, port, would_drop=would_drop)
+        return self._resetting(seen, verdict, why, Place.DOOR)._replace(would_drop=would_drop)
 
     def _resetting(self, seen: Observation, verdict: Verdict, why: str, place: Place = Place.NONE) -> Ruling:
         reset = seen.opens_connection and self._progress.forget(seen.source)
@@ -243,3 +294,46 @@ class MemoryFirewall:
 def _kept_apart(source: Source, by: str) -> bool:
     """Whether a lease lies beside those that are knocked for."""
     return by in ("hand", "packet") or len(source) == NETWORK_SIZE
+
+
+def _is_in(source: Source, networks: Iterable[Network]) -> bool:
+    address = ipaddress.ip_address(source)
+    return any(address in network for network in networks)
+
+
+class _Shadow:
+    """What a shadow is asked about."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._ports: dict[tuple[bool, Port], int] = {}
+        #: One memory for each answer and family: who -> how often, and when for the last time.
+        self._sources: dict[tuple[bool, int], dict[tuple[Source, Port], tuple[int, float]]] = {}
+
+    def count(self, source: Source, port: Port, *, would_drop: bool) -> None:
+        self._ports[would_drop, port] = self._ports.get((would_drop, port), 0) + 1
+        room = self._sources.setdefault((would_drop, len(source)), {})
+        if len(room) >= SHADOW_SOURCES or (source, port) in room:
+            self._forget(room)
+        if len(room) < SHADOW_SOURCES or (source, port) in room:
+            count, _ = room.get((source, port), (0, 0.0))
+            room[source, port] = count + 1, self._now()
+
+    def told(self) -> Shadow:
+        dropped, passed = (
+            {port: count for (answer, port), count in self._ports.items() if answer is would_drop}
+            for would_drop in (True, False)
+        )
+        for room in self._sources.values():
+            self._forget(room)
+        sources = [
+            Shadowed(source, port, count, self._now() - last, would_drop)
+            for (would_drop, _), room in self._sources.items()
+            for (source, port), (count, last) in room.items()
+        ]
+        return Shadow(dropped, passed, sorted(sources, key=lambda each: each.ago))
+
+    def _forget(self, room: dict[tuple[Source, Port], tuple[int, float]]) -> None:
+        over = [who for who, (_, last) in room.items() if self._now() - last >= SHADOW_KEPT]
+        for who in over:
+            del room[who]

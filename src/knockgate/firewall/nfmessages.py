@@ -45,6 +45,8 @@ __all__ = [
     "get_table",
     "key_of",
     "lease_of",
+    "port_key",
+    "port_of",
     "process_of",
     "rule_of",
     "rules",
@@ -94,6 +96,7 @@ class Element(NamedTuple):
     timeout: int | None
     left: int | None
     comment: str
+    packets: int = 0  #: what its counter says, if it has one
 
 
 # --- keys ---------------------------------------------------------------------------------------------
@@ -104,7 +107,23 @@ def key_of(port: Port, source: Source) -> bytes:
 
     A network is the address that begins with it and goes on with zeros.
     """
-    return source.ljust(_field(len(source)), b"\0") + struct.pack(">B3xH2x", port.protocol, port.number)
+    return source.ljust(_field(len(source)), b"\0") + port_key(port)
+
+
+def port_key(port: Port) -> bytes:
+    """The key ``protocol . port``."""
+    return struct.pack(">B3xH2x", port.protocol, port.number)
+
+
+def port_of(key: bytes) -> Port | None:
+    """What ``port_key`` was given; None for a key that is not made so."""
+    if len(key) != 8:
+        return None
+    protocol, number = struct.unpack(">B3xH2x", key)
+    try:
+        return Port(Protocol(protocol), number)
+    except ValueError:
+        return None
 
 
 def lease_of(key: bytes, length: int) -> tuple[Port, Source] | None:
@@ -114,11 +133,8 @@ def lease_of(key: bytes, length: int) -> tuple[Port, Source] | None:
     """
     if len(key) != _field(length) + 8 or any(key[length:-8]):
         return None
-    protocol, number = struct.unpack(">B3xH2x", key[-8:])
-    try:
-        return Port(Protocol(protocol), number), key[:length]
-    except ValueError:
-        return None
+    port = port_of(key[-8:])
+    return (port, key[:length]) if port else None
 
 
 def _field(length: int) -> int:
@@ -231,7 +247,12 @@ def elements_of(answer: Message) -> Iterator[Element]:
         key = fields(found.get(1, b"")).get(1, b"")
         timeout = number(found[4]) if 4 in found else None
         left = number(found[5]) if 5 in found else timeout
-        yield Element(key, timeout, left, _comment(found.get(6, b"")))
+        yield Element(key, timeout, left, _comment(found.get(6, b"")), _packets(found.get(7, b"")))
+
+
+def _packets(expression: bytes) -> int:
+    """Of the expression ``counter``, which is (name, (bytes, packets))."""
+    return number(fields(fields(expression).get(2, b"")).get(2))
 
 
 def process_of(answer: Message) -> str:

@@ -24,11 +24,12 @@ from knockgate.errors import Unavailable
 from knockgate.firewall import listing, nfmessages
 from knockgate.firewall.channel import Channel
 from knockgate.firewall.copies import LeaseCopy
+from knockgate.firewall.doorway import PAUSED, SHADOW_KEPT, SHADOWED
 from knockgate.firewall.libnftables import NUMERIC_PROTOCOLS, STATELESS, TERSE, Libnftables
 from knockgate.firewall.redirects import Redirect, find_redirects
 from knockgate.firewall.ruleset import LEASE_SETS, TABLE
 from knockgate.firewall.watch import Watch
-from knockgate.model import Lease, Port, Source
+from knockgate.model import Lease, Pause, Port, Shadow, Shadowed, Source
 
 __all__ = ["Nftables"]
 
@@ -188,6 +189,40 @@ class Nftables:
             if (lease := _lease(element, length, by_hand=name == names[-1]))
         ]
 
+    # --- without a knock ---
+
+    def pause(self, ports: Sequence[Port], seconds: float) -> None:
+        """Let everybody in at ``ports`` until ``seconds`` from now, in one transaction; 0: no more."""
+        keys = [nfmessages.port_key(port) for port in ports]
+        add = nfmessages.add_elements(TABLE, PAUSED, keys, max(1, round(seconds * 1000)), "")
+        again = add if seconds > 0 else []
+        try:
+            self._channel.change([*add, *nfmessages.delete_elements(TABLE, PAUSED, keys), *again])
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def pauses(self) -> list[Pause]:
+        """All ports that let everybody in for a time, in no order; none without a table."""
+        found = ((nfmessages.port_of(each.key), each) for each in self._elements(PAUSED))
+        return [Pause(port, *_times(element)) for port, element in found if port]
+
+    def shadow(self) -> Shadow:
+        """What came to the ports that are in shadow."""
+        counted = {
+            answer: {
+                port: each.packets for each in self._elements(name) if (port := nfmessages.port_of(each.key))
+            }
+            for answer, name in SHADOWED.items()
+        }
+        sources = [
+            Shadowed(known[1], known[0], each.packets, max(0.0, SHADOW_KEPT - _times(each)[0]), answer)
+            for answer, name in SHADOWED.items()
+            for length, digit in ((4, "4"), (16, "6"))
+            for each in self._elements(f"{name}{digit}")
+            if (known := nfmessages.lease_of(each.key, length))
+        ]
+        return Shadow(counted[True], counted[False], sorted(sources, key=lambda each: each.ago))
+
     # --- the socket ---
 
     def release(self) -> None:
@@ -308,6 +343,12 @@ def _lease(element: nfmessages.Element, length: int, *, by_hand: bool) -> Lease 
     if known is None:
         return None
     port, source = known
-    left, lasts = (math.inf if time is None else time / 1000 for time in (element.left, element.timeout))
+    left, lasts = _times(element)
     # The packet path cannot write a comment; who has added an element with nft has often written none.
     return Lease(port, source, left, lasts, element.comment or (_HAND if by_hand else _PACKET_PATH))
+
+
+def _times(element: nfmessages.Element) -> tuple[float, float]:
+    """Seconds (left, given); ``inf`` where it has no end."""
+    left, lasts = (math.inf if time is None else time / 1000 for time in (element.left, element.timeout))
+    return left, lasts

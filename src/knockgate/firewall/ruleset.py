@@ -12,9 +12,11 @@ chain          what a packet meets there
 =============  ===================================================================================
 guard          loopback and sessions under way pass; ports of ours branch off; another new packet of a
                source makes an end of its half-made sequence, and passes
-door           not for this host: passes. With a lease, its own or its /64's: passes. The rest is dropped
+door, shadow   not for this host: passes. With a lease, or always let in: passes. The rest is dropped or, in
+               shadow, counted (``doorway``)
 knock          one step of the automaton (``mechanisms.automaton``), then dropped
 quiet          knocks and packets that the daemon listens for: dropped, so that they look like the doors
+               (with ``gate.shadow`` nothing is dropped at all: what knocks passes, in the form that it had)
 advance        after a step: remember the new state (``hold_*``), open (``lease_*``)
 pace           a source, or who shares its bucket, changes state too often: dropped
 =============  ===================================================================================
@@ -32,7 +34,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from knockgate.config.doors import Configuration, RunsIn
 from knockgate.errors import ConfigError
-from knockgate.mechanisms.automaton import STAY, Automaton, State
+from knockgate.firewall import doorway
+from knockgate.firewall.doorway import FAMILIES, NO_SYN_ALONE, forget, reset
+from knockgate.mechanisms.automaton import NOWHERE, STAY, Automaton, State
 from knockgate.mechanisms.sequence import KnockSequence
 from knockgate.model import Port, Protocol
 
@@ -75,18 +79,12 @@ BOUNDS = {
 }
 
 _IN = f"inet {TABLE}"
-_FAMILIES = (("ip", "4", "ipv4_addr"), ("ip6", "6", "ipv6_addr"))
-#: What of an address is looked up among networks: so these lie in a hash, as addresses do. In a set of
-#: intervals 10 000 of them cost each packet that asks twenty times as much.
-_FIRST_HALF = "ffff:ffff:ffff:ffff::"
 #: Changes of state that a bucket of sources may make. Deleted elements stay in the hash for a while, so
 #: one source that goes to and fro would make its bucket ever slower.
 PACE_BUCKETS, PACE_RATE, _PACE_BURST = 65536, 10, 12
-_SYN_ALONE = "tcp flags & (fin | syn | rst | ack) == syn"
-_NO_SYN_ALONE = "tcp flags & (fin | syn | rst | ack) != syn"  # says nothing of UDP, which it does not match
 _CHUNK = 256  # elements a command: a line of a text editor's size, not of a book's
 _MORE = 1 << 24  # marks beyond all states: further ports that one knock opens
-_MAPS = ("ports", "steps", "hold", "grant", "door_port", "more")
+_MAPS = ("ports", "steps", "hold", "grant", "door_port", "more", "knock_port")
 _PROGRESS = ("progress4", "progress6", "hurried4", "hurried6")
 
 
@@ -135,15 +133,17 @@ def compile_ruleset(
         f"flush table {_IN}",
         # The numbers of the states mean something else from here on.
         *(f"flush map {_IN} {name}" for name in (*_MAPS, *_PROGRESS)),
-        f"flush set {_IN} configuration",
+        *(f"flush set {_IN} {name}" for name in ("configuration", *doorway.filled_anew(configuration))),
         *(f"delete chain {_IN} {name}" for name in sorted(set(stale_chains) - set(chains))),
         f"add element {_IN} configuration {{ {mark_of(configuration)} }}",
         *_elements("ports", _ports(configuration)),
         *_elements("steps", _steps(automaton)),
-        *_elements("hold", _hold(automaton)),
+        *_elements("hold", _hold(automaton, _silence(configuration))),
         *_elements("grant", grants.chains()),
         *_elements("door_port", grants.ports()),
         *_elements("more", grants.links()),
+        *_elements("knock_port", grants.knocks() if configuration.gate.shadow else ()),
+        *(line for name, found in doorway.elements(configuration) for line in _listed(name, found)),
         *(f"add rule {_IN} {name} {rule}" for name, rules in chains.items() for rule in rules),
     ]
     if grace:
@@ -153,7 +153,7 @@ def compile_ruleset(
 
 def _sets(configuration: Configuration) -> Iterator[str]:
     gate = configuration.gate
-    for _, digit, kind in _FAMILIES:
+    for _, digit, kind in FAMILIES:
         for name in ("leases", "given", "networks") if digit == "6" else ("leases", "given"):
             yield (
                 f"add set {_IN} {name}{digit} {{ type {kind} . inet_proto . inet_service; "
@@ -172,6 +172,8 @@ def _sets(configuration: Configuration) -> Iterator[str]:
     yield f"add map {_IN} grant {{ type mark : verdict; }}"
     yield f"add map {_IN} door_port {{ type mark : inet_service; }}"
     yield f"add map {_IN} more {{ type mark : mark; }}"
+    yield f"add map {_IN} knock_port {{ type mark : inet_service; }}"
+    yield from (f"add set {_IN} {name} {{ {what} }}" for name, what in doorway.sets())
 
 
 # --- elements -----------------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ def _ports(configuration: Configuration) -> Iterator[tuple[str, str]]:
         if packets:
             kinds[packets.port] = "quiet"
     for door in configuration.doors:
-        kinds |= dict.fromkeys(door.ports, "door")
+        kinds |= dict.fromkeys(door.ports, doorway.chain_of_doors(in_shadow=configuration.in_shadow(door)))
     for port, chain in sorted(kinds.items()):
         yield _pair(port), f"goto {chain}"
 
@@ -202,8 +204,8 @@ def _steps(automaton: Automaton) -> Iterator[tuple[str, str]]:
         yield f"{state} . {_pair(port)}", "0" if then is STAY else str(then)
 
 
-def _hold(automaton: Automaton) -> Iterator[tuple[str, str]]:
-    yield "0", "drop"  # STAY
+def _hold(automaton: Automaton, silence: str) -> Iterator[tuple[str, str]]:
+    yield "0", silence  # STAY
     for number, state in automaton.states.items():
         yield str(number), f"jump {_hold_chain(state)}"
 
@@ -219,7 +221,10 @@ class _Grants:
         doors = {door.name: door for door in configuration.doors}
         self._marks: dict[int, tuple[Port, float]] = {}
         self._links: dict[int, int] = {}
+        self._knocks: dict[int, Port] = {}
         self.longest = 1
+        # All moves into a state are by the same knock, the last of what it stands for.
+        knocks = {then: port for (_, port), then in automaton.moves.items() if then not in (STAY, NOWHERE)}
         further = _MORE
         for number, state in automaton.states.items():
             granted = [(port, doors[name].lease) for name in state.opens for port in doors[name].ports]
@@ -230,6 +235,8 @@ class _Grants:
                     self._links[mark] = further
                     mark, further = further, further + 1
                 self._marks[mark] = grant
+            if granted:
+                self._knocks[mark] = knocks[number]
 
     def kinds(self) -> list[tuple[Protocol, float]]:
         """One chain for each of these (protocol, lease)."""
@@ -247,13 +254,21 @@ class _Grants:
         for mark, further in self._links.items():
             yield str(mark), str(further)
 
+    def knocks(self) -> Iterator[tuple[str, str]]:
+        """The port that was knocked at, by the mark with which all has been opened."""
+        for mark, port in self._knocks.items():
+            yield str(mark), str(port.number)
+
 
 def _lease_chain(protocol: Protocol, lease: float) -> str:
     return f"lease_{protocol.name.lower()}_{_milliseconds(lease)}"
 
 
 def _elements(name: str, pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
-    elements = [f"{key} : {value}" for key, value in pairs]
+    yield from _listed(name, [f"{key} : {value}" for key, value in pairs])
+
+
+def _listed(name: str, elements: Sequence[str]) -> Iterator[str]:
     for start in range(0, len(elements), _CHUNK):
         yield f"add element {_IN} {name} {{ {', '.join(elements[start : start + _CHUNK])} }}"
 
@@ -267,10 +282,14 @@ def _chains(
     """Every chain with its rules; one is named only by those behind it, so it can be read from the end."""
     log = f"log group {configuration.gate.log_group}"
     sequenced = bool(automaton.states)
-    yield "forget", _forget()
+    silence = _silence(configuration)
+    yield "forget", forget()
     yield (
         "pace",
-        [f'counter name paced limit rate 1/second burst 1 packets {log} prefix "knockgate paced"', "drop"],
+        [
+            f'counter name paced limit rate 1/second burst 1 packets {log} prefix "knockgate paced"',
+            *_unmarked(silence),
+        ],
     )
     for within in sorted({state.within for state in automaton.states.values()}):
         yield f"hold_{_milliseconds(within)}", list(_hold_rules(within, pace_burst(configuration), log))
@@ -283,30 +302,28 @@ def _chains(
             "meta mark vmap @hold",
             "meta mark vmap @grant",
             *["meta mark set meta mark map @more jump again"] * (grants.longest - 1),
-            "drop",
+            *(["th dport set meta mark map @knock_port"] if configuration.gate.shadow else ()),
+            *_unmarked(silence),
         ],
     )
-    yield "knock", list(_knock_rules())
-    yield "quiet", ["fib daddr type != local accept", *_reset(), "counter name knocked drop"]
-    yield "door", list(_door_rules())
+    yield "knock", list(_knock_rules(silence))
+    yield "quiet", ["fib daddr type != local accept", *reset(), f"counter name knocked {silence}"]
+    yield from doorway.chains(configuration)
     yield "guard", list(_guard_rules(configuration, sequenced=sequenced))
 
 
-def _forget() -> list[str]:
-    return [
-        f"delete @{name}{digit} {{ {word} saddr : 0 }}"
-        for name in ("progress", "hurried")
-        for word, digit, _ in _FAMILIES
-    ]
+def _silence(configuration: Configuration) -> str:
+    """What becomes of knocks."""
+    return "accept" if configuration.gate.shadow else "drop"
 
 
-def _reset() -> list[str]:
-    """Only a packet that opens a connection resets."""
-    return ["meta l4proto udp jump forget", f"{_SYN_ALONE} jump forget"]
+def _unmarked(verdict: str) -> list[str]:
+    """The verdict on a packet that bears a mark of ours, which nobody else is to see."""
+    return ["drop"] if verdict == "drop" else ["meta mark set 0", verdict]
 
 
 def _hold_rules(within: float, burst: int, log: str) -> Iterator[str]:
-    for word, _, _ in _FAMILIES:
+    for word, _, _ in FAMILIES:
         yield (
             f"update @pace {{ jhash {word} saddr mod {PACE_BUCKETS} "
             f"limit rate over {PACE_RATE}/second burst {burst} packets }} goto pace"
@@ -314,17 +331,17 @@ def _hold_rules(within: float, burst: int, log: str) -> Iterator[str]:
     yield "jump forget"  # an element's state is not overwritten by adding it again
     if within:
         for name, longest in (("progress", within), ("hurried", min(within, 1.0))):
-            for word, digit, _ in _FAMILIES:
+            for word, digit, _ in FAMILIES:
                 timeout = _milliseconds(longest)
                 yield f"add @{name}{digit} {{ {word} saddr timeout {timeout} : meta mark }} return"
         yield f'counter name crowded limit rate 1/second burst 1 packets {log} prefix "knockgate crowded"'
 
 
 def _lease_rules(protocol: Protocol, lease: float, log: str) -> Iterator[str]:
-    # The door's port is written into the packet, which is dropped in any case: nft 1.0.6 has no map in
-    # the key of a set, and so what is logged names the door.
+    # The door's port is written into the packet, which is dropped, or gets its own back: nft 1.0.6 has no
+    # map in the key of a set, and so what is logged names the door.
     yield "th dport set meta mark map @door_port"
-    for word, digit, _ in _FAMILIES:
+    for word, digit, _ in FAMILIES:
         yield (
             f"update @leases{digit} {{ {word} saddr . {protocol.value} . th dport timeout "
             f"{_milliseconds(lease)} }} counter name opened {log} "
@@ -333,32 +350,20 @@ def _lease_rules(protocol: Protocol, lease: float, log: str) -> Iterator[str]:
     yield f'limit rate 1/second burst 1 packets {log} prefix "knockgate leases full"'
 
 
-def _knock_rules() -> Iterator[str]:
+def _knock_rules(silence: str) -> Iterator[str]:
     yield "fib daddr type != local accept"
     yield "counter name knocked"
-    yield f"{_NO_SYN_ALONE} drop"
+    yield f"{NO_SYN_ALONE} {silence}"
     yield "meta mark set 0"
     for name in ("progress", "hurried"):
-        for word, digit, _ in _FAMILIES:
+        for word, digit, _ in FAMILIES:
             yield f"meta mark set {word} saddr map @{name}{digit}"
     step = "meta mark set meta mark . meta l4proto . th dport map @steps goto advance"
     yield step
     yield "meta mark set 0"  # no such move: as from nowhere
     yield step
     yield "jump forget"
-    yield "drop"
-
-
-def _door_rules() -> Iterator[str]:
-    # Before DNAT, so a published port is still addressed to this host; what is only routed is not ours.
-    yield "fib daddr type unicast accept"
-    yield "meta l4proto @grace tcp flags & (fin | syn | rst | ack) == ack accept"
-    yield from _reset()
-    for name in ("leases", "given"):
-        for word, digit, _ in _FAMILIES:
-            yield f"{word} saddr . meta l4proto . th dport @{name}{digit} accept"
-    yield f"ip6 saddr & {_FIRST_HALF} . meta l4proto . th dport @networks6 accept"
-    yield "counter name shut drop"
+    yield silence
 
 
 def _guard_rules(configuration: Configuration, *, sequenced: bool) -> Iterator[str]:
@@ -368,13 +373,13 @@ def _guard_rules(configuration: Configuration, *, sequenced: bool) -> Iterator[s
     # A lone SYN is never part of a session. Connection tracking takes one for established where the server
     # has just reset a session between the same ports, and so a lease would never end.
     yield "meta l4proto != tcp ct state established,related accept"
-    yield f"{_NO_SYN_ALONE} ct state established,related accept"
+    yield f"{NO_SYN_ALONE} ct state established,related accept"
     yield "meta l4proto . th dport vmap @ports"
     if sequenced:
         yield "meta l4proto != { tcp, udp } accept"
-        yield f"{_NO_SYN_ALONE} accept"
+        yield f"{NO_SYN_ALONE} accept"
         for name in ("progress", "hurried"):
-            for word, digit, _ in _FAMILIES:
+            for word, digit, _ in FAMILIES:
                 yield (
                     f"{word} saddr @{name}{digit} fib daddr type local "
                     f"delete @{name}{digit} {{ {word} saddr : 0 }}"

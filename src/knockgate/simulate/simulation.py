@@ -68,6 +68,7 @@ class Step:
     opened: tuple[str, ...] = ()  #: doors
     effects: tuple[str, ...] = ()  #: what is done beside letting it pass or not, in words
     reset: bool = False  #: it made an end of a half-made sequence of its source
+    would_drop: bool = False  #: it passed because its door is in shadow
 
 
 @dataclass(slots=True)
@@ -79,6 +80,7 @@ class Summary:
     opened: dict[str, int] = field(default_factory=dict)  #: how often, by door
     reset: int = 0
     dropped_at_doors: int = 0
+    would_drop: int = 0  #: packets that passed a door because it is in shadow
     backwards: int = 0  #: packets stamped earlier than one before them
     destinations: list[str] = field(default_factory=list)  #: taken for this host; the first few
 
@@ -150,11 +152,11 @@ class Simulation:
         if isinstance(side, Reach):
             ruling = self._judge(seen, side)
             verdict, why, place = ruling.verdict, ruling.why, ruling.place
-            opened, reset = ruling.opened, ruling.reset
+            opened, reset, would_drop = ruling.opened, ruling.reset, ruling.would_drop
             heard = self._heard(captured, seen, local=side is Reach.LOCAL)
         else:
             verdict, why = self._aside(seen, side)
-            place, opened, reset = Place.NONE, (), False
+            place, opened, reset, would_drop = Place.NONE, (), False, False
             if side is _Side.LOOPBACK and self._hears_loopback:
                 heard = self._heard(captured, seen, local=True)
         return Step(
@@ -169,6 +171,7 @@ class Simulation:
             opened=opened + heard.opened,
             effects=tuple(opening(self._doors[name]) for name in opened) + heard.effects,
             reset=reset or heard.reset,
+            would_drop=would_drop,
         )
 
     def _heard(self, captured: Captured, seen: Observation, *, local: bool) -> Heard:
@@ -203,7 +206,8 @@ class Simulation:
         is_middle = seen.protocol == Protocol.TCP and seen.flags & _MIDDLE == TcpFlag.ACK
         is_unknown = is_middle and not sessions.knows(seen) and not sessions.answers(seen)
         ruling = self._firewall.judge(seen, reach)
-        if is_unknown and ruling.place is Place.DOOR and ruling.verdict is Verdict.DROPPED:
+        is_kept_out = ruling.verdict is Verdict.DROPPED or ruling.would_drop
+        if is_unknown and ruling.place is Place.DOOR and is_kept_out:
             sessions.adopt(seen)
             return Ruling(Verdict.PASSED, "of a session from before the capture")
         return ruling
@@ -232,6 +236,7 @@ class Simulation:
         summary.seconds = self._now
         summary.reset += step.reset
         summary.dropped_at_doors += step.place is Place.DOOR and step.verdict is Verdict.DROPPED
+        summary.would_drop += step.would_drop
         for door in step.opened:
             summary.opened[door] = summary.opened.get(door, 0) + 1
 

@@ -13,7 +13,7 @@ import pytest
 from tests.packets import raw
 
 from knockgate.errors import Unavailable
-from knockgate.model import Lease, Port, Protocol, Source
+from knockgate.model import Lease, Port, Protocol, Shadow, Source
 from knockgate.world import Firewall
 
 __all__ = ["CASES", "LIMIT", "Stage"]
@@ -271,6 +271,60 @@ def networks_have_room_of_their_own(stage: Stage) -> None:
     assert (SSH, HOME, HAND) in _found(firewall)
 
 
+def a_pause_is_for_everybody_and_ends_by_itself(stage: Stage) -> None:
+    """It is no lease; it has an end, and another port keeps its own. Loading again keeps what is left."""
+    firewall = stage.loaded()
+    firewall.pause([SSH, WEB3], 1.5)
+    firewall.pause([WEB], 600)
+    assert firewall.leases() == []
+    stage.wait(0.3)
+    firewall.load(stage.ruleset)
+    assert {pause.port: pause.lasts for pause in firewall.pauses()} == {SSH: 1.5, WEB3: 1.5, WEB: 600}
+    assert all(0 < pause.left <= pause.lasts - 0.29 for pause in firewall.pauses())
+    stage.wait(1.25)
+    assert [pause.port for pause in firewall.pauses()] == [WEB]
+
+
+def what_is_said_last_of_a_pause_holds(stage: Stage) -> None:
+    """Longer, shorter, or no more; to end one that there is not is no error. It ends no lease."""
+    firewall = stage.loaded()
+    firewall.open([SSH], ALICE, 60, HAND)
+    for seconds in (60, 600, 30, 30):
+        firewall.pause([SSH, WEB], seconds)
+        assert {pause.port: pause.lasts for pause in firewall.pauses()} == {SSH: seconds, WEB: seconds}
+        assert all(seconds - 2 < pause.left <= seconds for pause in firewall.pauses())
+    firewall.pause([SSH], 0)
+    assert [pause.port for pause in firewall.pauses()] == [WEB]
+    firewall.pause([SSH, WEB, WEB3], 0)
+    firewall.pause([], 60)
+    assert firewall.pauses() == []
+    assert len(firewall.leases()) == 1
+
+
+def a_pause_needs_a_table_and_goes_with_it(stage: Stage) -> None:
+    """Without one there is none, which is an error only for who wants one."""
+    firewall = stage.firewall
+    assert firewall.pauses() == []
+    for seconds in (60, 0):
+        with pytest.raises(Unavailable, match="not loaded") as caught:
+            firewall.pause([SSH], seconds)
+        assert caught.value.hint
+    firewall.load(stage.ruleset)
+    firewall.pause([SSH], 60)
+    assert len(firewall.pauses()) == 1
+    firewall.unload()
+    assert firewall.pauses() == []
+    firewall.load(stage.ruleset)
+    assert firewall.pauses() == []
+
+
+def nothing_is_counted_where_nothing_came(stage: Stage) -> None:
+    """With and without a table."""
+    for _ in range(2):
+        assert stage.firewall.shadow() == Shadow({}, {}, [])
+        stage.firewall.load(stage.ruleset)
+
+
 def no_ports_are_no_lease(stage: Stage) -> None:
     """A door without ports opens nothing, and that is fine."""
     firewall = stage.loaded()
@@ -293,5 +347,9 @@ CASES: tuple[Callable[[Stage], None], ...] = (
     a_network_has_leases_of_its_own,
     a_network_is_renewed_and_ends,
     networks_have_room_of_their_own,
+    a_pause_is_for_everybody_and_ends_by_itself,
+    what_is_said_last_of_a_pause_holds,
+    a_pause_needs_a_table_and_goes_with_it,
+    nothing_is_counted_where_nothing_came,
     no_ports_are_no_lease,
 )

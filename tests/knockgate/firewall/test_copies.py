@@ -35,6 +35,8 @@ def test_all_that_is_known_of_a_lease_comes_back(monkeypatch: pytest.MonkeyPatch
             firewall.open([DNS], source, 300, "daemon sequence")
         firewall.open([SSH], HOME, 500, "packet")
         run("nft", "add element inet knockgate leases4 { 192.0.2.9 . 6 . 22 }")  # without an end
+        firewall.pause([SSH], 1000)
+        firewall.pause([DNS], 300)
         before = known(firewall.leases())
         assert len(before) == 8
         assert copy.take()
@@ -44,6 +46,7 @@ def test_all_that_is_known_of_a_lease_comes_back(monkeypatch: pytest.MonkeyPatch
         assert firewall.leases() == []
         assert copy.put_back() == 8
         assert known(firewall.leases()) == before
+        assert {pause.port: pause.lasts for pause in firewall.pauses()} == {SSH: 1000, DNS: 300}
         assert copy.put_back() == 8  # over live ones
         assert known(firewall.leases()) == before
         # Time goes on while the table is gone.
@@ -54,6 +57,8 @@ def test_all_that_is_known_of_a_lease_comes_back(monkeypatch: pytest.MonkeyPatch
         assert copy.put_back() == 6
         left = {(lease.source, lease.by): lease.left for lease in firewall.leases() if lease.port == SSH}
         assert 0 < left[HOME, "packet"] <= 50
+        (paused,) = firewall.pauses()
+        assert paused.port == SSH and 500 < paused.left <= 550
         assert 0 < left[ALICE, "hand"] <= 50 and 500 < left[ALICE, "kernel sequence"] <= 550
 
 

@@ -41,6 +41,7 @@ RULESET = "add table inet knockgate\n" + "".join(
     )
 )
 RULESET += """\
+add set inet knockgate paused { type inet_proto . inet_service; flags timeout; }
 add chain inet knockgate door
 add chain inet knockgate guard { type filter hook prerouting priority -190; policy accept; }
 flush table inet knockgate
@@ -250,11 +251,21 @@ runs_in = "daemon"
 """
 
 
+GATES = {
+    "plain": "",
+    "shadow": "[gate]\nshadow = true\n",
+    "allow": '[gate]\nallow = ["10.0.0.0/8", "192.0.2.7", "fd00::/8"]\n',
+    "of-a-door": '[doors.far]\nports = ["tcp/99", "udp/99"]\nshadow = true\n'
+    'allow = ["10.0.0.0/8", "192.0.2.7", "fd00::/8"]\n',
+}
+
+
+@pytest.mark.parametrize("gate", GATES.values(), ids=GATES.keys())
 @isolated
-def test_the_text_brings_back_what_was_in_force() -> None:
+def test_the_text_brings_back_what_was_in_force(gate: str) -> None:
     """Over other rules, and from nothing; nothing of it is lost, and no lease is among it."""
     run("nft", "add table inet other; add chain inet other c; add rule inet other c tcp dport 1 accept")
-    rules = compile_ruleset(parse(CONFIGURATION), grace=True)
+    rules = compile_ruleset(parse(gate + CONFIGURATION), grace=True)
     with Nftables() as firewall:
         assert firewall.text() == ""
         firewall.load(rules)
@@ -263,24 +274,27 @@ def test_the_text_brings_back_what_was_in_force() -> None:
         firewall.open([SSH], HOME, 60, "packet")
         before, text, chains = in_force(), firewall.text(), firewall.chains()
         assert "7000" in before and "hold_5000ms" in before
-        assert "192.0.2.7" not in text and "2001:db8" not in text
+        assert "192.0.2.7 . 6 . 22" not in text and "2001:db8" not in text
+        assert ("10.0.0.0/8" in text) == ("10.0.0.0/8" in gate)
 
         other_ports = CONFIGURATION.replace("tcp/25", "tcp/26").replace("7100", "7200")
+        firewall.pause([SSH], 60)
         firewall.load(compile_ruleset(parse(other_ports)))
         assert in_force() != before
         firewall.load(text)
         assert in_force() == before
         assert firewall.chains() == chains
         assert {lease.source for lease in firewall.leases()} == {ALICE, ALICE6, HOME}
+        assert [pause.port for pause in firewall.pauses()] == [SSH]
 
         firewall.unload()
         firewall.load(text)
         assert in_force() == before
         assert firewall.text() == text
-        assert firewall.leases() == []
+        assert firewall.leases() == [] == firewall.pauses()
 
 
-LIVING = ("leases", "given", "networks", "grace", "pace", "prog")
+LIVING = ("leases", "given", "networks", "grace", "pace", "prog", "paused", "would")
 
 
 def in_force() -> str:
@@ -288,7 +302,7 @@ def in_force() -> str:
     names = [line.split()[1] for line in listing().splitlines() if line.startswith(("\tset", "\tmap"))]
     constant = [name for name in names if not name.startswith(LIVING)]
     structure = run("nft", "-s", "-t", "list", "table", "inet", "knockgate")
-    kinds = {name: "set" if name == "configuration" else "map" for name in constant}
+    kinds = {name: "set" if name.startswith(("configuration", "allow")) else "map" for name in constant}
     elements = [
         sorted(run("nft", "list", kinds[name], "inet", "knockgate", name).replace(",", "\n").split("\n"))
         for name in constant

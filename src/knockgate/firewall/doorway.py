@@ -1,0 +1,158 @@
+"""What a packet meets at a door, as rules: who comes in, and what becomes of everybody else.
+
+In this order: who has a lease, who is always let in (``allow``), and everybody while the door is paused. The
+rest is dropped. A door in shadow asks the same, counts the answer, and lets everybody in.
+
+Networks lie in sets of intervals: those of ``[gate]`` by the address alone, those of one door with its ports
+behind it. A gate without any has no rule that asks. A pause is an element that the kernel takes away. It is
+asked for last, since it is hardly ever there.
+
+What is counted of a shadow survives a reload and ends with the last shadow: of each port all connections, of
+each source those of a day, for as many sources as there is room for.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network
+
+from knockgate.config.doors import Configuration
+from knockgate.config.readers import Network
+
+__all__ = [
+    "FAMILIES",
+    "NO_SYN_ALONE",
+    "PAUSED",
+    "SHADOWED",
+    "SHADOW_KEPT",
+    "SHADOW_SOURCES",
+    "SYN_ALONE",
+    "chain_of_doors",
+    "chains",
+    "collapsed",
+    "elements",
+    "filled_anew",
+    "forget",
+    "reset",
+    "sets",
+]
+
+FAMILIES = (("ip", "4", "ipv4_addr"), ("ip6", "6", "ipv6_addr"))
+SYN_ALONE = "tcp flags & (fin | syn | rst | ack) == syn"
+NO_SYN_ALONE = "tcp flags & (fin | syn | rst | ack) != syn"  # says nothing of UDP, which it does not match
+
+#: The set of ports that let everybody in.
+PAUSED = "paused"
+#: What of a shadow is counted, by the answer that was not given; the sets of its sources end in 4 and 6.
+SHADOWED = {True: "would_drop", False: "would_pass"}
+#: Sources that are remembered of each family and answer, and for how long after their last connection.
+SHADOW_SOURCES, SHADOW_KEPT = 16384, 86400
+
+#: What of an address is looked up among networks: so these lie in a hash, as addresses do. In a set of
+#: intervals 10 000 of them cost each packet that asks twenty times as much.
+_FIRST_HALF = "ffff:ffff:ffff:ffff::"
+_PORT = "meta l4proto . th dport"
+_ALLOW, _ALLOW_DOOR = "allow", "allow_door"
+
+
+def sets() -> Iterator[tuple[str, str]]:
+    """(name, what it is); all are there always, so that a reload may begin to use them."""
+    for _, digit, kind in FAMILIES:
+        yield f"{_ALLOW}{digit}", f"type {kind}; flags interval;"
+        yield f"{_ALLOW_DOOR}{digit}", f"type {kind} . inet_proto . inet_service; flags interval;"
+    yield PAUSED, "type inet_proto . inet_service; flags timeout;"
+    for name in SHADOWED.values():
+        yield name, "type inet_proto . inet_service; size 131072; flags dynamic;"  # all ports that there are
+        for _, digit, kind in FAMILIES:
+            key = f"type {kind} . inet_proto . inet_service"
+            yield f"{name}{digit}", f"{key}; size {SHADOW_SOURCES}; flags dynamic,timeout;"
+
+
+def filled_anew(configuration: Configuration) -> list[str]:
+    """The sets that are emptied when this configuration is loaded."""
+    names = [f"{name}{digit}" for name in (_ALLOW, _ALLOW_DOOR) for _, digit, _ in FAMILIES]
+    if not _in_shadow(configuration):
+        names += [f"{name}{digit}" for name in SHADOWED.values() for digit in ("", "4", "6")]
+    return names
+
+
+def elements(configuration: Configuration) -> Iterator[tuple[str, list[str]]]:
+    """(set, what is in it): the networks that are always let in."""
+    for version in (4, 6):
+        yield f"{_ALLOW}{version}", list(map(str, collapsed(configuration.gate.allow, version)))
+        yield (
+            f"{_ALLOW_DOOR}{version}",
+            [
+                f"{network} . {port.protocol.name.lower()} . {port.number}"
+                for door in configuration.doors
+                for network in collapsed(door.allow, version)
+                for port in door.ports
+            ],
+        )
+
+
+def collapsed(networks: Iterable[Network], version: int) -> list[Network]:
+    """Those of one IP version, none of which lies in another: a set of intervals takes nothing else."""
+    if version == 4:
+        return list(ipaddress.collapse_addresses(each for each in networks if isinstance(each, IPv4Network)))
+    return list(ipaddress.collapse_addresses(each for each in networks if isinstance(each, IPv6Network)))
+
+
+def chain_of_doors(*, in_shadow: bool) -> str:
+    """Where packets to a door go."""
+    return "shadow" if in_shadow else "door"
+
+
+def chains(configuration: Configuration) -> Iterator[tuple[str, Sequence[str]]]:
+    """Every chain with its rules; one is named only by those behind it."""
+    yield "door", [*_rules(configuration, "accept"), "counter name shut drop"]
+    if _in_shadow(configuration):
+        for name in SHADOWED.values():
+            yield name, list(_counting(name))
+        passes, drops = (f"goto {SHADOWED[answer]}" for answer in (False, True))
+        yield "shadow", [*_rules(configuration, passes), drops]
+
+
+def reset() -> list[str]:
+    """Only a packet that opens a connection resets."""
+    return ["meta l4proto udp jump forget", f"{SYN_ALONE} jump forget"]
+
+
+def forget() -> list[str]:
+    """An end of what the source has knocked so far."""
+    return [
+        f"delete @{name}{digit} {{ {word} saddr : 0 }}"
+        for name in ("progress", "hurried")
+        for word, digit, _ in FAMILIES
+    ]
+
+
+def _in_shadow(configuration: Configuration) -> bool:
+    return any(map(configuration.in_shadow, configuration.doors))
+
+
+def _rules(configuration: Configuration, let_in: str) -> Iterator[str]:
+    # Before DNAT, so a published port is still addressed to this host; what is only routed is not ours.
+    yield "fib daddr type unicast accept"
+    yield "meta l4proto @grace tcp flags & (fin | syn | rst | ack) == ack accept"
+    yield from reset()
+    for name in ("leases", "given"):
+        for word, digit, _ in FAMILIES:
+            yield f"{word} saddr . {_PORT} @{name}{digit} {let_in}"
+    yield f"ip6 saddr & {_FIRST_HALF} . {_PORT} @networks6 {let_in}"
+    used = {name for name, found in elements(configuration) if found}
+    for word, digit, _ in FAMILIES:
+        if f"{_ALLOW}{digit}" in used:
+            yield f"{word} saddr @{_ALLOW}{digit} {let_in}"
+        if f"{_ALLOW_DOOR}{digit}" in used:
+            yield f"{word} saddr . {_PORT} @{_ALLOW_DOOR}{digit} {let_in}"
+    yield f"{_PORT} @{PAUSED} accept"
+
+
+def _counting(name: str) -> Iterator[str]:
+    yield f"{NO_SYN_ALONE} accept"  # of a session from before the table; it would have had its grace
+    yield f"update @{name} {{ {_PORT} counter }}"
+    for word, digit, _ in FAMILIES:
+        yield f"update @{name}{digit} {{ {word} saddr . {_PORT} timeout {SHADOW_KEPT}s counter }}"
+    yield "accept"
