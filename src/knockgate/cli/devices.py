@@ -14,7 +14,7 @@ import click
 from knockgate.cli.gatefiles import GateFiles, config_option
 from knockgate.cli.page import Page, PageGroup
 from knockgate.cli.phrases import columns, time_in_words
-from knockgate.cli.terminal import say, tell
+from knockgate.cli.terminal import advise, say, tell
 from knockgate.config.toml import shown
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 
@@ -54,7 +54,7 @@ def list_(*, as_json: bool, config: str | None) -> int:
         knockgate device list --json | jq -r '.devices[] | select(.state == null) | .row'
     """
     files = GateFiles.of(config)
-    seen, said = _seen(files), _said(files)
+    seen, said = _seen(files, tells=True), _said(files)
     found = [{**each, **said.get(each["row"], _NOTHING)} for each in seen]
     # Those of whom the store knows nothing: enrolled beforehand, or from before a change of keys.
     never = {"key": None, "era": None, "issued": None, "seconds_ago": None, "remembered": False}
@@ -175,8 +175,11 @@ def _rows(files: GateFiles) -> list[str]:
     return list(dict.fromkeys([*(each["row"] for each in _seen(files)), *_said(files)]))
 
 
-def _seen(files: GateFiles) -> list[dict[str, Any]]:
-    """The devices that have knocked, the last one first; some were turned away, and are not remembered."""
+def _seen(files: GateFiles, *, tells: bool = False) -> list[dict[str, Any]]:
+    """The devices that have knocked, the last one first; some were turned away, and are not remembered.
+
+    A gate that runs tells of 10,000; with ``tells`` it is said that there are more.
+    """
     from knockgate.daemon.control import explain  # noqa: PLC0415 - see cli
 
     try:
@@ -186,6 +189,9 @@ def _seen(files: GateFiles) -> list[dict[str, Any]]:
     if "devices" not in told:
         hint = "knockgate up puts it in force; ssh keys of [keys.NAME] make it hear sealed packets"
         raise Unavailable("the gate that runs hears no sealed packets", hint=hint)
+    if tells and (number := told.get("devices_left_out")):
+        say(f"{number} more, whose last knocks were before those of the others, are left out")
+        advise("while the gate is stopped, all are listed; all 32 digits name any")
     found = {(each["row"], each["key"]): {**each, "remembered": True} for each in told["devices"]}
     for each in told["knocks"]:
         if each["device"] and each["fingerprint"]:

@@ -88,16 +88,17 @@ def explain(run_directory: str) -> dict[str, Any]:
                      "skew": 0.041}, ...],
          "strangers": [{"reason": "unknown-key", "why": "...", "hint": "...", "count": 3, "relayed": 0,
                         "seconds_ago": 12.0, "sender": "198.51.100.7", "claims": {...}}, ...],
-         "devices": [{"row": "5f3a...", "key": "a1b2...", "era": 0, "issued": ..., "seconds_ago": 3.2}, ...]}
+         "devices": [{"row": "5f3a...", "key": "a1b2...", "era": 0, "issued": ..., "seconds_ago": 3.2}, ...],
+         "devices_left_out": 0}
 
     ``knocks`` are those that an ssh key has signed that may come in, the newest first, at most 200.
     ``result`` is ``opened``, ``refused``, or ``not opened`` where the firewall refused. ``strangers`` are
     all others, by ``errors.Reason``: ``claims`` is what the last one says of itself, with the keys of a
     knock, and nobody has signed that; the card alone is certain. ``step`` is docs/spec/spa-v1.md's,
     ``standing`` is ``known``, ``barred`` or null, as the admin has said of the device; ``flaws`` without a
-    line are why a file cannot be used. ``skew``: seconds that the sender's clock is behind ours, null where
-    ours is not known to be right. All but ``format`` is missing where there are no ssh keys. Raises
-    Unavailable.
+    line are why a file cannot be used. ``devices`` are those of the newest dates, at most 10,000. ``skew``:
+    seconds that the sender's clock is behind ours, null where ours is not known to be right. All but
+    ``format`` is missing where there are no ssh keys. Raises Unavailable.
     """
     return _document(run_directory, EXPLAIN_SOCKET)
 

@@ -56,6 +56,8 @@ _PATIENCE = 5.0
 #: Seconds until the clock is looked at again: while the gate is not sure of the time, and once it is.
 _SOON, _LATER = 60.0, 3600.0
 _NANO = 10**9
+#: Devices that are told of: whoever asks waits for it, and so do all knocks.
+_DEVICES = 10_000
 
 
 class SealedGrants(Hearing):
@@ -240,6 +242,7 @@ class SealedGrants(Hearing):
     def explained(self) -> dict[str, object]:
         """What ``control.explain`` tells, which is more."""
         now = self._clock.read().now
+        devices, number = self._store.newest(_DEVICES)
         return {
             "format": 1,
             "port": str(self._port),
@@ -262,8 +265,9 @@ class SealedGrants(Hearing):
                     "issued": each.mark.issued / _NANO,
                     "seconds_ago": round(now - each.mark.issued / _NANO, 1),
                 }
-                for each in self._store.devices()
+                for each in devices
             ],
+            "devices_left_out": number - len(devices),
         }
 
     def _time(self) -> dict[str, object]:

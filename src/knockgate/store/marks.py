@@ -47,6 +47,7 @@ _SCHEMA = (
     f"PRAGMA user_version = {_VERSION}",
 )
 _LOOK_UP = "SELECT era, issued FROM marks WHERE key = ? AND device = ?"
+_NEWEST = "SELECT key, device, era, issued FROM marks ORDER BY issued DESC LIMIT ?"
 _CROWD = "SELECT device, era, issued FROM marks WHERE key = ?"
 # Each of these three tells by a row that what was read before it was still so.
 _FIRST = "INSERT INTO marks VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1"
@@ -185,6 +186,12 @@ class SqliteMarks:
         """All of all keys, sorted."""
         found = self._base.do("SELECT key, device, era, issued FROM marks ORDER BY key, device")
         return [DeviceMark(key, row, Date(*mark)) for key, row, *mark in found]
+
+    def newest(self, most: int) -> tuple[list[DeviceMark], int]:
+        """Those of the newest dates, the newest first, and how many there are in all."""
+        ((count,),) = self._base.do("SELECT count(*) FROM marks")
+        found = self._base.do(_NEWEST, most)
+        return [DeviceMark(key, row, Date(*mark)) for key, row, *mark in found], count
 
     def close(self) -> None:
         """Let go of the file."""

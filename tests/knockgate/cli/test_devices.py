@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from tests.knockgate.cli.process import environment, knockgate
+from tests.knockgate.cli.process import Done, environment, knockgate
 from tests.knockgate.cli.sealed_gates import SealedGate, initialised
 from tests.knockgate.daemon.running import leases
 from tests.knockgate.daemon.sealed_stage import DOORS, OPENED, Stage, stage
@@ -177,3 +179,28 @@ def test_a_gate_that_runs_is_asked_and_told(tmp_path: Path) -> None:
         here.until_refused("unknown-device", 2)
         here.knock(doors=("web",), device=bytes([7]) * 16)
         here.until_opened(1)  # the control: another device of the same key
+
+
+@isolated
+def test_a_gate_that_runs_does_not_tell_of_all(tmp_path: Path) -> None:
+    """It would take it seconds, in which it hears nothing; and more than 180,000 could not be told at all."""
+    with stage(tmp_path) as here:
+        here.gate.end()
+        with contextlib.closing(sqlite3.connect(here.state / "marks.sqlite")) as base, base:
+            rows = ((number.to_bytes(32), bytes(16), 0, number) for number in range(1, 10_006))
+            base.executemany("INSERT INTO marks VALUES (?, ?, ?, ?)", rows)
+        assert (
+            len(json.loads(_list(here).stdout)["devices"]) == 10_005
+        )  # the control: all, while it is stopped
+        here.gate.start()
+        done = _list(here)
+        assert {each["issued"] for each in json.loads(done.stdout)["devices"]} == {
+            number / 10**9 for number in range(6, 10_006)
+        }
+        assert "5 more" in done.stderr
+
+
+def _list(here: Stage) -> Done:
+    done = knockgate("device", "list", "--json", "--config", str(here.gate.file))
+    assert done.returncode == 0, done.stderr
+    return done

@@ -304,3 +304,14 @@ def test_none_is_made_on_a_full_disk() -> None:
         opened(old).close()
         assert files_of(file) == ["old"]
     assert 0 < sizes[0] < 120
+
+
+def test_those_of_the_newest_dates(file: Path) -> None:
+    store = opened(file)
+    dates = [5, 1, 4, 2, 3]
+    for date in dates:
+        store.claim(date.to_bytes(32, "big"), LAPTOP, Date(0, date), BLIND, None)
+    found, number = store.newest(3)
+    assert [each.mark.issued for each in found] == [5, 4, 3] and number == len(dates)
+    assert sorted(store.newest(9)[0]) == store.devices()
+    store.close()
