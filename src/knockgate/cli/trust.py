@@ -98,15 +98,16 @@ def trust(
         raise ConfigError(f"{shown(name)} is no name for a profile", hint=_NAME)
     taken = _card(card)
     path = profiles.default_path()
-    content = _content(path)
-    known = profiles.parse(content, str(path))
-    before = _before(known[name], name, replace=replace) if name in known else None
     kept = trusting.cards_folder() / name
-    values = _Values(host, kept, port, wait, identity, small=small).spelled(doors, is_new=name not in known)
-    text = trusting.changed(content, str(path), name, values)
-    # The card first: a profile whose card is missing could not knock.
-    trusting.write_private(kept, taken.text() + "\n")
-    trusting.write_private(path, text)
+    with trusting.alone():
+        content = _content(path)
+        known = profiles.parse(content, str(path))
+        before = _before(known[name], name, replace=replace) if name in known else None
+        told = _Values(host, kept, port, wait, identity, small=small)
+        text = trusting.changed(content, str(path), name, told.spelled(doors, is_new=name not in known))
+        # The card first: a profile whose card is missing could not knock.
+        trusting.write_private(kept, taken.text() + "\n")
+        trusting.write_private(path, text)
     _tell(name, taken, kept, path, before=before, as_json=as_json)
     return 0
 
@@ -119,6 +120,8 @@ def _card(word: str) -> Card:
         raise click.UsageError("the name of the card is empty", click.get_current_context())
     if word != "-":
         return trusting.read_card(Path(word))
+    if sys.stdin is None:
+        raise ConfigError("standard input is closed", hint="name the card's file instead of -")
     if sys.stdin.isatty():
         say("paste the card, and end with Ctrl-D")
     return trusting.card_of(sys.stdin.buffer.read(trusting.LONGEST + 1), "standard input")

@@ -29,7 +29,16 @@ from knockgate.errors import ConfigError, Unavailable
 from knockgate.spa.sealed import device_id
 from knockgate.spa.sealed.dates import LAST_ERA, Date, following
 
-__all__ = ["SECRET", "Ticket", "default_path", "knows", "machine_id", "next_date"]
+__all__ = [
+    "SECRET",
+    "Ticket",
+    "check_owner",
+    "default_path",
+    "knows",
+    "machine_id",
+    "next_date",
+    "wait_for",
+]
 
 SECRET = 32  #: bytes
 _LONGEST = 1 << 20  # bytes of the file: some thousand gates
@@ -86,7 +95,7 @@ def next_date(
             "this machine's clock says that it is before 1970 or after 2261", hint="set it: timedatectl"
         )
     try:
-        _check_owner(path)
+        check_owner(path)
         with _locked(path) as folder:
             kept = _read(path) or _Kept(fresh_secret(), {})
             name = gate.hex()
@@ -198,7 +207,7 @@ def _locked(path: Path) -> Iterator[int]:
             path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )
         try:
-            _wait_for(lock, path)
+            wait_for(lock, path)
             yield folder
         finally:
             os.close(lock)
@@ -206,7 +215,8 @@ def _locked(path: Path) -> Iterator[int]:
         os.close(folder)
 
 
-def _wait_for(lock: int, path: Path) -> None:
+def wait_for(lock: int, path: Path) -> None:
+    """Lock this open file, which stands beside ``path`` and is called .lock. OSError, Unavailable."""
     end = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -235,8 +245,11 @@ def _make_folder(folder: Path) -> None:
         raise ConfigError("others may write in this folder", file=str(folder), hint=f"chmod 700 {folder}")
 
 
-def _check_owner(path: Path) -> None:
-    """That we do not leave files of ours in somebody else's home, as root with the HOME of another would."""
+def check_owner(path: Path) -> None:
+    """That we do not leave files of ours in somebody else's home, as root with the HOME of another would.
+
+    Nor write, as root, to where somebody else has a link lead. Raises ConfigError.
+    """
     there = next((each for each in (path.parent, *path.parents) if each.exists()), None)
     if there is not None:
         _check_uid(there, there.stat().st_uid, root_may=there != path.parent)

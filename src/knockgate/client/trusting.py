@@ -7,20 +7,22 @@ and where that is not the same nothing is written: somebody has to do it by hand
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from knockgate.client import profiles
+from knockgate.client import device, profiles
 from knockgate.config import private
 from knockgate.config.lines import line_of
 from knockgate.config.writing import table
 from knockgate.errors import ConfigError, Unavailable
 from knockgate.spa.sealed import Card
 
-__all__ = ["LONGEST", "card_of", "cards_folder", "changed", "read_card", "write_private"]
+__all__ = ["LONGEST", "alone", "card_of", "cards_folder", "changed", "read_card", "write_private"]
 
 LONGEST = 16 * 1024  #: bytes of a card's file; the line itself has 1,726
 #: A value that ends on its line, and a comment behind it.
@@ -53,6 +55,11 @@ def read_card(path: Path) -> Card:
 
 def card_of(octets: bytes, file: str) -> Card:
     """The card in these octets; ``file`` is for the message. Raises ConfigError, without what is in them."""
+    if not octets.strip():
+        hint = (
+            "`knockgate card show` at the gate prints it; if sudo wants a password there, paste the line"
+        )
+        raise ConfigError("there is nothing in it, and no card", file=file, hint=hint)
     try:
         if len(octets) > LONGEST:
             raise ValueError("this is no card: it is longer than one")
@@ -114,14 +121,46 @@ def _edited(content: str, name: str, values: Mapping[str, tuple[object, str]]) -
     return "".join([*lines[:heading], *new, *lines[heading:]])
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """From reading profiles.toml until it is written: nobody else who does the same comes in between.
+
+    Raises ConfigError where it is somebody else's, Unavailable where the folder cannot be written to.
+    """
+    path = profiles.default_path()
+    device.check_owner(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            _make_folder(path.parent)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            lock = os.open(path.with_suffix(".lock"), flags, 0o600)
+            stack.callback(os.close, lock)
+            device.wait_for(lock, path)
+        except OSError as error:
+            raise _unwritten(f"{path}: {error.strerror}") from None
+        yield
+
+
 def write_private(path: Path, text: str) -> None:
-    """Put the text where ``path`` leads to, for its owner alone: all of it or nothing. Raises Unavailable."""
+    """Put the text where ``path`` leads to, for its owner alone: all of it or nothing. Raises Unavailable.
+
+    One at a time: see ``alone``.
+    """
     try:
         target = path.resolve()  # it may be a link to where somebody keeps such files
-        missing = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
-        for folder in reversed(missing):
-            folder.mkdir(0o700)
+        _make_folder(target.parent)
         private.replace(target, text)
-    except (OSError, Unavailable) as error:
-        reason = error.message if isinstance(error, Unavailable) else f"{path}: {error.strerror}"
-        raise Unavailable(reason, hint="nothing was changed; is this your own home?") from None
+    except Unavailable as error:
+        raise _unwritten(error.message) from None
+    except OSError as error:
+        raise _unwritten(f"{path}: {error.strerror}") from None
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(0o700, exist_ok=True)
+
+
+def _unwritten(reason: str) -> Unavailable:
+    return Unavailable(reason, hint="nothing was changed; is this your own home?")

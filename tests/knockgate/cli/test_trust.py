@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
-from tests.knockgate.cli.process import knockgate, process
+from tests.knockgate.cli.process import command, environment, knockgate, process
 from tests.knockgate.spa.sealed_messages import CARD
 
 from knockgate.client import profiles
@@ -88,7 +90,7 @@ def test_a_card_comes_by_standard_input(home: Path, monkeypatch: pytest.MonkeyPa
     assert read_card(_profile(home).card) == CARD
     none = process("trust", "other", "home.example", "-")
     assert (none.returncode, none.stdout) == (2, "")
-    assert none.stderr.startswith("knockgate: standard input: this is no card")
+    assert none.stderr.startswith("knockgate: standard input: there is nothing in it")
 
 
 def test_a_profile_that_is_there_is_changed_on_demand_alone(home: Path) -> None:
@@ -163,3 +165,46 @@ def test_a_file_that_cannot_be_read_is_not_replaced(home: Path) -> None:
         done = knockgate("trust", "home", "h", str(home / "card"))
         assert (done.returncode, message in done.stderr) == (2, True)
         assert _file(home).read_bytes() == octets
+
+
+def test_several_at_once_do_not_take_each_others_profile_away(home: Path) -> None:
+    own = environment(XDG_CONFIG_HOME=str(home / ".config"))
+    names = [f"gate{number}" for number in range(8)]
+    words = [command("trust", name, "home.example", str(home / "card")) for name in names]
+    running = [subprocess.Popen(each, env=own, stdout=subprocess.PIPE) for each in words]
+    for each in running:
+        assert each.communicate(timeout=60)[0].startswith(b"gate") and each.returncode == 0
+    assert sorted(profiles.load(_file(home))) == names
+    assert {kept.name for kept in _file(home).with_name("cards").iterdir()} == set(names)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="who is not root cannot write there anyway")
+def test_root_writes_nothing_in_the_home_of_somebody_else(home: Path) -> None:
+    """Whose links could lead anywhere, and who could not read the file afterwards."""
+    words = ["trust", "home", "home.example", str(home / "card")]
+    victim = home / "victim"
+    victim.write_text("precious")
+    link = _file(home).with_name("cards") / "home"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(victim)
+    for folder in (_file(home).parent, link.parent):
+        os.chown(folder, 4000, 4000)
+    done = knockgate(*words)
+    assert done.returncode == 2 and "belongs to" in done.stderr and "sudo -H" in done.stderr
+    assert victim.read_text() == "precious" and not _file(home).exists()
+    for folder in (_file(home).parent, link.parent):
+        os.chown(folder, 0, 0)
+    assert knockgate(*words).returncode == 0 and read_card(victim) == CARD  # one's own links are followed
+
+
+def test_standard_input_without_a_card(home: Path) -> None:
+    """A command before it that printed nothing, and one that was closed."""
+    words = ["trust", "home", "home.example", "-"]
+    done = process(*words)
+    assert done.returncode == 2 and "standard input: there is nothing in it" in done.stderr
+    shell = ["sh", "-c", 'exec "$@" <&-', "sh", *command(*words)]
+    closed = subprocess.run(shell, env=environment(), capture_output=True, text=True, check=False, timeout=60)
+    assert (closed.returncode, closed.stdout) == (2, "")
+    assert closed.stderr.startswith("knockgate: standard input is closed\n")
+    assert not _file(home).exists()
