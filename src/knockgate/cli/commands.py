@@ -24,6 +24,7 @@ from knockgate.cli.simulate import simulate
 from knockgate.cli.status import status
 from knockgate.cli.table import confirm, down, up
 from knockgate.cli.terminal import PROGRAM, ReaderLeft
+from knockgate.cli.test import test
 from knockgate.cli.trust import trust
 
 __all__ = ["knockgate"]
@@ -33,7 +34,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "The doors": (status, open_, extend, close),
     "Sealed knocks": (init, card, device, explain, rekey, replay),
     "The daemon": (run, import_),
-    "Elsewhere": (trust, knock, connect, key),
+    "Elsewhere": (trust, knock, test, connect, key),
     "Shell": (completion,),
 }
 

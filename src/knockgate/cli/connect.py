@@ -21,7 +21,7 @@ from knockgate.client.wait import State, connected
 from knockgate.errors import ConfigError
 from knockgate.model import Port
 
-__all__ = ["connect"]
+__all__ = ["connect", "named"]
 
 _PATIENCE = 10.0
 """Seconds. More than `knock --wait` has: whoever types ssh would only type it again."""
@@ -89,7 +89,7 @@ def connect(
     given: dict[str, Any] = {"wait": port, "source": source}
     if ipv4 or ipv6:
         given["family"] = send.Family.AF_INET if ipv4 else send.Family.AF_INET6
-    name = _profile_of(host) if name is None else _named(name)
+    name = _profile_of(host) if name is None else named(name, "--profile")
     plan = planned(name, packet=False, given=given)
     plan = replace(plan, timeout=max(plan.timeout, _PATIENCE) if timeout is None else timeout)
     connection = _Way(host, name, plan, port, verbose=verbose).connection()
@@ -150,15 +150,15 @@ class _Way:
 # --- which profile ------------------------------------------------------------------------------------
 
 
-def _named(name: str) -> str:
-    """The name itself; ConfigError where no profile has it."""
+def named(name: str, key: str) -> str:
+    """The name itself; ConfigError about ``key`` where no profile has it."""
     path = profiles.default_path()
     known = profiles.load(path)
     if name in known:
         return name
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
-    raise ConfigError(f"no profile {name!r}", file=str(path), key="--profile", hint=hint)
+    raise ConfigError(f"no profile {name!r}", file=str(path), key=key, hint=hint)
 
 
 def _profile_of(host: str) -> str:

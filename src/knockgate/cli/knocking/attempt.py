@@ -12,9 +12,8 @@ from knockgate.cli.terminal import advise
 from knockgate.client import send
 from knockgate.client.profiles import Profile
 from knockgate.client.wait import Answer, State, probe, wait_connected
-from knockgate.model import Port
 
-__all__ = ["Attempt"]
+__all__ = ["Attempt", "progress"]
 
 
 class Attempt(ABC):
@@ -79,7 +78,7 @@ class Attempt(ABC):
         """Wait so many seconds at most; whether the door is open. Its time counts from ``since``."""
         door = self._profile.wait
         assert door is not None, "whoever waits knows what for"  # noqa: S101
-        with _progress(door) as show:
+        with progress(str(door)) as show:
             self.answer, self.connection = wait_connected(
                 self.door_at, door, since=since, timeout=timeout, source=self._profile.source, on_wait=show
             )
@@ -136,21 +135,25 @@ _ADVICE = {
 
 
 @contextlib.contextmanager
-def _progress(port: Port) -> Iterator[Callable[[float], None] | None]:
-    """A line about the waiting that is rewritten in place, for as long as somebody looks at a terminal."""
+def progress(what: str) -> Iterator[Callable[[float], None] | None]:
+    """A line about the waiting for ``what``, rewritten in place for as long as somebody looks at a terminal.
+
+    Yields what is to be called with the seconds waited, as often as one likes; None: nobody looks.
+    """
     if not sys.stderr.isatty():
         yield None
         return
     shown_at = 0.0
+    width = len(what) + 31
 
     def show(waited: float) -> None:
         nonlocal shown_at
         if waited - shown_at >= 0.1:
             shown_at = waited
-            print(f"\rwaiting for {port} ... {waited:.1f} s", end="", file=sys.stderr, flush=True)
+            print(f"\rwaiting for {what} ... {waited:.1f} s", end="", file=sys.stderr, flush=True)
 
     try:
         yield show
     finally:
         if shown_at:
-            print("\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)
+            print("\r" + " " * width + "\r", end="", file=sys.stderr, flush=True)
