@@ -253,6 +253,7 @@ DOCUMENT: dict[str, Any] = {
     "knocks": [KNOCK],
     "strangers": [STRANGER],
     "devices": [],
+    "devices_left_out": 0,
 }
 
 
