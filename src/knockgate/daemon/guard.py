@@ -1,4 +1,4 @@
-"""The configuration in force and its table; a copy of the leases, should both have to be put back.
+"""The configuration in force and its table; a copy of leases and pauses, should both have to be put back.
 
 Where the kernel lets us own the table nobody else can remove it, and there is nothing to copy. Elsewhere
 the leases are copied about once a second, because the kernel opens doors by itself and tells no one who
@@ -15,14 +15,23 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from knockgate.config.doors import Configuration, Door, RunsIn
-from knockgate.daemon.link import ANY_CHECKSUM, EVERY_DOOR, LONGEST_BY_HAND, Reply, Request, Status, Verb
+from knockgate.daemon.link import (
+    ANY_CHECKSUM,
+    EVERY_DOOR,
+    LONGEST_BY_HAND,
+    LONGEST_PAUSE,
+    Reply,
+    Request,
+    Status,
+    Verb,
+)
 from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError, Unavailable
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset, mark_of
 from knockgate.model import NETWORK_SIZE, Port, Source
 
-__all__ = ["BY_DAEMON", "BY_HAND", "BY_PACKET", "Guard"]
+__all__ = ["BY_DAEMON", "BY_HAND", "BY_PACKET", "Guard", "shadow_in_words"]
 
 BY_DAEMON, BY_PACKET, BY_HAND = "daemon sequence", "packet", "hand"
 
@@ -39,10 +48,10 @@ class _Refusal(Exception):
 
 
 class _Done(NamedTuple):
-    """What was done with leases since they were copied."""
+    """What was done with leases and pauses since they were copied."""
 
     ports: Sequence[Port]
-    sources: Collection[Source]
+    sources: Collection[Source] | None  # None: it is about a pause, for everybody
     ends: float | None  # monotonic time; None where they were closed
     by: str
 
@@ -134,15 +143,20 @@ class Guard:
         self.owned = self._firewall.owned
         count = self._copy.put_back()
         for done in self._since:
-            if done.ends is None:
+            left = (done.ends or 0) - time.monotonic()
+            if done.sources is None:
+                self._firewall.pause(done.ports, max(0.0, left))
+            elif done.ends is None:
                 self._firewall.close(done.ports, done.sources)
-            elif done.ends > time.monotonic():
+            elif left > 0:
                 for source in done.sources:
-                    self._firewall.open(done.ports, source, done.ends - time.monotonic(), done.by)
+                    self._firewall.open(done.ports, source, left, done.by)
         self.restored += 1
         return count
 
-    def _did(self, ports: Sequence[Port], sources: Collection[Source], ends: float | None, by: str) -> None:
+    def _did(
+        self, ports: Sequence[Port], sources: Collection[Source] | None, ends: float | None, by: str
+    ) -> None:
         if not self.owned:
             self._since.append(_Done(ports, sources, ends, by))
 
@@ -173,6 +187,8 @@ class Guard:
             return 0
         if request.verb is Verb.CLOSE and by_hand:
             return self._close(request)
+        if request.verb is Verb.PAUSE and by_hand:
+            return self._pause(request)
         raise _Refusal(Status.NOT_ALLOWED, f"{request.verb.name.lower()} is not for this socket")
 
     def _open(self, request: Request, *, by_hand: bool) -> None:
@@ -211,12 +227,29 @@ class Guard:
         self._firewall.open(door.ports, source, seconds, by)
         self._did(door.ports, [source], time.monotonic() + seconds, by)
 
-    def _close(self, request: Request) -> int:
+    def _ports_of(self, request: Request) -> list[Port]:
         doors = self.configuration.doors
         if request.door != EVERY_DOOR and request.door >= len(doors):
             raise _Refusal(Status.NO_SUCH_DOOR, f"there is no door {request.door}")
         chosen = doors if request.door == EVERY_DOOR else (doors[request.door],)
-        ports = [port for door in chosen for port in door.ports]
+        return [port for door in chosen for port in door.ports]
+
+    def _pause(self, request: Request) -> int:
+        """It ends in the kernel, whatever becomes of us."""
+        seconds = request.milliseconds / 1000
+        if request.source:
+            raise _Refusal(Status.NOT_ALLOWED, "a pause is for everybody")
+        if seconds and not 1 <= seconds <= LONGEST_PAUSE:
+            raise _Refusal(Status.NOT_ALLOWED, "a pause lasts from 1 second to 24 hours")
+        if not (ports := self._ports_of(request)):
+            raise _Refusal(Status.NOT_ALLOWED, "that guards no port")
+        before = {pause.port for pause in self._firewall.pauses()}
+        self._firewall.pause(ports, seconds)
+        self._did(ports, None, time.monotonic() + seconds if seconds else None, BY_HAND)
+        return len(ports) if seconds else len(before.intersection(ports))
+
+    def _close(self, request: Request) -> int:
+        ports = self._ports_of(request)
         if request.source:
             sources = {request.source}
         else:
@@ -224,6 +257,16 @@ class Guard:
         closed = self._firewall.close(ports, sources)
         self._did(ports, sources, None, "")
         return closed
+
+
+def shadow_in_words(configuration: Configuration) -> str:
+    """What to say first of doors that are not shut; nothing where all are."""
+    dark = [door.name for door in configuration.doors if configuration.in_shadow(door)]
+    if not dark:
+        return ""
+    if len(dark) == sum(bool(door.ports) for door in configuration.doors):
+        return "NOTHING IS SHUT, all doors are in shadow; "
+    return f"NOT SHUT, in shadow: {', '.join(dark[:8])}{' and more' if len(dark) > 8 else ''}; "
 
 
 def _expect_interface(configuration: Configuration) -> None:

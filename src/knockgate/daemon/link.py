@@ -27,6 +27,7 @@ __all__ = [
     "COULD_NOT_START",
     "EVERY_DOOR",
     "LONGEST_BY_HAND",
+    "LONGEST_PAUSE",
     "REPLY_SIZE",
     "REQUEST_SIZE",
     "Reply",
@@ -50,10 +51,12 @@ COULD_NOT_START = 2
 BEGIN_ANEW = 75
 #: For ``reload``: whatever the file says now is wanted.
 ANY_CHECKSUM = bytes(16)
-#: In place of a door's number, for ``close``.
+#: In place of a door's number, for ``close`` and ``pause``.
 EVERY_DOOR = 0xFFFF
 #: Seconds that a lease given by hand may last.
 LONGEST_BY_HAND = 30 * 86400
+#: Seconds that a door may be paused: who wants it open for longer says so in its configuration.
+LONGEST_PAUSE = 86400
 
 
 class Surprise(Exception):
@@ -69,6 +72,7 @@ class Verb(enum.IntEnum):
     CLOSE = 4  #: end leases, of ``source`` or (none given) of everybody; ``value`` tells how many
     RELOAD = 5  #: read the configuration again and put it in force, if it has the checksum
     HEAR = 6  #: the reply brings the descriptor that the kernel reports to
+    PAUSE = 7  #: let everybody in for ``milliseconds``, or (0) no longer; ``value`` tells at how many ports
 
 
 class Status(enum.IntEnum):

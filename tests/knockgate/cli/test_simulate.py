@@ -85,6 +85,7 @@ def test_json(tmp_path: Path, config: str) -> None:
         "opened": ["ssh"],
         "effects": ["opens ssh for 15s"],
         "reset": False,
+        "would_drop": False,
     }
     assert last == {
         "summary": {
@@ -93,9 +94,27 @@ def test_json(tmp_path: Path, config: str) -> None:
             "opened": {"ssh": 1},
             "reset": 0,
             "dropped_at_doors": 1,
+            "would_drop": 0,
             "backwards": 0,
         }
     }
+
+
+def test_in_shadow_it_says_who_would_be_kept_out(tmp_path: Path) -> None:
+    """And who is always let in. Knocks pass, and open all the same."""
+    file = capture(tmp_path, captured("t22", *OPENS))
+    config = gate(tmp_path, 'shadow = true\nallow = ["198.51.100.0/24"]\n', SSH)
+    *lines, sums = knockgate("simulate", config, file).stdout.splitlines()
+    assert all(" passed " in line for line in lines)
+    assert lines[0].endswith("passed   door ssh is shut, but for its shadow")
+    assert lines[3].endswith("the last knock -> opens ssh for 15s")
+    assert sums.endswith("ssh opened once, 0 resets, 0 dropped at doors; 1 would be, but for a shadow")
+    file = capture(tmp_path, captured("t22", source="198.51.100.9"))
+    done = knockgate("simulate", config, file)
+    assert "passed   door ssh: always let in" in done.stdout
+    assert done.stdout.endswith("0 dropped at doors\n")
+    shut = knockgate("simulate", gate(tmp_path, SSH), file)  # the control
+    assert "dropped  door ssh is shut" in shut.stdout
 
 
 def test_nothing_opened_is_a_no(tmp_path: Path, config: str) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import random
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ leases = 1000
 log_group = 0
 tracked = 1
 clock = "unknown"
+allow = ["203.0.113.0/24", "2001:db8::7"]
+shadow = true
 run_directory = "/tmp/run"
 state_directory = "/tmp/state"
 
@@ -96,6 +99,8 @@ commands.close = ""
 
 [doors.by_hand]
 ports = ["tcp/1000"]
+allow = ["198.51.100.7", "2001:db8::/32"]
+shadow = true
 
 [doors.keyed]
 ports = ["tcp/1001"]
@@ -135,6 +140,8 @@ MEANT = Configuration(
         log_group=0,
         tracked=1,
         clock=Reliance.UNKNOWN,
+        allow=(ip_network("203.0.113.0/24"), ip_network("2001:db8::7")),
+        shadow=True,
         run_directory="/tmp/run",
         state_directory="/tmp/state",
     ),
@@ -170,7 +177,12 @@ MEANT = Configuration(
             sequence=Sequence(steps=(tcp(1),), runs_in=RunsIn.DAEMON, target=raw("192.0.2.7")),
             commands=Commands(shell=True, open=("iptables -A INPUT -s %IP% -j ACCEPT",)),  # noqa: S604 - a field
         ),
-        Door(name="by_hand", ports=(tcp(1000),)),
+        Door(
+            name="by_hand",
+            ports=(tcp(1000),),
+            allow=(ip_network("198.51.100.7"), ip_network("2001:db8::/32")),
+            shadow=True,
+        ),
         Door(
             name="keyed",
             ports=(tcp(1001),),
@@ -376,6 +388,8 @@ OTHERWISE: dict[tuple[type[object], str], object] = {
     (Gate, "log_group"): 17,
     (Gate, "tracked"): 17,
     (Gate, "clock"): Reliance.TRUSTED,
+    (Gate, "allow"): (ip_network("203.0.113.0/25"), ip_network("2001:db8::7")),
+    (Gate, "shadow"): False,
     (Gate, "run_directory"): "/x",
     (Gate, "state_directory"): "/x",
     (Door, "name"): "web",
@@ -383,6 +397,8 @@ OTHERWISE: dict[tuple[type[object], str], object] = {
     (Door, "lease"): 60.001,
     (Door, "longest"): 61.0,
     (Door, "keyed"): True,
+    (Door, "allow"): (ip_network("203.0.113.0/25"),),
+    (Door, "shadow"): True,
     (Door, "sequence"): None,
     (Door, "commands"): None,
     (Sequence, "steps"): (tcp(1),),

@@ -71,6 +71,32 @@ def test_what_was_done_since_the_last_copy_is_done_again(tmp_path: Path) -> None
 
 
 @isolated
+def test_a_pause_comes_back_with_what_is_left_of_it(tmp_path: Path) -> None:
+    """Whether it was copied or begun since; one that was ended stays so."""
+
+    def paused() -> dict[str, float]:
+        return {str(pause.port): pause.left for pause in it._firewall.pauses()}
+
+    with guard(tmp_path, own=False) as it:
+        do(it, Verb.PAUSE, 0, seconds=1000)
+        do(it, Verb.PAUSE, 1, seconds=500)
+        it.copy_if_due(it.next_copy() or 0)
+        for since in ({}, {1: 0}, {1: 600}, {0: 0, 1: 0}):
+            for door, seconds in since.items():
+                do(it, Verb.PAUSE, door, seconds=seconds)
+            before = paused()
+            run("nft", "flush", "ruleset")
+            assert paused() == {}
+            assert it.put_back() == 0
+            assert paused().keys() == before.keys()
+            assert all(before[port] - 5 < left <= before[port] for port, left in paused().items())
+        assert paused() == {}
+        do(it, Verb.PAUSE, EVERY_DOOR, seconds=900)
+        it.reload()
+        assert paused().keys() == {"tcp/22", "tcp/80", "udp/80"}
+
+
+@isolated
 def test_a_table_that_was_there_is_ours_alone_once_it_had_to_be_put_back(tmp_path: Path) -> None:
     with Nftables(own=False) as firewall:  # such as `knockgate up` makes, without a daemon
         firewall.load(compile_ruleset(parse(KERNEL)))

@@ -82,7 +82,7 @@ def test_a_changed_reply_is_another_one_or_a_surprise(reply: Reply, at: int, cha
 
 @pytest.mark.parametrize(
     ("at", "value"),
-    [(0, b"X"), (2, b"\2"), (3, b"\0"), (3, b"\7"), (10, b"\5"), (11, b"\1"), (36, b"\1")],
+    [(0, b"X"), (2, b"\2"), (3, b"\0"), (3, b"\10"), (10, b"\5"), (11, b"\1"), (36, b"\1")],
     ids=["magic", "version", "no verb", "a verb too many", "length", "padding", "beyond the source"],
 )
 def test_each_field_of_a_request_is_checked(at: int, value: bytes) -> None:

@@ -24,6 +24,7 @@ from knockgate.daemon.loggroup import bound_to
 from knockgate.daemon.nflog import reports
 from knockgate.daemon.ward import BeginAnew, Gone, Ward
 from knockgate.errors import Unavailable
+from knockgate.firewall.nftables import Nftables
 
 SRC = Path(__file__).resolve().parents[3] / "src"
 SOURCE, ANOTHER = bytes([192, 0, 2, 7]), bytes([192, 0, 2, 8])
@@ -109,7 +110,7 @@ def test_the_listener_opens_the_daemons_doors_for_as_long_as_they_say(tmp_path: 
         refused(request(configuration, door=SSH), Status.NOT_ALLOWED, "ssh is not the daemon's to open")
         refused(request(configuration, source=b""), Status.NOT_ALLOWED, "for one address")
         refused(request(configuration, milliseconds=1000), Status.NOT_ALLOWED, "web is for no key")
-        for verb in (Verb.CLOSE, Verb.RELOAD):
+        for verb in (Verb.CLOSE, Verb.RELOAD, Verb.PAUSE):
             refused(request(configuration, verb), Status.NOT_ALLOWED, "is not for this socket")
         assert ask(link, asked) == Reply(Status.DONE, 7, 0, owned=True)  # control
         assert leases() == {(port, "192.0.2.7", "daemon sequence") for port in ("tcp/80", "udp/80")}
@@ -144,6 +145,42 @@ def test_by_hand_every_door_opens_for_up_to_thirty_days(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match="lasts from 1 second to 30 days"):
             client.open(configuration, ssh, SOURCE, 31 * 86400)
         assert leases() == set()
+
+
+@isolated
+def test_by_hand_doors_are_paused_for_up_to_a_day(tmp_path: Path) -> None:
+    """One of them or all; what was said last holds; a reload, and the end of the warden, change nothing."""
+    warden = Warden(tmp_path)
+    configuration = warden.configuration()
+    ssh, web = configuration.doors
+
+    def paused() -> dict[str, float]:
+        with Nftables(own=False) as firewall:
+            return {str(pause.port): pause.lasts for pause in firewall.pauses()}
+
+    with WardenClient(str(warden.directory)) as client, warden.connect(WARDEN_SOCKET) as control:
+        for milliseconds in (1, 999, 86_400_001):
+            reply = ask(control, request(configuration, Verb.PAUSE, source=b"", milliseconds=milliseconds))
+            assert (reply.status, paused()) == (Status.NOT_ALLOWED, {})
+        reply = ask(control, request(configuration, Verb.PAUSE, milliseconds=1000))
+        assert (reply.status, reply.says) == (Status.NOT_ALLOWED, "a pause is for everybody")
+        reply = ask(control, request(configuration, Verb.PAUSE, source=b"", door=2, milliseconds=1000))
+        assert (reply.status, paused()) == (Status.NO_SUCH_DOOR, {})
+        assert client.pause(configuration, ssh, 86400) == 1
+        assert paused() == {"tcp/22": 86400}
+        assert client.pause(configuration, None, 600) == 3
+        assert paused() == {"tcp/22": 600, "tcp/80": 600, "udp/80": 600}
+        client.reload()
+        assert client.pause(configuration, web, 0) == 2
+        assert client.pause(configuration, web, 0) == 0
+        assert paused() == {"tcp/22": 600}
+        changed = dataclasses.replace(configuration, doors=(ssh,))
+        with pytest.raises(Unavailable, match="another configuration"):
+            client.pause(changed, ssh, 60)
+        assert leases() == set()
+    warden.send(signal.SIGKILL)
+    warden.ended()
+    assert paused() == {"tcp/22": 600}
 
 
 @isolated
