@@ -70,7 +70,9 @@ def machine(folder: Path, *, answers: bool = True) -> Iterator[None]:
 
 def become(machine_id: str) -> None:
     """Another machine to whoever asks from now on."""
-    Path("/etc/machine-id").write_text(f"{machine_id}\n")
+    path = Path("/etc/machine-id")
+    path.unlink(missing_ok=True)  # on some systems it is a link
+    path.write_text(f"{machine_id}\n")
 
 
 class Clocks:
