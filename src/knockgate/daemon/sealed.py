@@ -31,7 +31,7 @@ from knockgate.mechanisms.parties import Line
 from knockgate.mechanisms.sealed import ClaimMark, LiveCard, MarkSettled, Sealed, SealedEffect, Standing
 from knockgate.refusals import advice_on, refusal_in_words
 from knockgate.spa.sealed import CardKeys, Suite
-from knockgate.store.marks import SqliteMarks
+from knockgate.store.marks import DeviceMark, SqliteMarks
 from knockgate.wire import frames
 
 __all__ = [
@@ -242,7 +242,7 @@ class SealedGrants(Hearing):
     def explained(self) -> dict[str, object]:
         """What ``control.explain`` tells, which is more."""
         now = self._clock.read().now
-        devices, number = self._store.newest(_DEVICES)
+        devices, number = self._devices()
         return {
             "format": 1,
             "port": str(self._port),
@@ -269,6 +269,14 @@ class SealedGrants(Hearing):
             ],
             "devices_left_out": number - len(devices),
         }
+
+    def _devices(self) -> tuple[list[DeviceMark], int]:
+        """Those to tell of, and how many there are."""
+        try:
+            return self._store.newest(_DEVICES)
+        except Unavailable as error:
+            self._hands.complain(f"devices cannot be told of: {error}", "store")
+            return [], 0
 
     def _time(self) -> dict[str, object]:
         """What the gate knows of the time."""

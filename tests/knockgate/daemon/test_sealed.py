@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +182,22 @@ def test_a_gate_does_not_start_without_its_marks(tmp_path: Path) -> None:
         gate.gate.start()
         gate.knock()
         gate.until_opened(1)
+
+
+@isolated
+def test_marks_that_cannot_be_read_end_nothing(tmp_path: Path) -> None:
+    """Who asks is told what can be told, and the listener goes on with its other doors."""
+    with stage(tmp_path) as gate:
+        gate.gate.end()
+        with contextlib.closing(sqlite3.connect(gate.state / "marks.sqlite")) as base, base:
+            rows = ((number.to_bytes(32), bytes(16), 0, 1) for number in range(60_000))  # more than is cached
+            base.executemany("INSERT INTO marks VALUES (?, ?, ?, ?)", rows)
+        gate.gate.start()
+        assert gate.explained()["devices_left_out"] == 50_000
+        before = gate.gate.status()["pid"]
+        with (gate.state / "marks.sqlite").open("r+b") as spoilt:
+            spoilt.write(b"spoilt" * 1_000_000)
+        told: Any = gate.explained()
+        assert told["devices"] == [] and told["knocks"] == []
+        gate.gate.until_said("devices cannot be told of: ")
+        assert gate.gate.status()["pid"] == before
