@@ -74,8 +74,8 @@ def settings(host: str, *, agent: str | None, home: Path, ssh: Sequence[str] = (
             files[path] = None
     socket_path = _agent(values.get("identityagent", [""])[0], agent)
     only = values.get("identitiesonly") == ["yes"]
-    tokens = _tokens_library(values.get("securitykeyprovider", [""])[0])
-    return Settings(tuple(files), tuple(unclear), socket_path, only, tokens)
+    library = _tokens_library(values.get("securitykeyprovider", [""])[0])
+    return Settings(tuple(files), tuple(unclear), socket_path, only, library)
 
 
 def _said(host: str, ssh: Sequence[str]) -> str | None:
