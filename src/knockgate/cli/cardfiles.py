@@ -63,10 +63,11 @@ def drawing_cards() -> Callable[[str], str]:
     return drawn
 
 
-def how_to_trust(name: str, found: Configuration, door: str = "ssh") -> str:
-    """What is to be typed at a client to have a card of this gate."""
+def how_to_trust(name: str, found: Configuration, door: str = "ssh", *, again: bool = False) -> str:
+    """What is to be typed at a client to have a card of this gate; ``again``: it has a profile already."""
     host = socket.gethostname()
     there = "" if found.file == str(DEFAULT_PATH) else f" --config {Path(found.file).absolute()}"
     here = "" if door == "ssh" else f" --door {door}"
+    trust = "knockgate trust --replace" if again else "knockgate trust"
     fetched = f"ssh {host} sudo knockgate card show {name}{there}"
-    return f"at the client: {fetched} | knockgate trust {host} {host} -{here}"
+    return f"at the client: {fetched} | {trust} {host} {host} -{here}"

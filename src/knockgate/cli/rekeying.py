@@ -146,7 +146,7 @@ def _tell_of(files: GateFiles, keys: GateKeys, cards: dict[Path, str]) -> None:
     for file in cards:
         tell(f"made {file}")
     if keys.keys[0].cards:
-        tell(how_to_trust(keys.keys[0].cards[0].name, files.found))
+        tell(how_to_trust(keys.keys[0].cards[0].name, files.found, again=True))
 
 
 def _tell_of_devices(files: GateFiles) -> None:

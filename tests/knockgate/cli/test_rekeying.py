@@ -70,6 +70,7 @@ def test_a_new_key_beside_the_old_one(gate: SealedGate, tmp_path: Path) -> None:
     gate.does("card", "new", "phones", "-o", str(tmp_path / "phones.card"))
     before = gate.keys()
     done = gate.does("rekey", "--overlap", "7d", "-o", str(tmp_path / "new"))
+    assert "| knockgate trust --replace " in done.stdout, "clients have a profile, which else it would refuse"
     after = gate.keys()
     assert (after.incarnation, after.keys[1].cards) == (before.incarnation, before.keys[0].cards)
     new, old = after.keys
