@@ -12,7 +12,8 @@ import click
 
 from knockgate.cli.gatefiles import GateFiles, config_option
 from knockgate.cli.page import Page
-from knockgate.cli.phrases import clock_in_words, plain, time_in_words
+from knockgate.cli.phrases import clock_in_words, time_in_words
+from knockgate.cli.terminal import plain
 from knockgate.config.doors import Configuration
 from knockgate.errors import KnockgateError, Unavailable
 

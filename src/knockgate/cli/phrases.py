@@ -12,7 +12,7 @@ from knockgate.config.doors import Demands, Door, Observed, RunsIn, Sequence
 from knockgate.config.readers import Devices
 from knockgate.config.toml import spell
 
-__all__ = ["clock_in_words", "columns", "door_facts", "door_in_words", "opened_by", "plain", "time_in_words"]
+__all__ = ["clock_in_words", "columns", "door_facts", "door_in_words", "opened_by", "time_in_words"]
 
 
 def door_in_words(door: Door, *, sealed: bool = False) -> str:
@@ -131,11 +131,6 @@ def clock_in_words(clock: Mapping[str, Any]) -> str:
         f"CLOCK: {known}. No knock opens twice, but one that was held back on its way may open late; keys "
         "that expire do not open, nor knocks that name no address (see observed)"
     )
-
-
-def plain(text: str) -> str:
-    """With all that could move a terminal spelled out: texts may be out of files, or of strangers."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def columns(rows: Items[Items[str]]) -> str:

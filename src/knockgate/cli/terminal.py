@@ -17,7 +17,7 @@ import click
 
 from knockgate.errors import KnockgateError
 
-__all__ = ["PROGRAM", "ReaderLeft", "advise", "complain", "run", "say", "tell"]
+__all__ = ["PROGRAM", "ReaderLeft", "advise", "complain", "plain", "run", "say", "tell"]
 
 PROGRAM = "knockgate"
 
@@ -29,14 +29,19 @@ class ReaderLeft(Exception):
 def say(text: str) -> None:
     """Print one line to standard error under the program's name; a line that nobody takes is lost."""
     with contextlib.suppress(OSError, ValueError):
-        print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+        print(f"{PROGRAM}: {plain(text)}", file=sys.stderr, flush=True)
 
 
 def advise(hint: str | None) -> None:
     """Print the line of hint that belongs below what was just said."""
     if hint:
         with contextlib.suppress(OSError, ValueError):
-            print(f"  hint: {hint}", file=sys.stderr, flush=True)
+            print(f"  hint: {plain(hint)}", file=sys.stderr, flush=True)
+
+
+def plain(text: str) -> str:
+    """With all that could move a terminal spelled out: texts may be out of files, or of strangers."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def tell(text: str) -> None:

@@ -208,3 +208,12 @@ def test_standard_input_without_a_card(home: Path) -> None:
     assert (closed.returncode, closed.stdout) == (2, "")
     assert closed.stderr.startswith("knockgate: standard input is closed\n")
     assert not _file(home).exists()
+
+
+def test_what_is_in_a_file_does_not_move_the_terminal(home: Path) -> None:
+    _file(home).parent.mkdir(parents=True)
+    _file(home).write_text('[profiles."\\u001b[31mred\\n"]\nhost = "h"\ncard = "/\\u009b"\ndoors = ["ssh"]\n')
+    named = knockgate("knock", "home").stderr
+    assert named.endswith("  hint: there are: \\x1b[31mred\\n\n") and "\x1b" not in named
+    _file(home).write_text('[profiles.home]\nhost = "h"\ncard = "/\\u009b"\ndoors = ["ssh"]\n')
+    assert knockgate("knock", "home").stderr.startswith("knockgate: /\\x9b: no such file\n")
