@@ -36,9 +36,9 @@ class State(NamedTuple):
 
 def examine(host: Host) -> Iterator[Finding]:
     """Table, daemon, boot, and rescue."""
-    if not host.configuration or not host.configuration.doors:
-        what = f"there is no configuration at {host.path}" if not host.configuration else "there are no doors"
-        yield found(Kind.NOT_CONFIGURED, what, "knockgate init, or write one: /etc/knockgate/gate.toml")
+    if not host.configuration:
+        fix = "knockgate init, or write one: /etc/knockgate/gate.toml"
+        yield found(Kind.NOT_CONFIGURED, f"there is no configuration at {host.path}", fix)
         return
     try:
         state = _look(host)

@@ -1,0 +1,71 @@
+"""Whether the clock is kept right."""
+
+from __future__ import annotations
+
+import pytest
+from tests.knockgate.doctor.looking import KEYED, SSH, host, kinds
+
+from knockgate import clock as machine
+from knockgate.clock import KernelSays
+from knockgate.config.readers import Reliance
+from knockgate.doctor import clock
+from knockgate.doctor.finding import Kind, Severity
+
+RIGHT, FLAGGED, NOBODY = KernelSays(0.01, False), KernelSays(0.01, True), KernelSays(16.0, True)
+AUTO, TRUSTED, UNKNOWN = Reliance.AUTO, Reliance.TRUSTED, Reliance.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("says", "keepers", "reliance", "finds"),
+    [
+        (RIGHT, ["chronyd"], AUTO, set()),
+        (RIGHT, [], AUTO, set()),  # kept from outside, as in a container
+        (RIGHT, [], TRUSTED, set()),
+        (FLAGGED, ["chronyd"], AUTO, {Kind.CLOCK_FLAGGED}),
+        (FLAGGED, ["systemd-timesyn"], AUTO, {Kind.CLOCK_FLAGGED}),
+        (NOBODY, ["ntpd"], AUTO, {Kind.CLOCK_NOT_SET_YET}),
+        (NOBODY, [], AUTO, {Kind.CLOCK_NOT_KEPT}),
+        (NOBODY, [], TRUSTED, {Kind.CLOCK_TRUSTED}),
+        (RIGHT, ["chronyd", "systemd-timesyn"], AUTO, {Kind.CLOCK_TWICE_KEPT}),
+    ],
+)
+def test_what_the_kernel_says(
+    says: KernelSays, keepers: list[str], reliance: Reliance, finds: set[Kind]
+) -> None:
+    assert kinds(clock.judge(says, keepers, reliance, matters=True)) == finds
+
+
+def test_the_remedy_is_for_the_program_that_runs() -> None:
+    def fix(says: KernelSays, keeper: str) -> str:
+        (found,) = clock.judge(says, [keeper], AUTO, matters=True)
+        return found.fix
+
+    assert "rtcsync" in fix(FLAGGED, "chronyd") and "rtcsync" not in fix(FLAGGED, "systemd-timesyn")
+    assert "chronyc tracking" in fix(NOBODY, "chronyd")
+    assert "timedatectl timesync-status" in fix(NOBODY, "systemd-timesyn")
+    assert "ntpq" in fix(NOBODY, "ntpd")
+
+
+@pytest.mark.parametrize(
+    ("matters", "reliance", "severity"),
+    [(True, AUTO, Severity.WARNING), (False, AUTO, Severity.NOTE), (True, UNKNOWN, Severity.NOTE)],
+)
+def test_it_is_a_warning_where_packets_are_judged_by_it(
+    matters: bool, reliance: Reliance, severity: Severity
+) -> None:
+    (found,) = clock.judge(NOBODY, [], reliance, matters=matters)
+    assert found.severity is severity
+
+
+def test_this_machine_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    says = machine.kernel_says()
+    assert says is not None
+    assert says.synchronised == machine.is_synchronised()
+    kinds(clock.examine(host()))
+    monkeypatch.setattr(machine, "kernel_says", lambda: None)
+    assert kinds(clock.examine(host())) == {Kind.NOT_LOOKED_AT}
+
+
+def test_who_needs_a_clock() -> None:
+    assert not host().needs_daemon
+    assert host(SSH + KEYED.format(folder="/nonexistent")).needs_daemon

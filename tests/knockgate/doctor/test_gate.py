@@ -1,0 +1,108 @@
+"""Whether the gate guards and hears, on a real kernel with a real daemon; boot and rescue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.knockgate.cli.gates import SSH, running
+from tests.knockgate.cli.process import knockgate
+from tests.knockgate.doctor.looking import KEYED, configuration, host, kinds, of, written
+from tests.netns import isolated, own_mounts, run, without_rights
+
+from knockgate.doctor import gate
+from knockgate.doctor.finding import Kind
+from knockgate.doctor.host import Host
+
+DAEMON = SSH.replace("[doors.ssh.sequence]\n", '[doors.ssh.sequence]\nruns_in = "daemon"\n')
+NOW = {Kind.NOT_LOADED, Kind.OTHER_CONFIGURATION, Kind.NOT_RUNNING, Kind.NOT_LOOKED_AT}
+
+
+def now(known: Host) -> set[Kind]:
+    """What is found besides boot and rescue."""
+    return kinds(gate.examine(known)) & NOW
+
+
+@isolated
+def test_a_gate_that_guards(tmp_path: Path) -> None:
+    own_mounts()
+    known = written(tmp_path, SSH)
+    assert now(known) == {Kind.NOT_LOADED}
+    assert knockgate("up", known.path).returncode == 0
+    assert now(known) == set()
+    other = written(tmp_path, SSH.replace("8000", "8001"))
+    assert now(other) == {Kind.OTHER_CONFIGURATION}
+    assert knockgate("up", other.path).returncode == 0
+    assert now(other) == set()
+    run("nft", "delete", "table", "inet", "knockgate")
+    assert now(other) == {Kind.NOT_LOADED}
+
+
+@isolated
+def test_a_gate_that_hears(tmp_path: Path) -> None:
+    own_mounts()
+    known = written(tmp_path, DAEMON)
+    (tmp_path / "run").mkdir()
+    assert knockgate("up", known.path).returncode == 0
+    assert now(known) == {Kind.NOT_RUNNING}
+    with running(known.path, directory=tmp_path):
+        found = list(gate.examine(known))
+        assert kinds(found) & NOW == set()
+        assert found[0].seen.startswith("the doors are guarded, the table ")
+    assert now(known) == {Kind.NOT_RUNNING}
+
+
+@isolated
+def test_without_rights_it_is_not_said_to_be_loaded(tmp_path: Path) -> None:
+    own_mounts()
+    known = written(tmp_path, SSH)
+    assert knockgate("up", known.path).returncode == 0
+
+    def look() -> None:
+        assert now(known) == {Kind.NOT_LOOKED_AT}
+
+    without_rights(look)
+    assert now(known) == set()
+
+
+def test_without_a_configuration() -> None:
+    (found,) = gate.examine(Host(None, "/nonexistent/gate.toml"))
+    assert found.kind is Kind.NOT_CONFIGURED and "/nonexistent/gate.toml" in found.seen
+    assert Kind.NOT_CONFIGURED not in kinds(gate.examine(host(SSH)))
+
+
+@pytest.mark.parametrize(
+    ("units", "files", "needs_daemon", "comes_back"),
+    [
+        ([], [], False, False),
+        (["/etc/systemd/system/multi-user.target.wants/knockgate.service"], [], True, True),
+        ([], ['include "/etc/knockgate/rules.nft"'], False, True),
+        ([], ['include "/etc/knockgate/rules.nft"'], True, False),
+        ([], ["flush ruleset"], False, False),
+    ],
+)
+def test_what_comes_back_at_boot(
+    units: list[str], files: list[str], needs_daemon: bool, comes_back: bool
+) -> None:
+    found = {each.kind for each in gate.judge_boot(units, files, needs_daemon=needs_daemon)}
+    assert found == (set() if comes_back else {Kind.NOT_AT_BOOT})
+
+
+def test_one_way_in_is_not_enough() -> None:
+    def judged(text: str, *, console: bool = False) -> set[Kind]:
+        doors = [each for each in configuration(text).doors if each.name.startswith("ssh")]
+        return {each.kind for each in gate.judge_rescue(doors, console=console)}
+
+    assert judged(SSH) == {Kind.NO_RESCUE}
+    assert judged(SSH, console=True) == set()
+    assert judged(SSH + KEYED.format(folder="/nonexistent")) == set()
+    assert judged('[doors.ssh]\nports = ["tcp/22"]\n') == {Kind.NO_RESCUE}
+    assert (
+        judged(SSH + '[doors.ssh-too]\nports = ["tcp/23"]\n[doors.ssh-too.sequence]\nsteps = ["udp/1"]\n')
+        == set()
+    )
+
+
+def test_the_door_that_has_no_rescue_is_named() -> None:
+    doors = configuration(SSH).doors
+    assert "door ssh" in of(gate.judge_rescue(doors, console=False), Kind.NO_RESCUE).seen
