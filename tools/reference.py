@@ -82,6 +82,9 @@ first         = { ports = ["tcp/11"], sequence = { steps = ["tcp/7100", "udp/810
 twin          = { ports = ["tcp/12"], sequence = { steps = ["tcp/7100", "udp/8100"] } }
 containing    = { ports = ["tcp/13"], sequence = { steps = ["udp/9110", "tcp/7100", "udp/8100"] } }
 anytime       = { ports = ["tcp/17"], sealed = { observed = "always" } }
+everybody     = { ports = ["tcp/19"], allow = ["0.0.0.0/0"] }
+many          = { ports = ["tcp/20"], allow = ["64.0.0.0/2"] }
+dark          = { ports = ["tcp/21"], shadow = true }
 demanding     = { ports = ["tcp/18"], sealed = { touch = true } }
 patient       = { ports = ["tcp/14"], sequence = { steps = ["tcp/7120", "udp/8120"], within = "30s" } }
 hurried       = { ports = ["tcp/15"], sequence = { steps = ["tcp/7120", "udp/8121"] } }

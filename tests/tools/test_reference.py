@@ -94,4 +94,4 @@ def test_each_kind_of_warning_is_told_once() -> None:
     kinds = [
         re.sub(r"(tcp|udp)/\d+", "PORT", line) for line in warnings.splitlines() if line.startswith("| ")
     ]
-    assert len(kinds) == len(set(kinds)) == 1 + 16
+    assert len(kinds) == len(set(kinds)) == 1 + 19

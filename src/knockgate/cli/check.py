@@ -23,6 +23,7 @@ from knockgate.cli.terminal import advise, say
 from knockgate.cli.words import configuration
 from knockgate.config.advice import Advice
 from knockgate.config.doors import Configuration
+from knockgate.config.unshut import network_text, networks_in_words
 from knockgate.daemon.origin import Origin
 from knockgate.errors import Unavailable
 
@@ -63,6 +64,8 @@ def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
         ]
         facts = {
             "file": found.file,
+            "allow": [network_text(network) for network in found.gate.allow],
+            "shadow": found.gate.shadow,
             "doors": [door_facts(door, sealed=door.name in sealed) for door in found.doors],
             "keys": [
                 *map(key_facts, known.fwknop),
@@ -73,6 +76,8 @@ def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
         click.echo(json.dumps(facts))
     else:
         lines = [door_in_words(door, sealed=door.name in sealed) for door in found.doors]
+        if found.gate.allow:
+            lines.append(f"all doors: always open for {networks_in_words(found.gate.allow)}")
         lines += map(key_in_words, known.fwknop)
         lines += [ssh_keys_in_words(key, files) for key in known.ssh if files]
         click.echo("\n".join(lines))

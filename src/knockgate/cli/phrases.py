@@ -11,6 +11,7 @@ from typing import Any
 from knockgate.config.doors import Demands, Door, Observed, RunsIn, Sequence
 from knockgate.config.readers import Devices
 from knockgate.config.toml import spell
+from knockgate.config.unshut import network_text, networks_in_words
 
 __all__ = ["clock_in_words", "columns", "door_facts", "door_in_words", "opened_by", "time_in_words"]
 
@@ -37,6 +38,10 @@ def _parts(door: Door, *, sealed: bool) -> Iterator[str]:
         yield "takes sealed knocks" + (f" ({demands})" if demands else "")
     if not door.sequence and not door.keyed:
         yield "opened by hand alone"
+    if door.allow:
+        yield f"always open for {networks_in_words(door.allow)}"
+    if door.shadow:
+        yield "IN SHADOW: not shut"
     if door.commands:
         runs = [word for word in (door.commands.open, door.commands.close) if word]
         yield f"runs {' and '.join(words[0] for words in runs)}" if runs else "runs commands for IPv6"
@@ -83,6 +88,8 @@ def door_facts(door: Door, *, sealed: bool = False) -> dict[str, object]:
         "opened_by": opened_by(door),
         "steps": [str(step) for step in sequence.steps] if sequence else [],
         "within": sequence.within if sequence else None,
+        "allow": [network_text(network) for network in door.allow],
+        "shadow": door.shadow,
         "sealed": _demand_facts(door.sealed) if sealed else None,
         "in_words": door_in_words(door, sealed=sealed),
     }

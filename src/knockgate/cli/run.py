@@ -7,6 +7,7 @@ import click
 from knockgate.cli.page import Page
 from knockgate.cli.terminal import advise, say
 from knockgate.cli.words import configuration
+from knockgate.config.unshut import shadow_in_words
 from knockgate.daemon.origin import Origin
 
 __all__ = ["run"]
@@ -35,11 +36,15 @@ def run(origin: Origin) -> int:
     from knockgate.cli.trial import refuse_while_one_waits  # noqa: PLC0415 - see cli
     from knockgate.daemon.run import supervise  # noqa: PLC0415 - see cli
 
-    refuse_while_one_waits(origin.load().gate.run_directory)
+    found = origin.load()
+    refuse_while_one_waits(found.gate.run_directory)
     if origin.knockd:
         from knockgate.config import knockd  # noqa: PLC0415 - see cli
 
         for note in knockd.examine(origin.path, origin.interface)[1]:
             say(f"note: {note}")
             advise(note.hint)
+    if dark := shadow_in_words(found):
+        say(dark)
+        advise("`knockgate status` says who would be kept out")
     return supervise(origin)

@@ -17,6 +17,7 @@ from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import configuration, seconds
 from knockgate.config.doors import Configuration
 from knockgate.config.toml import duration, spell
+from knockgate.config.unshut import shadow_in_words
 from knockgate.daemon.origin import Origin
 from knockgate.errors import KnockgateError, Unavailable
 
@@ -70,6 +71,7 @@ def up(origin: Origin, *, trial_time: float | None) -> int:
         if client:
             client.reload(found.checksum)  # it reads the file that it was started with, which may be another
             tell(f"the daemon has read it again: {_guarded(found)}")
+            _advise_on_shadow(found)
             return 0
     _warn_of_the_interface(found)
     ruleset = _compiled(found)
@@ -77,6 +79,7 @@ def up(origin: Origin, *, trial_time: float | None) -> int:
         return _on_trial(found, ruleset, trial_time)
     _load(ruleset)
     tell(_guarded(found))
+    _advise_on_shadow(found)
     _tell_of_the_daemon(found)
     return 0
 
@@ -109,7 +112,12 @@ def _load(ruleset: str) -> None:
 def _guarded(found: Configuration) -> str:
     ports = [str(port) for door in found.doors for port in door.ports]
     listed = ", ".join(ports[:8]) + (f" and {len(ports) - 8} more" if len(ports) > 8 else "")
-    return f"{listed or 'no port'}: shut until somebody knocks"
+    return shadow_in_words(found) or f"{listed or 'no port'}: shut until somebody knocks"
+
+
+def _advise_on_shadow(found: Configuration) -> None:
+    if shadow_in_words(found):
+        advise("`knockgate status` says who would be kept out; take shadow away to shut it")
 
 
 def _tell_of_the_daemon(found: Configuration) -> None:

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from knockgate.config.doors import Configuration, Demands, Door, Observed, RunsIn, Sequence
+from knockgate.config.readers import Network
 from knockgate.config.toml import spell
+from knockgate.config.unshut import collapsed
 from knockgate.model import Port, Protocol
 
 __all__ = ["Advice", "advise"]
@@ -24,6 +27,8 @@ __all__ = ["Advice", "advise"]
 #: Seconds. A client that lost its first SYN sends the next one after 1 s, then after 2 s (RFC 6298).
 _SHORT_LEASE, _LONG_LEASE, _LONG_WITHIN = 5, 3600, 60
 
+#: By IP version: whose addresses are the world's, and the fewest bits that a network of somebody's has.
+_OF_THE_WORLD = {4: (ip_network("0.0.0.0/0"), 8), 6: (ip_network("2000::/3"), 20)}
 #: Beyond 1023, where nearly all are, what scanners try first: the most frequent ports of nmap-services,
 #: and those of databases.
 _FREQUENT = {
@@ -36,7 +41,7 @@ _FREQUENT = {
 class Advice:
     """What is doubtful about a door, and what to do about it."""
 
-    door: str
+    door: str  #: empty where it is about all of them
     message: str
     hint: str
 
@@ -49,10 +54,11 @@ class _Turn(NamedTuple):
 def advise(configuration: Configuration) -> tuple[Advice, ...]:
     """All advice, in the order of the doors. None does not mean that a sequence cannot be guessed."""
     found = [advice for door in configuration.doors for advice in _on_door(door)]
+    found += _on_what_is_open(configuration)
     found += _on_demands(configuration)
     found += _on_pairs(configuration.doors)
     found += _on_pauses(configuration.kernel_doors())
-    order = {door.name: number for number, door in enumerate(configuration.doors)}
+    order = {"": -1} | {door.name: number for number, door in enumerate(configuration.doors)}
     return tuple(sorted(found, key=lambda advice: order[advice.door]))
 
 
@@ -165,6 +171,30 @@ def _on_demands(configuration: Configuration) -> Iterator[Advice]:
                 "has held one back comes in with it at any time later"
             )
             yield Advice(door.name, message, 'observed = "clock", or let clients name their address')
+
+
+def _on_what_is_open(configuration: Configuration) -> Iterator[Advice]:
+    gate = configuration.gate
+    hint = "`knockgate status` says who would be kept out; take shadow away to shut it"
+    if gate.shadow:
+        yield Advice("", "NOTHING IS SHUT: shadow = true in [gate], and everybody comes in", hint)
+    yield from _on_networks("", gate.allow, "all doors")
+    for door in configuration.doors:
+        if door.shadow and not gate.shadow:
+            yield Advice(door.name, "IS NOT SHUT: it has shadow = true, and everybody comes in", hint)
+        yield from _on_networks(door.name, door.allow, "it")
+
+
+def _on_networks(door: str, networks: tuple[Network, ...], what: str) -> Iterator[Advice]:
+    hint = "allow the networks from which you get in when all else fails, and no more"
+    for version, (world, bits) in _OF_THE_WORLD.items():
+        for network in collapsed(networks, version):
+            everybody = f"EVERYBODY comes in through {what} over IPv{version}: allow has {network}"
+            share = f"one in {2**network.prefixlen} of all IPv{version} addresses comes in without a knock"
+            if not network.prefixlen:
+                yield Advice(door, everybody, hint)
+            elif network.prefixlen < bits and network.overlaps(world):
+                yield Advice(door, f"{share}: allow has {network}", hint)
 
 
 # --- doors together -----------------------------------------------------------------------------------

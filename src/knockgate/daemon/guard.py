@@ -31,7 +31,7 @@ from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset, mark_of
 from knockgate.model import NETWORK_SIZE, Port, Source
 
-__all__ = ["BY_DAEMON", "BY_HAND", "BY_PACKET", "Guard", "shadow_in_words"]
+__all__ = ["BY_DAEMON", "BY_HAND", "BY_PACKET", "Guard"]
 
 BY_DAEMON, BY_PACKET, BY_HAND = "daemon sequence", "packet", "hand"
 
@@ -257,16 +257,6 @@ class Guard:
         closed = self._firewall.close(ports, sources)
         self._did(ports, sources, None, "")
         return closed
-
-
-def shadow_in_words(configuration: Configuration) -> str:
-    """What to say first of doors that are not shut; nothing where all are."""
-    dark = [door.name for door in configuration.doors if configuration.in_shadow(door)]
-    if not dark:
-        return ""
-    if len(dark) == sum(bool(door.ports) for door in configuration.doors):
-        return "NOTHING IS SHUT, all doors are in shadow; "
-    return f"NOT SHUT, in shadow: {', '.join(dark[:8])}{' and more' if len(dark) > 8 else ''}; "
 
 
 def _expect_interface(configuration: Configuration) -> None:

@@ -18,9 +18,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
+from knockgate.config.unshut import shadow_in_words
 from knockgate.daemon import loggroup, notify
 from knockgate.daemon.control import LINK_SOCKET, WARDEN_SOCKET
-from knockgate.daemon.guard import Guard, shadow_in_words
+from knockgate.daemon.guard import Guard
 from knockgate.daemon.link import (
     ANY_CHECKSUM,
     COULD_NOT_START,
@@ -136,7 +137,8 @@ class Warden:
         """What is in force, for people."""
         doors = _count(len(self._guard.configuration.doors), "door")
         how = "nobody else can change the table" if self._guard.owned else "the table is watched"
-        return f"{shadow_in_words(self._guard.configuration)}guarding {doors}; {how}"
+        dark = shadow_in_words(self._guard.configuration)
+        return f"{dark}; watching {doors}; {how}" if dark else f"guarding {doors}; {how}"
 
     # --- the listener ---------------------------------------------------------------------------------
 

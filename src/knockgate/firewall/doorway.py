@@ -13,12 +13,10 @@ each source those of a day, for as many sources as there is room for.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Iterator, Sequence
 
 from knockgate.config.doors import Configuration
-from knockgate.config.readers import Network
+from knockgate.config.unshut import collapsed
 
 __all__ = [
     "FAMILIES",
@@ -30,7 +28,6 @@ __all__ = [
     "SYN_ALONE",
     "chain_of_doors",
     "chains",
-    "collapsed",
     "elements",
     "filled_anew",
     "forget",
@@ -90,13 +87,6 @@ def elements(configuration: Configuration) -> Iterator[tuple[str, list[str]]]:
                 for port in door.ports
             ],
         )
-
-
-def collapsed(networks: Iterable[Network], version: int) -> list[Network]:
-    """Those of one IP version, none of which lies in another: a set of intervals takes nothing else."""
-    if version == 4:
-        return list(ipaddress.collapse_addresses(each for each in networks if isinstance(each, IPv4Network)))
-    return list(ipaddress.collapse_addresses(each for each in networks if isinstance(each, IPv6Network)))
 
 
 def chain_of_doors(*, in_shadow: bool) -> str:

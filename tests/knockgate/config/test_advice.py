@@ -370,3 +370,31 @@ def test_ten_thousand_doors() -> None:
     advices = advise(doors)
     assert len(messages(advices, "has the sequence")) == 4999
     assert not messages(advices, "knocking at it")
+
+
+DOOR = '[doors.ssh]\nports = ["tcp/22"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (DOOR, []),
+        ("gate.shadow = true\n" + DOOR, [("", "NOTHING IS SHUT")]),
+        (DOOR + "shadow = true\n", [("ssh", "IS NOT SHUT")]),
+        ("gate.shadow = true\n" + DOOR + "shadow = true\n", [("", "NOTHING IS SHUT")]),
+        ('gate.allow = ["203.0.113.0/24", "2001:db8::/32", "10.0.0.0/8", "fd00::/8"]\n' + DOOR, []),
+        ('gate.allow = ["0.0.0.0/0"]\n' + DOOR, [("", "EVERYBODY comes in through all doors over IPv4")]),
+        ('gate.allow = ["0.0.0.0/1", "128.0.0.0/1"]\n' + DOOR, [("", "EVERYBODY comes in")]),
+        ('gate.allow = ["0.0.0.0/1"]\n' + DOOR, [("", "one in 2 of all IPv4")]),
+        (DOOR + 'allow = ["::/0"]\n', [("ssh", "EVERYBODY comes in through it over IPv6: allow has ::/0")]),
+        (
+            DOOR + 'allow = ["2000::/3", "12.0.0.0/6"]\n',
+            [("ssh", "one in 64 of"), ("ssh", "one in 8 of all IPv6")],
+        ),
+    ],
+)
+def test_what_is_left_open_is_said(text: str, told: list[tuple[str, str]]) -> None:
+    found = advise(parse(text))
+    assert len(found) == len(told)
+    for advice, (door, words) in zip(found, told, strict=True):
+        assert advice.door == door and words in advice.message and advice.hint

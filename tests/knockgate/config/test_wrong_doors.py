@@ -37,7 +37,8 @@ WRONG: dict[str, tuple[str, int | None, str | None, str, str]] = {
     "more networks than there are places": (f"gate.allow = {['10.0.0.1'] * 1025}\n" + SSH, 1, "gate.allow",
         "has 1025 networks", "1024"),
     "a shadow of nothing": (
-        '[doors.x]\nshadow = true\n[doors.x.commands]\nopen = ["/x"]\n[keys.k]\nssh = "/x"\ndoors = ["x"]', 2, "doors.x.shadow",
+        '[doors.x]\nshadow = true\ncommands.open = ["/x"]\n[keys.k]\nssh = "/x"\ndoors = ["x"]',
+        2, "doors.x.shadow",
         "guards no port", "runs commands"),
     "a shadow as a text": (SSH + 'shadow = "yes"', 3, "doors.ssh.shadow", "true or false", "without quotes"),
     "dotted": (SSH + "sequence.step = []", 3, "doors.ssh.sequence.step",

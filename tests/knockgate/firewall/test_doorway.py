@@ -29,7 +29,7 @@ from tests.netns import Network, isolated, run, until, up
 from tests.packets import raw
 
 from knockgate.config.doors import Configuration, parse
-from knockgate.firewall.doorway import collapsed
+from knockgate.config.unshut import collapsed
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset
 from knockgate.model import Port, Protocol, Shadowed, address_text
