@@ -65,6 +65,7 @@ def _knock(sender: Sender, host: str, patience: float, offset: int) -> float | N
     profile = PROFILE_IPV6 if ":" in host else PROFILE
     command = [*sender.gate(offset), "knock", profile, "--timeout", f"{patience:g}s", "--json"]
     done = sender.run(command)
-    sent(done, "knockgate", also=1)
+    # 1 is a door that stayed shut, and then there is a result; Python ends so as well, without one.
+    sent(done, "knockgate", also=1 if done.stdout else 0)
     seconds: float | None = json.loads(done.stdout)["wait"]["seconds"]
     return seconds

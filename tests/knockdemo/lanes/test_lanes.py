@@ -99,6 +99,8 @@ def test_sealed_knock_takes_the_profile_of_the_hosts_address() -> None:
     ]
     shut = Recorder(1, json.dumps({"wait": {"seconds": None}}))
     assert lane.knock(shut.sender(), "192.0.2.1", 2) is None
+    with pytest.raises(Unavailable, match="knockgate sent nothing: Traceback"):
+        lane.knock(Recorder(1, "", "Traceback (most recent call last):\n").sender(), "192.0.2.1", 2)
 
 
 def test_card_is_kept_for_every_profile_that_is_knocked_with() -> None:
