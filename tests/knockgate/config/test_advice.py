@@ -372,23 +372,23 @@ def test_ten_thousand_doors() -> None:
     assert not messages(advices, "knocking at it")
 
 
-DOOR = '[doors.ssh]\nports = ["tcp/22"]\n'
+ONE = '[doors.ssh]\nports = ["tcp/22"]\n'
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (DOOR, []),
-        ("gate.shadow = true\n" + DOOR, [("", "NOTHING IS SHUT")]),
-        (DOOR + "shadow = true\n", [("ssh", "IS NOT SHUT")]),
-        ("gate.shadow = true\n" + DOOR + "shadow = true\n", [("", "NOTHING IS SHUT")]),
-        ('gate.allow = ["203.0.113.0/24", "2001:db8::/32", "10.0.0.0/8", "fd00::/8"]\n' + DOOR, []),
-        ('gate.allow = ["0.0.0.0/0"]\n' + DOOR, [("", "EVERYBODY comes in through all doors over IPv4")]),
-        ('gate.allow = ["0.0.0.0/1", "128.0.0.0/1"]\n' + DOOR, [("", "EVERYBODY comes in")]),
-        ('gate.allow = ["0.0.0.0/1"]\n' + DOOR, [("", "one in 2 of all IPv4")]),
-        (DOOR + 'allow = ["::/0"]\n', [("ssh", "EVERYBODY comes in through it over IPv6: allow has ::/0")]),
+        (ONE, []),
+        ("gate.shadow = true\n" + ONE, [("", "NOTHING IS SHUT")]),
+        (ONE + "shadow = true\n", [("ssh", "IS NOT SHUT")]),
+        ("gate.shadow = true\n" + ONE + "shadow = true\n", [("", "NOTHING IS SHUT")]),
+        ('gate.allow = ["203.0.113.0/24", "2001:db8::/32", "10.0.0.0/8", "fd00::/8"]\n' + ONE, []),
+        ('gate.allow = ["0.0.0.0/0"]\n' + ONE, [("", "EVERYBODY comes in through all doors over IPv4")]),
+        ('gate.allow = ["0.0.0.0/1", "128.0.0.0/1"]\n' + ONE, [("", "EVERYBODY comes in")]),
+        ('gate.allow = ["0.0.0.0/1"]\n' + ONE, [("", "one in 2 of all IPv4")]),
+        (ONE + 'allow = ["::/0"]\n', [("ssh", "EVERYBODY comes in through it over IPv6: allow has ::/0")]),
         (
-            DOOR + 'allow = ["2000::/3", "12.0.0.0/6"]\n',
+            ONE + 'allow = ["2000::/3", "12.0.0.0/6"]\n',
             [("ssh", "one in 64 of"), ("ssh", "one in 8 of all IPv6")],
         ),
     ],
