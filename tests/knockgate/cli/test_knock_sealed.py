@@ -247,8 +247,9 @@ def test_several_profiles_are_knocked_at_one_after_the_other(profiles: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["home", "ofice"], "STEP: 'ofice' is no step", "write 7000"),
-        (["home", "office", "hme"], "no profile 'hme'", "there are: home, office"),
+        (["home", "ofice"], "no profile 'ofice'", "did you mean office?"),
+        (["home", "7000,8000"], "STEP: '7000,8000' is no step", "separate words"),
+        (["home", "office", "cabin"], "no profile 'cabin'", "there are: home, office"),
         (
             ["h", "--card", "c", "--fwknop", "-A", "22"],
             "there is --fwknop, and a card: a knock is one",

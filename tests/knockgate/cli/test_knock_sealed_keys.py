@@ -166,6 +166,7 @@ def test_a_passphrase_is_asked_for_at_the_terminal_alone(home: Path) -> None:
         shown = _at_a_terminal(command(*words), "open sesame")
         there.number(1)
     assert "tcp/22 is open" in shown and "open sesame" not in shown
+    assert shown.index(f"sign the knock with {key}") < shown.index("Enter passphrase")
 
 
 @isolated

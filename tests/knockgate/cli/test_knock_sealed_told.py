@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.knockgate.cli.knocker import addresses, at_home, named, new_key, words_for
 from tests.knockgate.cli.process import knockgate, started
-from tests.knockgate.client.sealed_gate import HERE, gate, public
+from tests.knockgate.client.sealed_gate import HERE, HERE6, gate, public
 from tests.knockgate.spa.sealed_messages import CARD
 from tests.netns import Network, heard, isolated, packet_socket, run, until, up, veth
 
@@ -198,3 +198,15 @@ def test_sshs_own_question_for_a_knock_is_none(home: Path, monkeypatch: pytest.M
         assert there.knocks == []
         assert knockgate(*words_for(home, "-i", str(key))).returncode == 0
         there.number(1)
+
+
+@isolated
+def test_an_address_of_the_other_family_lets_in_nobody_who_waits(home: Path) -> None:
+    addresses()
+    words = ("-i", str(new_key(home, "k")), "--wait", "22", "--timeout", "0.1")
+    for host, other, said in ((HERE6, HERE, "IPv6: -4"), (HERE, HERE6, "IPv4: -6")):
+        for allow in (other, host):
+            done = knockgate(*words_for(home, *words, "-a", allow, host=host))
+            (line,) = [each for each in done.stderr.splitlines() if "asked for" in each]
+            more = f", and the door was tried over {said}" if allow == other else ""
+            assert line == f"knockgate: asked for ssh for {allow}{more}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,10 @@ from knockgate.model import Port
 __all__ = ["planned", "steps_or_names"]
 
 
+#: What nobody means for a step.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
 def steps_or_names(first: str | None, words: Sequence[str]) -> tuple[tuple[Port, ...], tuple[str, ...]]:
     """The words behind the first one: steps; or names of profiles, as the first one, where one is no step.
 
@@ -37,8 +42,9 @@ def steps_or_names(first: str | None, words: Sequence[str]) -> tuple[tuple[Port,
         others = [word for word in words if word not in known]
         if first in known and not others:
             return (), tuple(words)
-        if first in known and len(others) < len(words):
-            hint = f"there are: {', '.join(known)}"
+        if first in known and (len(others) < len(words) or _NAME.fullmatch(others[0])):
+            near = difflib.get_close_matches(others[0], known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
             raise ConfigError(f"no profile {others[0]!r}", hint=hint) from None
         raise ConfigError(wrong.message, key="STEP", hint=wrong.hint) from None
 

@@ -60,9 +60,11 @@ class Keys:
         return self.waiting.pop(0) if self.waiting else None
 
     def sign(self, candidate: Candidate, message: bytes) -> Signature:
-        """What it signs, after a word to the one who has to touch it; raises as ``Candidate.sign`` does."""
+        """What it signs, after a word to the one who is asked for something; raises as ``Candidate.sign`` does."""
         if candidate.where is Where.AGENT and candidate.needs & Needs.TOUCH:
             say(f"touch the token of {candidate.name}")  # an agent asks nobody; ssh-keygen does by itself
+        elif candidate.needs & Needs.PASSPHRASE:
+            say(f"sign the knock with {candidate.name}")  # ssh-keygen does not say of which file it asks
         return candidate.sign(message)
 
     def failed(self, candidate: Candidate, error: KnockgateError) -> None:

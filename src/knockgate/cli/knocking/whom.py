@@ -74,4 +74,8 @@ class Whom:
         """Behind the words, how they came about."""
         if self.allow is Whoever.ROUTE:
             return ", this machine's address on the way to the host"
-        return f", which {self.allow} answered with" if isinstance(self.allow, str) else ""
+        by = f", which {self.allow} answered with" if isinstance(self.allow, str) else ""
+        over_6 = ":" in self._address
+        if self.found and (len(self.found) == 16) is not over_6:
+            by += f", and the door was tried over IPv{6 if over_6 else 4}: {'-4' if over_6 else '-6'}"
+        return by
