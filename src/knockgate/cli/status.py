@@ -14,6 +14,7 @@ import click
 
 from knockgate.cli.page import Page
 from knockgate.cli.phrases import clock_in_words, columns, opened_by, time_in_words
+from knockgate.cli.unshut import Unshut
 from knockgate.cli.words import configuration
 from knockgate.config.doors import Configuration, Door, RunsIn
 from knockgate.daemon.control import Facts
@@ -32,10 +33,11 @@ def status(origin: Origin, *, as_json: bool) -> int:
     """Say what is shut, what is open, for whom and for how long.
 
     Changes nothing. Needs root, since it asks the kernel. It works without the daemon; where one runs,
-    it also says what was opened of late, and how often a bound of the rules was exhausted.
+    it also says what was opened of late, and how often a bound of the rules was exhausted. Of doors in
+    shadow it says who would have been kept out, and who let in.
 
     Exit status: 0 the doors are guarded; 1 they are not, because the table is not loaded or was made
-    from another configuration; 2 it could not be found out.
+    from another configuration, or because a door is in shadow or paused; 2 it could not be found out.
 
     For example:
 
@@ -44,7 +46,7 @@ def status(origin: Origin, *, as_json: bool) -> int:
     """
     state = _look(origin.load())
     click.echo(json.dumps(state.facts()) if as_json else "\n".join(state.lines()))
-    return 0 if state.in_force else 1
+    return 0 if state.guarded else 1
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,15 @@ class _State:
     loaded: bool
     in_force: bool  #: the table is loaded, and was made from this configuration
     leases: list[Lease]
+    unshut: Unshut
     warden: Facts | None  #: of a daemon that runs
     daemon: dict[str, Any] | None  #: what its listener tells (``daemon.control.ask``)
     trial: float | None  #: seconds until `up --confirm` rolls back
+
+    @property
+    def guarded(self) -> bool:
+        """Whether all doors are shut for who has no lease."""
+        return self.in_force and not self.unshut.any_door
 
     # --- for programs ---
 
@@ -66,6 +74,7 @@ class _State:
         return {
             "loaded": self.loaded,
             "in_force": self.in_force,
+            "guarded": self.guarded,
             "guard": self._guard(),
             "trial": self.trial,
             "doors": [
@@ -90,6 +99,7 @@ class _State:
                 }
                 for lease in self.leases
             ],
+            **self.unshut.facts(),
             "daemon": self.daemon,
         }
 
@@ -107,6 +117,8 @@ class _State:
             return "commands"
         if not self.in_force:
             return "unknown"
+        if state := self.unshut.state(door):
+            return state
         return "open" if self._sources(door) else "shut"
 
     def _needs_daemon(self, door: Door) -> bool:
@@ -135,6 +147,7 @@ class _State:
 
     def lines(self) -> Iterator[str]:
         """The same as text."""
+        yield from self.unshut.first_lines(in_force=self.in_force)
         yield self._guard_in_words()
         if self.loaded and not self.in_force:
             yield "ANOTHER CONFIGURATION is in force, not this one. `knockgate up` puts this one in force"
@@ -149,6 +162,7 @@ class _State:
         if self.leases:
             yield ""
             yield columns([("OPEN FOR", "DOOR", "PORT", "ENDS IN", "OF", "GIVEN BY"), *self._lease_rows()])
+        yield from self.unshut.lines()
         yield from self._daemon_lines()
 
     def _guard_in_words(self) -> str:
@@ -173,7 +187,7 @@ class _State:
         elif state == "commands":
             state = "runs commands"
         elif state != "shut":
-            state = state.upper()
+            state = (self.unshut.state_in_words(door) if self.in_force else None) or state.upper()
         by = opened_by(door) + (" (nobody listens)" if self._needs_daemon(door) else "")
         return door.name, ", ".join(map(str, door.ports)) or "none", state, by
 
@@ -253,6 +267,7 @@ def _look(found: Configuration) -> _State:
 
     with Nftables(own=False) as firewall:
         loaded, leases, mark = firewall.is_loaded(), firewall.leases(), firewall.in_force()
+        unshut = Unshut.of(found, firewall)
     facts = told = None
     with warden(found) as client, contextlib.suppress(Unavailable):  # either half may end while we ask
         if client:
@@ -264,6 +279,7 @@ def _look(found: Configuration) -> _State:
         loaded=loaded,
         in_force=loaded and mark == mark_of(found),
         leases=leases,
+        unshut=unshut,
         warden=facts,
         daemon=told,
         trial=seconds_left(found.gate.run_directory),

@@ -34,7 +34,7 @@ def status(*words: str) -> dict[str, Any]:
     done = knockgate("status", "--json", *words)
     assert done.returncode in (0, 1), done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
-    assert found["in_force"] is (done.returncode == 0)
+    assert found["guarded"] is (done.returncode == 0)
     return found
 
 
