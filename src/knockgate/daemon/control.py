@@ -1,7 +1,7 @@
 """Asking the running gate, from a command line: what happened (``ask``), and to do something by hand.
 
-The sockets lie in the run directory and are root's: ``status.sock`` is the listener's and only tells, as is
-``explain.sock``, which tells of each sealed knock;
+The sockets lie in the run directory, in a folder for each half: ``status.sock`` is the listener's and only
+tells, as is ``explain.sock``, which tells of each sealed knock;
 ``warden.sock`` changes leases. ``link.sock`` is between warden and listener.
 """
 
@@ -21,6 +21,7 @@ from knockgate.errors import Unavailable
 
 __all__ = [
     "EXPLAIN_SOCKET",
+    "FOLDER",
     "LINK_SOCKET",
     "STATUS_SOCKET",
     "WARDEN_SOCKET",
@@ -30,8 +31,11 @@ __all__ = [
     "explain",
 ]
 
-STATUS_SOCKET, EXPLAIN_SOCKET = "status.sock", "explain.sock"
-WARDEN_SOCKET, LINK_SOCKET = "warden.sock", "link.sock"
+#: In the run directory. Each half has a folder of its own in there, since each may be another user.
+STATUS_SOCKET, EXPLAIN_SOCKET = "listener/status.sock", "listener/explain.sock"
+WARDEN_SOCKET, LINK_SOCKET = "warden/warden.sock", "warden/link.sock"
+#: The warden's, which it locks.
+FOLDER = "warden"
 
 #: A reload compiles and loads thousands of doors in this time, many times over. Seconds.
 _PATIENCE = 30.0

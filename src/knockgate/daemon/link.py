@@ -17,9 +17,12 @@ from __future__ import annotations
 
 import enum
 import os
+import pwd
 import socket
 import struct
 from dataclasses import dataclass
+
+from knockgate.errors import Unavailable
 
 __all__ = [
     "ANY_CHECKSUM",
@@ -36,6 +39,7 @@ __all__ = [
     "Surprise",
     "Verb",
     "is_ours",
+    "number_of",
 ]
 
 _MAGIC, _VERSION = b"KG", 1
@@ -166,8 +170,19 @@ class Reply:
         return cls(known, number, value, bool(owned), text)
 
 
-def is_ours(connection: socket.socket) -> bool:
-    """Whether the other end belongs to root or to the user that we are (SO_PEERCRED: who connected)."""
+def is_ours(connection: socket.socket, also: int | None = None) -> bool:
+    """Whether the other end belongs to root or to the user that we are (SO_PEERCRED: who connected).
+
+    ``also``: the number of one more user, who runs the other half.
+    """
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     _, user, _ = _UCRED.unpack(credentials)
-    return user in (0, os.geteuid())
+    return user in (0, os.geteuid(), also)
+
+
+def number_of(user: str) -> int:
+    """A user's number; raises Unavailable where there is no such user."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise Unavailable(f"there is no user {user}", hint="knockgate install makes the users") from None

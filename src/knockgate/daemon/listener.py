@@ -89,6 +89,7 @@ class Listener:
         }
         self._selector = selectors.DefaultSelector()
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        self._watchdog = notify.Watchdog()
         self._when_readable(self._signals, self._obey)
         self._when_readable(ward, ward.take_notices)
         if runner:
@@ -126,7 +127,7 @@ class Listener:
         """Until SIGTERM or SIGINT. Raises Gone, BeginAnew, and Surprise for what nobody ever says."""
         try:
             while not self._ending:
-                for key, _ in self._selector.select(self._timeout()):
+                for key, _ in self._selector.select(self._watchdog.wait(self._timeout())):
                     key.data()
                 self._look_after()
         finally:

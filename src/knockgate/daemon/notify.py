@@ -1,13 +1,15 @@
-"""Telling whoever started us that we are ready: the one message of sd_notify(3) that the gate needs."""
+"""Telling whoever started us that we are ready, and that we are still at it: sd_notify(3)."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import time
 
 from knockgate.errors import Unavailable
 
-__all__ = ["ready"]
+__all__ = ["Watchdog", "ready"]
 
 
 def ready(status: str) -> None:
@@ -15,17 +17,51 @@ def ready(status: str) -> None:
 
     Raises Unavailable where it cannot be reached: silence would make systemd wait, and then kill us.
     """
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
+    try:
+        _send(f"READY=1\nSTATUS={status}")
+    except OSError as error:
+        raise Unavailable(
+            f"cannot reach the notification socket {_address()}: {error.strerror or error}",
+            hint="unset NOTIFY_SOCKET when you start this by hand",
+        ) from None
+
+
+class Watchdog:
+    """Says again and again that we are not stuck, where systemd wants to hear it (WatchdogSec=).
+
+    It is asked in each round of a loop that waits for other things, and says how long that may wait.
+    """
+
+    def __init__(self) -> None:
+        """Reads $WATCHDOG_USEC and $WATCHDOG_PID, as sd_watchdog_enabled(3) does."""
+        meant = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        period = os.environ.get("WATCHDOG_USEC", "")
+        self._every = int(period) / 2_000_000 if meant and period.isdecimal() and int(period) else None
+        self._due = 0.0
+
+    def wait(self, timeout: float | None) -> float | None:
+        """Seconds to wait, for who would wait ``timeout`` (None: for good). Says it where it is time."""
+        if self._every is None:
+            return timeout
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + self._every
+            with contextlib.suppress(OSError):  # then we are killed, and started again
+                _send("WATCHDOG=1")
+        left = self._due - now
+        return left if timeout is None else min(timeout, left)
+
+
+def _address() -> str:
+    return os.environ.get("NOTIFY_SOCKET", "")
+
+
+def _send(message: str) -> None:
+    """Raises OSError; does nothing where nobody wants to be told."""
+    if not (address := _address()):
         return
     # systemd writes an abstract address with @ in place of the leading zero byte (sd_notify(3)).
     path = "\0" + address[1:] if address.startswith("@") else address
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.connect(path)
-            sock.sendall(f"READY=1\nSTATUS={status}".encode())
-    except OSError as error:
-        raise Unavailable(
-            f"cannot reach the notification socket {address}: {error.strerror or error}",
-            hint="unset NOTIFY_SOCKET when you start this by hand",
-        ) from None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect(path)
+        sock.sendall(message.encode())

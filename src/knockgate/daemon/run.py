@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from knockgate.config.doors import Configuration
-from knockgate.daemon import notify
-from knockgate.daemon.control import WardenClient
+from knockgate.daemon import notify, sockets
+from knockgate.daemon.control import FOLDER, WardenClient
 from knockgate.daemon.errands import ENDS_WITHIN
 from knockgate.daemon.halves import Half
 from knockgate.daemon.link import BEGIN_ANEW, COULD_NOT_START
@@ -311,4 +311,6 @@ def alone(directory: str) -> Iterator[None]:
                 f"knockgate is running already, with {directory}",
                 hint="stop it first, or give this one another gate.run_directory",
             ) from None
+        # Where systemd runs the halves there is no supervisor, but a warden.
+        os.close(sockets.alone(directory, FOLDER, "a warden of knockgate"))
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import os
 import select
@@ -15,7 +16,7 @@ from typing import Protocol
 
 from knockgate.errors import KnockgateError, Unavailable
 
-__all__ = ["Readable", "Seldom", "Signals", "listen", "say", "say_why"]
+__all__ = ["Readable", "Seldom", "Signals", "alone", "listen", "say", "say_why"]
 
 
 class Readable(Protocol):
@@ -25,16 +26,18 @@ class Readable(Protocol):
         """The descriptor that becomes readable."""
 
 
-def listen(directory: str, name: str, kind: socket.SocketKind) -> socket.socket:
-    """A socket to be connected to, of mode 0600, in place of one that is left over. It does not block.
+def listen(directory: str, name: str, kind: socket.SocketKind, *, mode: int = 0o600) -> socket.socket:
+    """A socket to be connected to, in place of one that is left over. It does not block.
 
-    Raises Unavailable where the directory is missing, forbidden, or its name too long for a socket.
+    ``name`` may lie in a folder below, which is made where it is missing. Raises Unavailable where the
+    directory is missing, forbidden, or its name too long for a socket.
     """
     path = Path(directory, name)
     sock = socket.socket(socket.AF_UNIX, kind)
     try:
+        _make_folder(Path(directory), path.parent)
         path.unlink(missing_ok=True)
-        before = os.umask(0o177)  # so that it never has another mode, not for a moment either
+        before = os.umask(0o777 & ~mode)  # so that it never has another mode, not for a moment either
         try:
             sock.bind(str(path))
         finally:
@@ -46,6 +49,32 @@ def listen(directory: str, name: str, kind: socket.SocketKind) -> socket.socket:
         message = f"cannot make the socket {path}: {error.strerror or error}"
         raise Unavailable(message, hint="gate.run_directory names the folder") from None
     return sock
+
+
+def alone(directory: str, name: str, who: str) -> int:
+    """The descriptor that keeps every other process of the kind out, as long as it is open.
+
+    The lock is on the folder ``name`` of the run directory. Raises Unavailable, also where ``who`` has it.
+    """
+    folder = Path(directory, name)
+    hint = "gate.run_directory names the folder"
+    try:
+        _make_folder(Path(directory), folder)
+        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unavailable(f"cannot use the folder {folder}: {error.strerror}", hint=hint) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise Unavailable(f"{who} is running already, with {directory}", hint="stop it first") from None
+    return file
+
+
+def _make_folder(directory: Path, folder: Path) -> None:
+    """One below the run directory; systemd makes it beforehand, with the right owner. OSError."""
+    if folder != directory:
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 class Signals:

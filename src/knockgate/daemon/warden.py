@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from knockgate.config.unshut import shadow_in_words
 from knockgate.daemon import loggroup, notify
-from knockgate.daemon.control import LINK_SOCKET, WARDEN_SOCKET
+from knockgate.daemon.control import FOLDER, LINK_SOCKET, WARDEN_SOCKET
 from knockgate.daemon.guard import Guard
 from knockgate.daemon.link import (
     ANY_CHECKSUM,
@@ -32,9 +32,10 @@ from knockgate.daemon.link import (
     Surprise,
     Verb,
     is_ours,
+    number_of,
 )
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Readable, Signals, listen, say, say_why
+from knockgate.daemon.sockets import Readable, Signals, alone, listen, say, say_why
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.watch import Watch
@@ -52,8 +53,11 @@ _TRY_AGAIN = 1.0
 class Warden:
     """Waits for requests, signals and the end of its table."""
 
-    def __init__(self, guard: Guard, watch: Watch | None) -> None:
-        """``watch`` is for a table that others may remove. Raises Unavailable without a run directory."""
+    def __init__(self, guard: Guard, watch: Watch | None, listener: int | None = None) -> None:
+        """``watch`` is for a table that others may remove. ``listener``: its user, where that is another one.
+
+        Raises Unavailable without a run directory, and where another warden is in it.
+        """
         self._guard = guard
         self._reports: tuple[int, socket.socket] | None = None  # of which log group
         self._link: socket.socket | None = None
@@ -63,8 +67,12 @@ class Warden:
         self._again = 0.0
         self._ending = False
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        self._watchdog = notify.Watchdog()
         directory = guard.configuration.gate.run_directory
-        self._doorbell = listen(directory, LINK_SOCKET, socket.SOCK_SEQPACKET)
+        self._alone = alone(directory, FOLDER, "another warden")
+        # Who may come this far is the folder's business; whom we listen to, SO_PEERCRED's.
+        self._listener = listener
+        self._doorbell = listen(directory, LINK_SOCKET, socket.SOCK_SEQPACKET, mode=0o660)
         self._control = listen(directory, WARDEN_SOCKET, socket.SOCK_SEQPACKET)
         self._selector = selectors.DefaultSelector()
         self._when_readable(self._signals, self._obey)
@@ -78,7 +86,7 @@ class Warden:
         while not self._ending:
             due = self._guard.next_copy() if self._lost_to is None else self._again
             timeout = None if due is None else max(0.0, due - time.monotonic())
-            for key, _ in self._selector.select(timeout):
+            for key, _ in self._selector.select(self._watchdog.wait(timeout)):
                 key.data()
             now = time.monotonic()
             if self._lost_to is None:
@@ -144,7 +152,7 @@ class Warden:
 
     def _admit_listener(self) -> None:
         """One at a time: who comes next waits until it is gone."""
-        self._link = _admitted(self._doorbell)
+        self._link = _admitted(self._doorbell, self._listener)
         if self._link:
             self._selector.unregister(self._doorbell)
             self._when_readable(self._link, partial(self._hear_listener, self._link))
@@ -233,13 +241,13 @@ class Warden:
         peer.close()
 
 
-def _admitted(doorbell: socket.socket) -> socket.socket | None:
-    """Who connected, if it is ours and still there."""
+def _admitted(doorbell: socket.socket, also: int | None = None) -> socket.socket | None:
+    """Who connected, if it is ours (``is_ours``) and still there."""
     try:
         connection, _ = doorbell.accept()
     except OSError:
         return None
-    if not is_ours(connection):
+    if not is_ours(connection, also):
         connection.close()
         return None
     connection.settimeout(0)
@@ -269,15 +277,15 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def serve(origin: Origin, *, own: bool) -> None:
-    """Put the configuration in force and answer for it until a signal."""
+def serve(origin: Origin, *, own: bool, listener: str | None = None) -> None:
+    """Put the configuration in force and answer for it until a signal; ``listener`` is its user's name."""
     with Nftables(own=own) as firewall:
         guard = Guard(origin, firewall)
         guard.load()
         watch = None if guard.owned else firewall.watch()
         if not firewall.is_loaded():  # removed before it was watched
             guard.load()
-        warden = Warden(guard, watch)
+        warden = Warden(guard, watch, number_of(listener) if listener else None)
         say(PROGRAM, warden.guarding())
         notify.ready(warden.guarding())
         warden.serve()
@@ -292,10 +300,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     )
     Origin.add_arguments(parser)
     parser.add_argument("--watch", action="store_true", help="watch the table instead of owning it")
+    parser.add_argument("--listener-user", metavar="NAME", help="who may be the listener, beside root and us")
     arguments = parser.parse_args(argv)
     os.umask(0o077)
     try:
-        serve(Origin.of(arguments), own=not arguments.watch)
+        serve(Origin.of(arguments), own=not arguments.watch, listener=arguments.listener_user)
     except KnockgateError as error:
         say_why(PROGRAM, error)
         sys.exit(COULD_NOT_START)

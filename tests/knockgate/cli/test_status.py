@@ -102,7 +102,7 @@ def test_without_its_listener_the_daemon_does_not_hear(tmp_path: Path) -> None:
     """The warden alone: what it guards is shut, and knocks for it open nothing."""
     file = gate(tmp_path, SSH, WEB + DAEMON)
     with running(file, directory=tmp_path):
-        (tmp_path / "run" / "status.sock").unlink()
+        (tmp_path / "run" / "listener" / "status.sock").unlink()
         found = status(file)
         assert found["guard"] in ("owned", "watched") and found["daemon"] is None
         assert [door["needs_daemon"] for door in found["doors"]] == [False, True]

@@ -60,7 +60,7 @@ def asking(server: Server) -> Iterator[list[object]]:
 
     def run() -> None:
         try:
-            found.append(ask(str(Path(server.path).parent)))
+            found.append(ask(str(Path(server.path).parents[1])))
         except Unavailable as error:
             found.append(error)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from knockgate.daemon.control import LINK_SOCKET, WARDEN_SOCKET, WardenClient
 from knockgate.daemon.link import EVERY_DOOR, Reply, Request, Status, Verb
 from knockgate.daemon.loggroup import bound_to
 from knockgate.daemon.nflog import reports
+from knockgate.daemon.run import alone
 from knockgate.daemon.ward import BeginAnew, Gone, Ward
 from knockgate.errors import Unavailable
 from knockgate.firewall.nftables import Nftables
@@ -193,7 +195,7 @@ def test_it_ends_where_its_listener_surprises_it_and_all_stays(tmp_path: Path) -
             peer.send(b"hello")
             assert peer.recv(1) == b""  # such a one is dropped, which harms nobody else
         assert ask(control, Request(Verb.PING)).status is Status.DONE
-        assert "somebody with our rights sent a request of 5 bytes to warden.sock" in warden.log()
+        assert "somebody with our rights sent a request of 5 bytes to warden/warden.sock" in warden.log()
         link.send(request(configuration).encode() + b"\0")
         assert warden.ended() == 1
     assert warden.log().splitlines()[-1] == (
@@ -231,18 +233,19 @@ def _is_heard(sock: socket.socket, message: bytes) -> bool:
 
 
 @isolated
-def test_whoever_is_neither_root_nor_we_is_not_heard(tmp_path: Path) -> None:
+def test_who_is_heard_is_root_and_we_and_on_the_link_the_listener(tmp_path: Path) -> None:
     if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split()[2] == "1":
-        pytest.skip("needs a second user")
-    warden = Warden(tmp_path)
+        pytest.skip("needs other users")
+    listener = pwd.getpwuid(1)
+    warden = Warden(tmp_path, "--listener-user", listener.pw_name)
     configuration = warden.configuration()
     above = [folder for folder in tmp_path.parents if "pytest-of-" in str(folder)]
-    for folder in (tmp_path, *above, warden.directory):
+    for folder in (tmp_path, *above, warden.directory, warden.directory / "warden"):
         folder.chmod(0o755)
     for name, milliseconds in ((WARDEN_SOCKET, 1000), (LINK_SOCKET, 0)):
         asked = request(configuration, milliseconds=milliseconds)
         Path(warden.directory, name).chmod(0o666)  # nothing but the check itself is in the way
-        for user, hears in ((65534, False), (0, True)):
+        for user, hears in ((65534, False), (listener.pw_uid, name == LINK_SOCKET), (0, True)):
             child = os.fork()
             if child == 0:
                 status = 2
@@ -255,8 +258,43 @@ def test_whoever_is_neither_root_nor_we_is_not_heard(tmp_path: Path) -> None:
             _, status = os.waitpid(child, 0)
             assert os.waitstatus_to_exitcode(status) == hears
             assert bool(leases()) == hears
-        with WardenClient(str(warden.directory)) as client:
-            client.close(configuration, None)
+            with WardenClient(str(warden.directory)) as client:
+                client.close(configuration, None)
+
+
+def _cannot_start(file: Path, *arguments: str) -> str:
+    """What a warden says that ends at once."""
+    start = f"import sys; sys.path.insert(0, {str(SRC)!r}); from knockgate.daemon.warden import main; main()"
+    command = [sys.executable, "-I", "-c", start, "--config", str(file), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert ended.returncode == 2
+    return ended.stderr
+
+
+@isolated
+def test_a_listener_that_is_no_user_is_told_of(tmp_path: Path) -> None:
+    file = tmp_path / "gate.toml"
+    file.write_text(f'[gate]\nrun_directory = "{tmp_path}"\n{KERNEL}')
+    ended = _cannot_start(file, "--listener-user", "nobody-of-that-name")
+    assert "there is no user nobody-of-that-name\n" in ended and "hint: knockgate install" in ended
+    with Nftables(own=False) as firewall:
+        assert firewall.is_loaded()  # all the same
+
+
+@isolated
+def test_a_second_warden_is_kept_out(tmp_path: Path) -> None:
+    """It would take the sockets away from the first."""
+    warden = Warden(tmp_path)
+    with pytest.raises(Unavailable, match="is running already"), alone(str(warden.directory)):
+        pass
+    said = _cannot_start(warden.file, "--watch")
+    assert "another warden is running already" in said or "belongs to a knockgate" in said
+    with WardenClient(str(warden.directory)) as client:
+        assert client.ping()
+    warden.send(signal.SIGKILL)
+    warden.ended()
+    with alone(str(warden.directory)):  # control
+        pass
 
 
 @isolated
@@ -299,6 +337,7 @@ def test_what_the_warden_said_last_is_heard(tmp_path: Path, *, says: bool, is_go
     """When it reloads it may leave with a request unread, and that is what the kernel tells first."""
     configuration = doors.parse(f'[gate]\nrun_directory = "{tmp_path}"\n{KERNEL}{DAEMON}')
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as doorbell:
+        (tmp_path / LINK_SOCKET).parent.mkdir()
         doorbell.bind(str(tmp_path / LINK_SOCKET))
         doorbell.listen()
         ward = Ward(configuration)
