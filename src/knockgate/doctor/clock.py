@@ -8,7 +8,7 @@ from knockgate import clock
 from knockgate.clock import KernelSays
 from knockgate.config.readers import Reliance
 from knockgate.doctor.finding import Finding, Kind, Severity, Topic, blind, fine, found
-from knockgate.doctor.host import Host, running_programs
+from knockgate.doctor.host import Host, running_programs, sees_all_programs
 
 __all__ = ["examine", "judge"]
 
@@ -28,6 +28,10 @@ def examine(host: Host) -> Iterator[Finding]:
         yield blind(
             Topic.CLOCK, "the clock: the kernel does not answer adjtimex(2)", "run it without a sandbox"
         )
+        return
+    if not says.synchronised and not sees_all_programs():
+        seen = "who keeps the clock, of which the kernel does not say that it is right: processes are hidden"
+        yield blind(Topic.CLOCK, seen, "run it as root")
         return
     running = running_programs()
     keepers = [name for name in _KEEPERS if name in running]

@@ -204,6 +204,7 @@ class Kind(enum.Enum):
     NOT_RUNNING = _Is(Topic.GATE, _ERROR, "nobody hears the knocks that a daemon has to hear")
     NOT_AT_BOOT = _Is(Topic.GATE, _WARNING, "after a reboot nothing is guarded, or nobody hears a knock")
     NOT_CONFIGURED = _Is(Topic.GATE, _NOTE, "without a configuration only the host was looked at")
+    SHADOW = _Is(Topic.GATE, _WARNING, "nobody is kept out; it is only counted who would be")
     NO_RESCUE = _Is(
         Topic.GATE, _NOTE, "where the one way in fails, nobody can mend it but at the machine itself"
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from knockgate.config.doors import Door
+from knockgate.config.doors import Configuration, Door
 from knockgate.daemon.control import Facts, WardenClient, ask
 from knockgate.doctor.finding import Finding, Kind, Severity, Topic, blind, fine, found
 from knockgate.doctor.host import Host, output_of, read_text, running_programs
@@ -46,6 +46,7 @@ def examine(host: Host) -> Iterator[Finding]:
         yield blind(Topic.GATE, f"the gate itself: {error}", error.hint or "run it as root")
     else:
         yield from judge(state, needs_daemon=host.needs_daemon, guards=bool(host.guarded))
+    yield from judge_shadow(host.configuration)
     texts = []
     for path in BOOT_FILES:
         with contextlib.suppress(OSError):  # told with the rules
@@ -89,6 +90,16 @@ def judge(state: State, *, needs_daemon: bool, guards: bool) -> Iterator[Finding
         yield fine(Topic.GATE, f"the doors are guarded{'' if state.warden is None else f', the table {by}'}")
 
 
+def judge_shadow(configuration: Configuration) -> Iterator[Finding]:
+    """The safe way to begin, and easily forgotten."""
+    names = [door.name for door in configuration.doors if door.shadow]
+    fix = "`knockgate status` says who would be kept out; then take shadow out of gate.toml, and knockgate up"
+    if configuration.gate.shadow:
+        yield found(Kind.SHADOW, "no door is shut: [gate] has shadow = true", fix)
+    elif names:
+        yield found(Kind.SHADOW, f"not shut: {', '.join(names)}, with shadow = true", fix)
+
+
 def judge_boot(units: Sequence[str], boot_files: Sequence[str], *, needs_daemon: bool) -> Iterator[Finding]:
     """``units`` of ours that are enabled, and what is in the files that nftables.service loads."""
     if units or (not needs_daemon and any(TABLE in text for text in boot_files)):
@@ -110,15 +121,18 @@ def _on_rescue(host: Host) -> Iterator[Finding]:
     )
     if ports and ports <= host.guarded:
         consoles = bool(running_programs() & _CONSOLES) and Path("/sys/class/tty/console/active").exists()
-        yield from judge_rescue(doors, console=consoles)
+        allowed = bool(host.configuration and host.configuration.gate.allow)
+        yield from judge_rescue(doors, console=consoles or allowed)
 
 
 def judge_rescue(doors: Sequence[Door], *, console: bool) -> Iterator[Finding]:
-    """``doors`` are all those that lead to sshd; ``console``: somebody may log in there."""
+    """``doors`` are all those that lead to sshd; ``console``: there is a way in beside all doors."""
     ways = sum(bool(door.sequence) + door.keyed for door in doors)
-    if console or ways > 1 or any(getattr(door, "allow", ()) for door in doors):
+    if console or ways > 1 or any(door.allow for door in doors):
         return
     names = ", ".join(door.name for door in doors)
     seen = f"sshd is behind door {names} alone, which {'one kind of knock' if ways else 'a hand alone'} opens"
-    fix = "a second kind of knock for that door (a sequence beside a key), or a serial console that works"
+    fix = (
+        "allow = [...] in gate.toml, with a network of yours; a second kind of knock; or a console that works"
+    )
     yield found(Kind.NO_RESCUE, seen, fix, most=Severity.NOTE)

@@ -16,7 +16,7 @@ from knockgate.doctor.ruleset import Rules, read_rules
 from knockgate.errors import Unavailable
 from knockgate.model import Port
 
-__all__ = ["Host", "output_of", "read_text", "running_programs", "setting"]
+__all__ = ["Host", "output_of", "read_text", "running_programs", "sees_all_programs", "setting"]
 
 #: Seconds for any program that is asked.
 PATIENCE = 10.0
@@ -109,6 +109,11 @@ def setting(name: str, proc: Path = Path("/proc/sys")) -> int | None:
 def running_programs(proc: Path = Path("/proc")) -> set[str]:
     """The names of all processes that can be seen, at most 15 characters each."""
     return set(_names(proc))
+
+
+def sees_all_programs(proc: Path = Path("/proc")) -> bool:
+    """Whether other users' processes can be seen (proc(5): ``hidepid``)."""
+    return os.access(proc / "1" / "comm", os.R_OK, effective_ids=True)
 
 
 def _names(proc: Path) -> Iterator[str]:

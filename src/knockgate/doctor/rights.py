@@ -17,8 +17,8 @@ from knockgate.errors import ConfigError
 
 __all__ = ["Place", "Seen", "examine", "judge", "judge_folders", "places_of"]
 
-#: What is secret in the state directory, and what is not.
-_SECRETS, _OTHERS = ("gate.keys", "marks.sqlite", "packets.sqlite"), ("devices",)
+#: What is secret in the state directory, and what is only not to be written by others.
+_SECRETS, _OTHERS = ("gate.keys", "marks.sqlite"), ("devices", "replay.sqlite", "pending.sqlite")
 
 
 class Place(NamedTuple):

@@ -8,11 +8,13 @@ sshd does not tell which they are, those that it reads by default are.
 from __future__ import annotations
 
 import contextlib
+import glob
 import ipaddress
 import itertools
 import os
 import pwd
 import re
+import shlex
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,12 +30,10 @@ from knockgate.spa.sshkeys.files import MOST_OCTETS
 
 __all__ = ["Account", "Settings", "examine", "files_of", "judge_lines", "judge_ports", "settings_of"]
 
-_CONFIG, _MORE = Path("/etc/ssh/sshd_config"), Path("/etc/ssh/sshd_config.d")
-_MATCH = re.compile(r"^\s*match\s+(?!all\s*$)", re.IGNORECASE | re.MULTILINE)
-#: Users that are looked at, and those for whom sshd is asked, where its configuration tells them apart.
-_MOST_USERS, _MOST_ASKED = 5000, 200
-#: Seconds for asking sshd about users one by one.
-_PATIENCE = 10.0
+_CONFIG = Path("/etc/ssh/sshd_config")
+_WORD = re.compile(r"^\s*(include|authorizedkeysfile)(?:\s+|\s*=\s*)(.*)$", re.IGNORECASE | re.MULTILINE)
+#: Users that are looked at, and files of sshd's configuration.
+_MOST_USERS, _MOST_CONFIGS = 5000, 200
 _DEFAULT_FILES = (".ssh/authorized_keys", ".ssh/authorized_keys2")
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -126,44 +126,53 @@ def judge_ports(ports: frozenset[Port], guarded: set[Port]) -> Iterator[Finding]
 
 
 def _all_files(settings: Settings) -> tuple[set[str], list[Finding]]:
-    """What sshd reads of all users, and what could not be asked of it."""
-    accounts = [
-        Account(each.pw_name, each.pw_uid, each.pw_dir)
-        for each in itertools.islice(pwd.getpwall(), _MOST_USERS)
-    ]
-    told: list[Finding] = []
+    """What sshd may read of all users, and what could not be looked at.
+
+    ``sshd -T`` tells what holds outside of all Match blocks. What such a block says holds for some; it is
+    looked for of all.
+    """
+    patterns, told = list(settings.files), []
     try:
-        distinguishes = any(_MATCH.search(text) for text in _config_texts())
+        patterns += _patterns(_CONFIG)
     except OSError as error:
-        distinguishes = True
-        told.append(blind(Topic.SSHD, f"sshd_config: {error.strerror}", "run it as root"))
-    if not distinguishes:
-        return {path for account in accounts for path in files_of(account, settings.files)}, told
-    end, files = time.monotonic() + _PATIENCE, set()
-    unasked: list[Account] = []
-    for number, account in enumerate(accounts):
-        patterns = settings.files
-        try:
-            if number >= _MOST_ASKED or time.monotonic() > end:
-                raise Unavailable("there are too many users to ask of each")
-            context = f"user={account.name},host=localhost,addr=127.0.0.1"
-            patterns += settings_of(output_of("sshd", "-T", "-C", context)).files
-        except Unavailable:
-            unasked.append(account)
-        files |= set(files_of(account, patterns))
-    if unasked:
-        first = unasked[0].name
-        seen = (
-            f"what sshd reads of {first} and of {len(unasked) - 1} more users, whom it may tell apart (Match)"
+        told.append(blind(Topic.SSHD, f"{error.filename or _CONFIG}: {error.strerror}", "run it as root"))
+    accounts = list(itertools.islice(_accounts(), _MOST_USERS + 1))
+    if len(accounts) > _MOST_USERS:
+        seen = f"the keys of all users: there are more than {_MOST_USERS}"
+        told.append(
+            blind(Topic.SSHD, seen, "look for doors= and max-lease= in their files: grep -rl doors= /home")
         )
-        told.append(blind(Topic.SSHD, seen, f"sshd -T -C user={first} tells of one"))
-    return files, told
+    return {path for each in accounts[:_MOST_USERS] for path in files_of(each, patterns)}, told
 
 
-def _config_texts() -> Iterator[str]:
-    paths = [_CONFIG, *(sorted(_MORE.glob("*.conf")) if _MORE.is_dir() else ())]
-    for path in paths:
-        yield read_text(path) or ""
+def _accounts(homes: Path = Path("/home")) -> Iterator[Account]:
+    """Users that are listed, and whoever has a home: a directory server need not list its users."""
+    listed = set()
+    for each in pwd.getpwall():
+        listed.add(each.pw_name)
+        yield Account(each.pw_name, each.pw_uid, each.pw_dir)
+    with contextlib.suppress(OSError):
+        for home in homes.iterdir():
+            if home.name not in listed:
+                yield Account(home.name, home.stat().st_uid, str(home))
+
+
+def _patterns(config: Path) -> Iterator[str]:
+    """Whatever AuthorizedKeysFile says in that file and in those that it includes. OSError."""
+    waiting, seen = [config], {config}
+    while waiting:
+        for word, value in _WORD.findall(read_text(waiting.pop()) or ""):
+            try:
+                values = shlex.split(value, comments=True)
+            except ValueError:
+                continue  # sshd would not start with it
+            if word.lower() != "include":
+                yield from (each for each in values if each.lower() != "none")
+                continue
+            for each in values:
+                found_ = {Path(path) for path in glob.glob(str(config.parent / each))}  # noqa: PTH207 - as sshd
+                waiting += sorted(found_ - seen)[: _MOST_CONFIGS - len(seen)]
+                seen |= found_
 
 
 def files_of(account: Account, patterns: Iterable[str]) -> Iterator[str]:

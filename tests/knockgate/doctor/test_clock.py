@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 from tests.knockgate.doctor.looking import KEYED, SSH, host, kinds
+from tests.netns import isolated, own_mounts, run
 
 from knockgate import clock as machine
 from knockgate.clock import KernelSays
@@ -63,6 +67,36 @@ def test_this_machine_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     assert says.synchronised == machine.is_synchronised()
     kinds(clock.examine(host()))
     monkeypatch.setattr(machine, "kernel_says", lambda: None)
+    assert kinds(clock.examine(host())) == {Kind.NOT_LOOKED_AT}
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+@isolated
+def test_processes_that_are_hidden_may_keep_it() -> None:
+    own_mounts()
+    asks = "from knockgate.doctor.host import sees_all_programs as sees; print(sees())"
+    python = [sys.executable, "-c", asks]
+    somebody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "env",
+        "PYTHONPATH=src",
+        *python,
+    ]
+    assert run(*somebody) == "True\n"
+    run("mount", "-o", "remount,hidepid=2", "/proc")
+    assert run(*somebody) == "False\n"
+    assert run("env", "PYTHONPATH=src", *python) == "True\n"
+
+
+def test_what_is_hidden_is_not_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "kernel_says", lambda: NOBODY)
+    monkeypatch.setattr(clock, "sees_all_programs", lambda: True)
+    assert Kind.NOT_LOOKED_AT not in kinds(clock.examine(host()))
+    monkeypatch.setattr(clock, "sees_all_programs", lambda: False)
     assert kinds(clock.examine(host())) == {Kind.NOT_LOOKED_AT}
 
 

@@ -88,6 +88,15 @@ def test_what_comes_back_at_boot(
     assert found == (set() if comes_back else {Kind.NOT_AT_BOOT})
 
 
+def test_a_gate_that_only_looks_on_is_told_of() -> None:
+    def judged(text: str, gate_: str = "") -> set[Kind]:
+        return {each.kind for each in gate.judge_shadow(configuration(text, gate_))}
+
+    assert judged(SSH) == set()
+    assert judged(SSH, "shadow = true") == {Kind.SHADOW}
+    assert judged(SSH.replace("[doors.ssh]\n", "[doors.ssh]\nshadow = true\n")) == {Kind.SHADOW}
+
+
 def test_one_way_in_is_not_enough() -> None:
     def judged(text: str, *, console: bool = False) -> set[Kind]:
         doors = [each for each in configuration(text).doors if each.name.startswith("ssh")]
@@ -95,6 +104,7 @@ def test_one_way_in_is_not_enough() -> None:
 
     assert judged(SSH) == {Kind.NO_RESCUE}
     assert judged(SSH, console=True) == set()
+    assert judged(SSH.replace("[doors.ssh]\n", '[doors.ssh]\nallow = ["203.0.113.0/24"]\n')) == set()
     assert judged(SSH + KEYED.format(folder="/nonexistent")) == set()
     assert judged('[doors.ssh]\nports = ["tcp/22"]\n') == {Kind.NO_RESCUE}
     assert (

@@ -77,11 +77,40 @@ def test_a_file_that_is_read_of_one_user_alone(tmp_path: Path) -> None:
 @needs_sshd
 @pytest.mark.root
 @isolated
-def test_too_many_users_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configured(tmp_path, "Match User nobody-at-all", "AuthorizedKeysFile /nonexistent")
+def test_what_is_included_counts_too(tmp_path: Path) -> None:
+    keys, file = tmp_path / "special", f"AuthorizedKeysFile {tmp_path}/keys-%u"
+    keys.write_text(f'doors="ssh" {LINE}\n')
+    configured(tmp_path, file, "Include more/*.conf", f"Include {tmp_path}/ssh/other")
     assert kinds(there()) == set()
-    monkeypatch.setattr(sshd, "_MOST_ASKED", 2)
-    assert kinds(there()) == {Kind.NOT_LOOKED_AT}
+    (tmp_path / "ssh" / "more").mkdir()
+    (tmp_path / "ssh" / "more" / "x.conf").write_text(
+        f'Match Address 10.0.0.0/8\nAuthorizedKeysFile="{keys}"\n'
+    )
+    assert kinds(there()) == {Kind.LOCKED_OUT}
+    (tmp_path / "ssh" / "more" / "x.conf").write_text(
+        f"Match Address 10.0.0.0/8\n#AuthorizedKeysFile {keys}\n"
+    )
+    assert kinds(there()) == set()
+    (tmp_path / "ssh" / "other").write_text(
+        "Include /etc/ssh/other\n"
+    )  # sshd refuses that; we come to an end
+    assert Kind.NOT_LOOKED_AT in kinds(there())
+
+
+def test_too_many_users_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def said() -> list[Finding]:
+        return sshd._all_files(sshd.settings_of("authorizedkeysfile /nonexistent/%u"))[1]
+
+    assert said() == []
+    monkeypatch.setattr(sshd, "_MOST_USERS", 2)
+    assert kinds(said()) == {Kind.NOT_LOOKED_AT}
+
+
+def test_homes_of_users_whom_nobody_lists(tmp_path: Path) -> None:
+    (tmp_path / "jo").mkdir()
+    assert Account("jo", os.getuid(), str(tmp_path / "jo")) in sshd._accounts(tmp_path)
+    listed = list(sshd._accounts(tmp_path / "nowhere"))
+    assert [each.name for each in listed] == [each.pw_name for each in pwd.getpwall()]
 
 
 @needs_sshd
