@@ -7,7 +7,10 @@ to ``/``, belong to root or to the user, and neither the group nor others can wr
 * the file itself is no symbolic link; sshd follows one and looks at what it leads to;
 * a file of no user belongs to root or to us, and above it a folder such as ``/tmp`` is let pass, where all
   may write and nobody can replace what is another's (the sticky bit);
-* sshd reads with the user's rights, and we with ours.
+* sshd reads with the user's rights, and we with ours;
+* sshd looks at folders at every login, and we when a file is read: whoever puts another file into a folder that
+  has become writable is seen, and that it has become so is not;
+* Debian's sshd lets the group write where it is the user's own; we do not.
 
 A file is read again when its device, number, size or times are not what they were. The kernel's file times
 move in steps of up to 10 ms (2 s on FAT), so a file that was read right after it had changed may change again
@@ -170,9 +173,9 @@ class _Signature(NamedTuple):
 class _Trouble(Exception):
     """The file cannot be used."""
 
-    def __init__(self, message: str, hint: str | None) -> None:
+    def __init__(self, message: str, hint: str | None, *, is_missing: bool = False) -> None:
         super().__init__(message)
-        self.message, self.hint = message, hint
+        self.message, self.hint, self.is_missing = message, hint, is_missing
 
 
 class _File:
@@ -191,19 +194,22 @@ class _File:
         # What its lines with a key came to. To read one takes 60 us, most of it for the point on the curve.
         self._lines: dict[bytes, Authorized] = {}
         self._signature: _Signature | None = None  # None: read it again, whatever it looks like
+        self._is_missing = False  # and we have said so; not all of many users have such a file
 
     def is_as_it_was(self) -> bool:
         """Whether it can have changed since it was read; of what could not be read nobody knows."""
-        if self._signature is None:
+        if self._signature is None and not self._is_missing:
             return False
         try:
             return _Signature.of(os.lstat(self.place.path)) == self._signature
+        except FileNotFoundError:
+            return self._is_missing
         except OSError:
             return False
 
     def load(self, local: Local, euid: int) -> bool:
         """Read it; whether it says something else than before."""
-        self._signature = None
+        self._signature, self._is_missing = None, False
         try:
             octets, signature = self._read(euid)
             digest = hashlib.sha256(octets).digest()
@@ -212,6 +218,7 @@ class _File:
                 self._take(self._listing(octets, local))
         except _Trouble as trouble:
             self._digest = b""
+            self._is_missing = trouble.is_missing
             self._take(Listing((), (), 0))
             before, self.trouble = self.trouble, Notice(self.place.path, None, trouble.message, trouble.hint)
             return before != self.trouble
@@ -277,7 +284,8 @@ class _File:
             finally:
                 os.close(opened)
         except OSError as error:
-            raise _Trouble(*_why(error)) from None
+            is_missing = isinstance(error, FileNotFoundError)
+            raise _Trouble(*_why(error), is_missing=is_missing) from None
         now = time.clock_gettime_ns(time.CLOCK_REALTIME)  # what the kernel takes a file's times from
         times = (signature.modified, signature.changed)
         step = _RACY if any(at % 1_000_000_000 for at in times) else _RACY_ON_FAT

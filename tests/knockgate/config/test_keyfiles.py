@@ -208,6 +208,17 @@ def test_a_file_that_rests_is_not_opened(path: Path, monkeypatch: pytest.MonkeyP
     assert opened == [str(path)] * 2
 
 
+def test_a_file_that_is_not_there_costs_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all of many users have one, and each knock looks for all."""
+    gate = Gate(group("people", tmp_path / "keys"))
+    with monkeypatch.context() as patch:
+        patch.delattr(keyfiles._File, "load")  # whoever would read it fails
+        for _ in range(10):
+            assert gate.look() == []
+    written(tmp_path / "keys", key(1))  # the control
+    assert gate.look() and gate.known(1) == [1]
+
+
 def test_a_line_counts_from_the_moment_on_at_which_it_is_written(path: Path) -> None:
     files = KeyFiles([group("people", path)])
     files.refresh()
