@@ -187,7 +187,7 @@ def rows(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
 
 def _below(lane: LaneReport, reasons: Sequence[str]) -> str:
     told = [lane.why[reason] for reason in reasons if reason in lane.why]
-    if reasons == ("future_opens",) and lane.why.get("stale_opens") in told:
+    if reasons == ("future_opens",) and lane.future_opens is None and lane.why.get("stale_opens") in told:
         return ""  # said two rows above
     return "; ".join(told)
 

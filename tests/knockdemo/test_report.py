@@ -123,6 +123,11 @@ def test_reason_stands_below_its_cell() -> None:
     assert below["scan before"] == ("filtered", "")
     refused = report(stale_opens=False, why={**measured()["why"], "stale_opens": "too old"})
     assert dict(rows(refused))["knock dated an hour ago"] == [("stays shut", "too old")]
+    # Once where neither was asked, twice where both were refused with the same words.
+    assert below["knock dated an hour ahead"] == ("-", "")
+    wrong = {**measured()["why"], "stale_opens": "3600 s off", "future_opens": "3600 s off"}
+    both = report(stale_opens=False, future_opens=False, why=wrong)
+    assert dict(rows(both))["knock dated an hour ahead"] == [("stays shut", "3600 s off")]
 
 
 def test_what_can_be_read_on_the_wire_is_told() -> None:
