@@ -218,6 +218,15 @@ def test_a_card_has_a_budget_of_its_own() -> None:
     assert found == [Reason.NOT_SEALED] * 10 + [Reason.OVER_BUDGET]
 
 
+def test_an_old_card_does_not_use_up_what_its_successor_of_that_name_may() -> None:
+    """After an exchange of keys both are good, each for its own key."""
+    new = dataclasses.replace(LIVE, keys=CardKeys(OTHER_SECRET), gate=OTHER_KEY)
+    gate = Gate(cards=[new, LIVE], budget=5)
+    found = [outcome(gate.hear(junk(number))) for number in range(12)]
+    assert found == [Reason.NOT_SEALED] * 10 + [Reason.OVER_BUDGET] * 2
+    assert outcome(gate.hear(seal(signed(by=OTHER_KEY), OTHER_KEY.card(OTHER_SECRET)))) is None
+
+
 def test_junk_and_duplicates_use_up_no_budget() -> None:
     gate = Gate(budget=1)
     payload = junk(0)
