@@ -94,10 +94,11 @@ def judge_published(
         fix = "name the ports in a door; or publish them at 127.0.0.1: -p 127.0.0.1:8080:80"
         yield found(Kind.PUBLISHED, "no door guards " + _sent(free), fix)
     if behind and forwards:
-        address = address_text(behind[0].address)
+        address = behind[0].address
+        to = f"{'ip' if len(address) == 4 else 'ip6'} daddr {address_text(address)}"
         fix = (
             "docker from 28 on drops that by itself; else, in a chain on forward: "
-            f"{'ip' if len(behind[0].address) == 4 else 'ip6'} daddr {address} ct status != dnat drop"
+            f"{to} ct state new ct status & dnat == 0 drop"
         )
         yield found(Kind.OWN_ADDRESS, f"behind a door, and to be reached directly: {_sent(behind)}", fix)
     if not away:
