@@ -19,6 +19,7 @@ from knockgate.cli.page import Page
 from knockgate.cli.rekeying import FIRST_CARD
 from knockgate.cli.terminal import advise, complain, say
 from knockgate.cli.words import FILE
+from knockgate.config import private
 from knockgate.config.doors import DEFAULT_PATH, DOOR_NAME
 from knockgate.config.toml import Wrong, shown, spell
 from knockgate.errors import ConfigError, Unavailable
@@ -189,7 +190,17 @@ def _make(
     secret = {files.keys: gatekeys.text_of(made), **cards}
     # The marks come last: who is killed before leaves keys without marks, with which no gate starts.
     with written({**configuration, **secret}, private=frozenset(secret)):
+        _hand_over(files.keys)
         SqliteMarks.create(files.marks, made.incarnation)
+
+
+def _hand_over(path: Path) -> None:
+    """Where the listener is a user of its own, the folder and what is in it are that user's."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        private.hand_over(file, path.parent)
+    finally:
+        os.close(file)
 
 
 @dataclass(frozen=True, slots=True)

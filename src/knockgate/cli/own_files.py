@@ -16,6 +16,7 @@ from knockgate.cli.phrases import time_in_words
 from knockgate.cli.terminal import advise, say
 from knockgate.config.advice import Advice
 from knockgate.config.doors import Configuration
+from knockgate.config.private import users_of
 from knockgate.config.readers import Devices
 from knockgate.errors import ConfigError
 
@@ -132,7 +133,7 @@ def _on_marks(path: Path) -> Iterator[Advice]:
         yield Advice("", message, _TWO_WAYS)
         return
     found, folder = path.lstat(), path.parent.stat()
-    ours = {0, os.geteuid()}
+    ours = {0, os.geteuid(), *users_of(folder)}
     if not stat.S_ISREG(found.st_mode):
         yield Advice("", f"{path} is no file, so no gate starts", _TWO_WAYS)
     elif found.st_mode & 0o077 or found.st_uid not in ours:

@@ -258,7 +258,7 @@ def cleared(keys: GateKeys, now: dt.datetime) -> GateKeys:
 def load(path: Path) -> GateKeys:
     """Read the file; raises ConfigError, whose ``file`` is None where it cannot be read at all."""
     hints = {errno.ENOENT: "knockgate init makes a gate's keys", errno.EACCES: "run it as root"}
-    content = private.read(path, _LARGEST, kind="the file with the gate's keys", hints=hints)
+    content = private.read(path, _LARGEST, kind="the file with the gate's keys", hints=hints, gates=True)
     try:
         return parse(content.decode(), str(path))
     except UnicodeDecodeError:

@@ -14,13 +14,30 @@ from pathlib import Path
 
 from knockgate.errors import ConfigError, Unavailable
 
-__all__ = ["read", "replace", "replacement", "sync_folder"]
+__all__ = ["hand_over", "read", "replace", "replacement", "sync_folder", "users_of"]
 
 
-def read(path: Path, most: int, *, kind: str, hints: Mapping[int, str]) -> bytes:
+def users_of(folder: os.stat_result) -> frozenset[int]:
+    """Whose files we believe in a folder of the gate's: our own, and as root those of its owner.
+
+    Where each half is a user of its own, the folder is the listener's, and root's commands work in it. Its
+    owner could put anything into it, so what root finds there is the listener's word, and no more than that.
+    """
+    return frozenset((os.geteuid(),) if os.geteuid() else (0, folder.st_uid))
+
+
+def hand_over(file: int, folder: Path) -> None:
+    """Give the owner of the folder a file that root has just made in it. OSError."""
+    owner = folder.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(file, owner.st_uid, owner.st_gid)
+
+
+def read(path: Path, most: int, *, kind: str, hints: Mapping[int, str], gates: bool = False) -> bytes:
     """What is in the file; ``kind`` is what it should be, ``hints`` help with a system's error number.
 
-    Raises ConfigError, whose ``file`` is None where it cannot be read at all: the message names it.
+    ``gates``: it lies in the gate's own folder (``users_of``). Raises ConfigError, whose ``file`` is None
+    where it cannot be read at all: the message names it.
     """
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -31,7 +48,8 @@ def read(path: Path, most: int, *, kind: str, hints: Mapping[int, str]) -> bytes
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
             raise ConfigError(f"{path} is no file", hint=f"name {kind}")
-        if found.st_uid not in (0, os.geteuid()):
+        ours = {0, os.geteuid(), *(users_of(path.parent.stat()) if gates else ())}
+        if found.st_uid not in ours:
             hint = "make a copy of your own" if os.geteuid() else f"chown root {path}"
             raise ConfigError(f"{path} belongs to somebody else", hint=hint)
         if found.st_mode & 0o077:
@@ -59,7 +77,7 @@ def _why(error: OSError) -> str:
 
 @contextlib.contextmanager
 def replacement(path: Path, text: str) -> Iterator[None]:
-    """Put the text in the file's place when the block ends well, for the owner alone.
+    """Put the text in the file's place when the block ends well, for the owner of the folder alone.
 
     It is on the disk before the block begins, under another name, so that only the naming can still fail.
     Whoever looks, at whatever moment, finds the old file whole or the new one. Raises Unavailable where the
@@ -75,6 +93,7 @@ def replacement(path: Path, text: str) -> Iterator[None]:
             with os.fdopen(os.open(waiting, flags, 0o600), "w", encoding="utf-8") as stream:
                 stream.write(text)
                 stream.flush()
+                hand_over(stream.fileno(), path.parent)
                 os.fsync(stream.fileno())
         yield
         with _told(path):

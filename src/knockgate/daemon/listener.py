@@ -35,6 +35,7 @@ from knockgate.daemon.grants import Grants
 from knockgate.daemon.link import BEGIN_ANEW, COULD_NOT_START, Surprise
 from knockgate.daemon.origin import Origin
 from knockgate.daemon.packets import PacketGrants
+from knockgate.daemon.rights import give_all_away
 from knockgate.daemon.sockets import Readable, Seldom, Signals, say, say_why
 from knockgate.daemon.status import Account, DocumentSocket
 from knockgate.daemon.ward import BeginAnew, Gone, Ward
@@ -308,14 +309,16 @@ _EXHAUSTED = {
 }
 
 
-def serve(origin: Origin, runner: socket.socket | None) -> None:
-    """Listen until a signal."""
+def serve(origin: Origin, runner: socket.socket | None, *, drop_rights: bool = False) -> None:
+    """Listen until a signal. ``drop_rights``: give all rights away once everything is open."""
     configuration = origin.load()
     if runner is None and any(door.commands for door in configuration.doors):
         # The file has changed since the runner was decided on.
         raise BeginAnew
     bearers, ssh_keys = bearers_of(origin, configuration), ssh_keys_of(origin, configuration)
     listener = Listener(configuration, bearers, ssh_keys, Ward(configuration), runner)
+    if drop_rights:
+        give_all_away()
     line = _listening(len(configuration.daemon_doors()), len(bearers), listener.ssh_keys)
     say(PROGRAM, line)
     notify.ready(line)
@@ -341,6 +344,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     )
     Origin.add_arguments(parser)
     parser.add_argument("--runner", metavar="FD", type=int, help="descriptor of the link to the runner")
+    parser.add_argument("--drop-rights", action="store_true", help="keep no capability once it listens")
     arguments = parser.parse_args(argv)
     os.umask(0o077)
     runner = None
@@ -348,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         runner = socket.socket(fileno=arguments.runner)
         runner.settimeout(0)
     try:
-        serve(Origin.of(arguments), runner)
+        serve(Origin.of(arguments), runner, drop_rights=arguments.drop_rights)
     except BeginAnew:
         sys.exit(BEGIN_ANEW)
     except (Gone, Surprise) as error:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from knockgate.config import private
 from knockgate.errors import Unavailable
 
 __all__ = ["PrivateBase"]
@@ -150,17 +151,20 @@ def _make_private(path: Path, make: int) -> None:
 
     Who may write to its folder could take it away, and its log, or lay others in their place.
     """
+    ours = private.users_of(path.parent.stat())
     file = os.open(path, os.O_RDWR | make | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        if make and os.fstat(file).st_uid not in ours - {0}:
+            private.hand_over(file, path.parent)  # SQLite then gives its log the same owner
         found = os.fstat(file)
-        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        if found.st_uid not in ours or found.st_mode & 0o077:
             raise PermissionError(0, "must be of mode 0600 and belong to who runs the gate")
     finally:
         os.close(file)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found = os.fstat(folder)
-        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        if found.st_uid not in {0, *ours} or found.st_mode & 0o022:
             raise PermissionError(0, "its folder must be one that only who runs the gate may write to")
         os.fsync(folder)  # or the name of a new file may be lost, and with it all that is in it
     finally:

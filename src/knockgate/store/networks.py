@@ -13,6 +13,7 @@ import os
 import stat
 from pathlib import Path
 
+from knockgate.config import private
 from knockgate.errors import Unavailable
 from knockgate.model import Source
 
@@ -66,6 +67,7 @@ class KnownNetworks:
             new.unlink(missing_ok=True)
             file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(file, "w") as stream:
+                private.hand_over(file, new.parent)
                 stream.writelines(f"{network}\n" for network in self.networks)
             new.rename(self._path)
         except OSError as error:
@@ -78,7 +80,8 @@ def _read(path: Path) -> list[Network]:
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(file, "rb") as stream:
         found = os.fstat(stream.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        ours = private.users_of(path.parent.stat())
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in ours or found.st_mode & 0o077:
             raise ValueError("must be a file of mode 0600 that belongs to who runs the gate")
         text = stream.read(_LONGEST + 1)
     if len(text) > _LONGEST:
