@@ -8,8 +8,8 @@ to ``/``, belong to root or to the user, and neither the group nor others can wr
 * a file of no user belongs to root or to us, and above it a folder such as ``/tmp`` is let pass, where all
   may write and nobody can replace what is another's (the sticky bit);
 * sshd reads with the user's rights, and we with ours;
-* sshd looks at folders at every login, and we when a file is read: whoever puts another file into a folder that
-  has become writable is seen, and that it has become so is not;
+* sshd looks at folders at every login, and we when a file is read: whoever puts another file into a folder
+  that has become writable is seen, and that it has become so is not;
 * Debian's sshd lets the group write where it is the user's own; we do not.
 
 A file is read again when its device, number, size or times are not what they were. The kernel's file times
