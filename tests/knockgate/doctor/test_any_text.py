@@ -11,8 +11,6 @@ from knockgate.doctor.ruleset import acts_of
 from knockgate.firewall.netlink import attribute, nest, number32, string
 
 SPECIAL = st.sampled_from(["listenaddress [", "listenaddress :", "port", "flush ruleset", " - "])
-    ["listenaddress [", "listenaddress :", "authorizedkeysfile %", "flush ruleset", " - "]
-)
 TEXT = st.lists(st.one_of(st.text(max_size=40), SPECIAL), max_size=20).map("\n".join)
 NAMES = st.sampled_from(["payload", "immediate", "lookup", "target", "nat", "notrack", "fwd", "cmp", ""])
 
