@@ -86,7 +86,7 @@ def _spa_port(value: object) -> Port:
 
 
 def _door(value: object) -> Port:
-    port = _step(value)
+    port = _port(value, "tcp", "port")
     if port.protocol is not Protocol.TCP:
         raise Wrong(
             f"cannot wait for {port}: an open UDP port need not answer", "a TCP port of the same door"
@@ -105,6 +105,8 @@ def _host(value: object) -> str:
     name: str = text.read(value)
     if not name.strip():
         raise Wrong("the host is empty", 'a name or an address such as "192.0.2.7"')
+    if "@" in name:  # as ssh would have it
+        raise Wrong(f"{shown(name)} names a user", f"the host alone: {name.rpartition('@')[2]}")
     return name
 
 

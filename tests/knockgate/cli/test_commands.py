@@ -84,7 +84,7 @@ def test_the_list_of_commands_names_all_with_a_line_each(capsys: pytest.CaptureF
         (["simulate", "a.conf"], "a.conf: is a configuration, not a capture", "--knockd a.conf knock.pcap"),
         (["knock", "a", "1", "-6", "-4"], "-4 and -6 leave no address", "knockgate knock --help"),
         (["connect", "a", "22", "-6", "-4"], "-4 and -6 leave no address", "knockgate connect --help"),
-        (["connect", "a", "ssh"], "PORT: 'ssh' is no step", "write 7000"),
+        (["connect", "a", "ssh"], "PORT: 'ssh' is no port", "write 7000"),
         (["connect", "a", "udp/22"], "PORT: cannot wait for udp/22", "a TCP port"),
         (["completion"], "missing argument '{bash|zsh|fish}'", "knockgate completion --help"),
         (["completion", "tcsh"], "'tcsh' is not one of", "knockgate completion --help"),

@@ -141,7 +141,8 @@ def test_without_a_key_it_says_what_there_was(home: Path, monkeypatch: pytest.Mo
     assert (none.returncode, none.stdout) == (2, "")
     assert none.stderr.splitlines() == [
         f"knockgate: there is no SSH key for {HERE}",
-        "  hint: make one, and give its .pub to the gate's admin: ssh-keygen -t ed25519; or -i FILE",
+        "  hint: make one, and give its .pub to the gate's admin: ssh-keygen -t ed25519; "
+        + "or name one: -i FILE, or identity in the profile",
     ]
     rsa = new_key(home, "r", "-t", "rsa", "-b", "2048")
     told = knockgate(*words_for(home, "-i", str(rsa))).stderr

@@ -60,7 +60,7 @@ class Keys:
         return self.waiting.pop(0) if self.waiting else None
 
     def sign(self, candidate: Candidate, message: bytes) -> Signature:
-        """What it signs, after a word to the one who is asked for something; raises as ``Candidate.sign`` does."""
+        """What it signs, after a word to the one who has to act; raises as ``Candidate.sign`` does."""
         if candidate.where is Where.AGENT and candidate.needs & Needs.TOUCH:
             say(f"touch the token of {candidate.name}")  # an agent asks nobody; ssh-keygen does by itself
         elif candidate.needs & Needs.PASSPHRASE:
@@ -81,7 +81,8 @@ class Keys:
             message = f"none of {len(self._failures)} SSH keys signs; {candidate.name}: {error.message}"
             return Unavailable(message, hint=error.hint)
         if not self.skipped:
-            hint = "make one, and give its .pub to the gate's admin: ssh-keygen -t ed25519; or -i FILE"
+            make = "make one, and give its .pub to the gate's admin: ssh-keygen -t ed25519"
+            hint = f"{make}; or name one: -i FILE, or identity in the profile"
             return Unavailable(f"there is no SSH key for {self._host}", hint=hint)
         first, more = self.skipped[0], len(self.skipped) - 1
         others = f" ({more} more: --dry-run lists them)" if more else ""
