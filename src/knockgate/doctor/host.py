@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,16 @@ from knockgate.doctor.ruleset import Rules, read_rules
 from knockgate.errors import Unavailable
 from knockgate.model import Port
 
-__all__ = ["Host", "output_of", "read_text", "running_programs", "sees_all_programs", "setting"]
+__all__ = [
+    "Host",
+    "Missing",
+    "output_of",
+    "program",
+    "read_text",
+    "running_programs",
+    "sees_all_programs",
+    "setting",
+]
 
 #: Seconds for any program that is asked.
 PATIENCE = 10.0
@@ -66,27 +76,36 @@ class Host:
         return read_rules()
 
 
-def output_of(*command: str, patience: float = PATIENCE) -> str:
-    """What a program prints. Raises Unavailable where it is missing, fails, or takes too long."""
-    environment = {"PATH": f"{os.environ.get('PATH', '')}:{_FOLDERS}", "LC_ALL": "C"}
+class Missing(Unavailable):
+    """A program is not there."""
+
+
+def program(name: str) -> str | None:
+    """The path of a program; None where there is none that we may run."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_FOLDERS}")
+
+
+def output_of(name: str, *words: str, patience: float = PATIENCE) -> str:
+    """What a program prints. Raises Unavailable where it fails, or takes too long, and Missing."""
+    path = program(name)
+    if path is None:
+        raise Missing(f"the program {name} is not there")
     try:
         done = subprocess.run(
-            command,
+            [path, *words],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=patience,
             check=False,
-            env=environment,
+            env={"PATH": f"{os.environ.get('PATH', '')}:{_FOLDERS}", "LC_ALL": "C"},
         )
-    except FileNotFoundError:
-        raise Unavailable(f"the program {command[0]} is not there") from None
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{command[0]} has not answered within {patience:g} s") from None
+        raise Unavailable(f"{name} has not answered within {patience:g} s") from None
     except OSError as error:
-        raise Unavailable(f"{command[0]} cannot be run: {error.strerror}") from None
+        raise Unavailable(f"{name} cannot be run: {error.strerror}") from None
     if done.returncode:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        raise Unavailable(f"{command[0]} failed: {said[-1] if said else f'status {done.returncode}'}")
+        raise Unavailable(f"{name} failed: {said[-1] if said else f'status {done.returncode}'}")
     return done.stdout.decode(errors="replace")
 
 

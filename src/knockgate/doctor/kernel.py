@@ -5,19 +5,17 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from knockgate.doctor.finding import Finding, Kind, Severity, Topic, blind, fine, found
-from knockgate.doctor.host import Host, output_of, setting
+from knockgate.doctor.host import Host, Missing, output_of, program, setting
 from knockgate.errors import Unavailable
 
 __all__ = ["Settings", "examine", "judge_kernel", "judge_nft", "judge_settings", "judge_tracking"]
 
 _CONF = Path("/proc/sys/net/ipv4/conf")
-_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: What the rules are made of is all there from here on: concatenated keys in sets that packets add to,
 #: with a time of their own each, verdict maps, and named counters (design.md).
 _OLDEST = (5, 10)
@@ -53,12 +51,14 @@ def examine(host: Host) -> Iterator[Finding]:
     bad += judge_kernel(os.uname().release)
     try:
         bad += judge_nft(output_of("nft", "--version"))
-    except Unavailable as error:
+    except Missing as error:
         bad.append(_no_nft(str(error)))
+    except Unavailable as error:
+        bad.append(blind(Topic.KERNEL, f"the version of nft: {error}", "nft --version"))
     count = setting("net.netfilter.nf_conntrack_count")
     most = setting("net.netfilter.nf_conntrack_max") or setting("net.nf_conntrack_max")
     bad += judge_tracking(count, most, module=_has_module("nf_conntrack"))
-    if not shutil.which("conntrack", path=f"{os.environ.get('PATH', '')}:{_FOLDERS}"):
+    if program("conntrack") is None:
         seen = "the program conntrack is not there"
         bad.append(found(Kind.NO_CONNTRACK_PROGRAM, seen, "apt install conntrack"))
     yield from bad

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from knockgate.doctor.finding import Finding, Kind, Topic, blind, fine, found
-from knockgate.doctor.host import Host, output_of, read_text
+from knockgate.doctor.host import Host, Missing, output_of, read_text
 from knockgate.errors import ConfigError, Unavailable
 from knockgate.model import Port, Protocol
 from knockgate.spa.sshkeys import Flaw, read
@@ -80,10 +80,10 @@ def examine(host: Host) -> Iterator[Finding]:
     bad: list[Finding] = []
     try:
         settings = settings_of(output_of("sshd", "-T"))
+    except Missing:
+        yield fine(Topic.SSHD, "there is no sshd on this host")
+        return
     except Unavailable as error:
-        if "is not there" in error.message:
-            yield fine(Topic.SSHD, "there is no sshd on this host")
-            return
         bad.append(_silent(error))
         settings = Settings(frozenset(), _DEFAULT_FILES, command=False)
     bad += judge_ports(settings.ports, host.guarded)

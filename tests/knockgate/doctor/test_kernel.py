@@ -145,15 +145,11 @@ def test_programs_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", str(tmp_path))
     assert there() == set()
     (tmp_path / "nft").write_text("#!/bin/sh\nexit 1\n")
-    (tmp_path / "conntrack").unlink()
-    missing = {Kind.NO_CONNTRACK_PROGRAM} if not _has_conntrack() else set()
-    assert there() == {Kind.NO_NFT} | missing
-
-
-def _has_conntrack() -> bool:
-    return any(
-        Path(folder, "conntrack").exists() for folder in ("/usr/sbin", "/usr/bin", "/sbin", "/usr/local/sbin")
-    )
+    assert Kind.NOT_LOOKED_AT in kinds(kernel.examine(host()))
+    for name in ("conntrack", "nft"):
+        (tmp_path / name).unlink()
+    monkeypatch.setattr("knockgate.doctor.host._FOLDERS", str(tmp_path))
+    assert there() == {Kind.NO_NFT, Kind.NO_CONNTRACK_PROGRAM}
 
 
 def test_this_kernel_is_looked_at() -> None:
