@@ -252,7 +252,7 @@ def _index_of(interface: str) -> int:
 
 
 def _is_up(interface: str) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:  # any socket will do
         request = struct.pack("16sH22x", interface.encode(), 0)
         (flags,) = struct.unpack("16xH22x", fcntl.ioctl(sock, 0x8913, request))  # SIOCGIFFLAGS
     return bool(flags & 1)  # IFF_UP

@@ -1,9 +1,13 @@
-"""Whether an address is one of this host's own: the kernel lets us bind to it, or not."""
+"""Whether an address is one of this host's own: where the kernel would route a packet for it.
+
+By netlink, for which the listener needs no sockets that could send anything to anybody (rtnetlink(7)).
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+import struct
 import time
 
 __all__ = ["OwnAddresses"]
@@ -11,6 +15,11 @@ __all__ = ["OwnAddresses"]
 #: An address that is added or taken away is known as such this many seconds later.
 _FRESH = 2.0
 _REMEMBERED = 1024
+
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+_ROUTE = struct.Struct("=BBBBBBBBI")  # rtmsg: family, length of the destination, ..., type, flags
+_ATTRIBUTE = struct.Struct("=HH")
+_GET_ROUTE, _NEW_ROUTE, _REQUEST, _RTA_DST, _LOCAL = 26, 24, 1, 1, 2
 
 
 class OwnAddresses:
@@ -32,14 +41,23 @@ class OwnAddresses:
 def _is_own(address: bytes) -> bool:
     text = ipaddress.ip_address(address)
     if text.is_multicast:
-        return False  # one may bind to it, but a packet for it is for many
+        return False  # a packet for it is for many
     if text.version == 6 and text.is_link_local:
-        return True  # never routed, so it came to us; binding would have to name the interface
-    family = socket.AF_INET if text.version == 4 else socket.AF_INET6
+        return True  # never routed, so it came to us; asking would have to name the interface
+    family, prefix = (socket.AF_INET, 32) if text.version == 4 else (socket.AF_INET6, 128)
+    route = (
+        _ROUTE.pack(family, prefix, 0, 0, 0, 0, 0, 0, 0)
+        + _ATTRIBUTE.pack(4 + len(address), _RTA_DST)
+        + address
+    )
     try:
-        # A kernel without IPv6 has no such sockets, and still shows us the packets that are on the wire.
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.bind((str(text), 0))
-    except OSError:
+        with socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        ) as sock:
+            sock.send(_HEADER.pack(_HEADER.size + len(route), _GET_ROUTE, _REQUEST, 1, 0) + route)
+            answer = sock.recv(1 << 14)
+        _, kind, _, _, _ = _HEADER.unpack_from(answer)
+        # An error is that of a host that would not know where to send a packet for it.
+        return kind == _NEW_ROUTE and _ROUTE.unpack_from(answer, _HEADER.size)[7] == _LOCAL
+    except (OSError, struct.error):
         return False
-    return True
