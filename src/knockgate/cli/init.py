@@ -187,6 +187,9 @@ def _make(
     if os.path.lexists(files.marks):
         hint = "it belongs to keys of before: move it away, or see `knockgate rekey --help`"
         raise Unavailable(f"{files.marks} is there already", hint=hint)
+    names = [each.resolve() for each in (files.keys, files.marks, *configuration, *cards)]
+    if len(set(names)) < len(names):
+        raise ConfigError("one file cannot be two of what is made", key="--output", hint="name another")
     secret = {files.keys: gatekeys.text_of(made), **cards}
     # The marks come last: who is killed before leaves keys without marks, with which no gate starts.
     with written({**configuration, **secret}, private=frozenset(secret)):

@@ -133,6 +133,8 @@ def test_nothing_is_written_over(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message", "hint"),
     [
+        (["-o", "{here}/etc/gate.toml"], "--output: one file cannot be two", "name another"),
+        (["-o", "{here}/state/../state/marks.sqlite"], "--output: one file cannot be two", "name another"),
         (["--port", "ssh"], "--port: 'ssh' is no port", 'write "tcp/22"'),
         (["--port", "udp/62202"], "udp/62202 is what door", "another port"),
         (["--lease", "soon"], "'soon' is no time", 'write "15s"'),
@@ -149,7 +151,7 @@ def test_nothing_is_written_over(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_makes_nothing(more: list[str], message: str, hint: str, tmp_path: Path) -> None:
-    argv = words(tmp_path, *more)
+    argv = words(tmp_path, *(each.replace("{here}", str(tmp_path)) for each in more))
     before = set(all_below(tmp_path))
     done = knockgate(*argv)
     assert (done.returncode, done.stdout) == (2, "")

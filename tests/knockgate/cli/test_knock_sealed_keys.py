@@ -139,10 +139,10 @@ def test_without_a_key_it_says_what_there_was(home: Path, monkeypatch: pytest.Mo
     addresses()
     none = knockgate(*words_for(home))
     assert (none.returncode, none.stdout) == (2, "")
+    make = "make one, and give its .pub to the gate's admin: ssh-keygen -t ed25519"
     assert none.stderr.splitlines() == [
         f"knockgate: there is no SSH key for {HERE}",
-        "  hint: make one, and give its .pub to the gate's admin: ssh-keygen -t ed25519; "
-        + "or name one: -i FILE, or identity in the profile",
+        f"  hint: {make}; or name one: -i FILE, or identity in the profile",
     ]
     rsa = new_key(home, "r", "-t", "rsa", "-b", "2048")
     told = knockgate(*words_for(home, "-i", str(rsa))).stderr
