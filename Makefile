@@ -4,7 +4,7 @@ PY := .venv/bin/python
 TIME := 60
 BENCH := gate fwknop sealed
 
-.PHONY: help demo test test-all bench fuzz check fmt clean reference requirements
+.PHONY: help demo test test-all bench fuzz check fmt clean reference requirements man completion
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -41,6 +41,16 @@ fmt: ## format, and fix what ruff can fix
 reference: ## docs/reference/gate-toml.md anew, out of the schema
 	@tools/setup.sh test
 	@$(PY) -m tools.reference
+
+man: ## pages for man(1) into build/man, out of --help and the schema
+	@tools/setup.sh test
+	@$(PY) -m tools.manpages
+
+completion: ## completion scripts for bash, zsh and fish into build/completion
+	@tools/setup.sh test
+	@mkdir -p build/completion
+	@set -e; cd build/completion; for each in bash:knockgate.bash zsh:_knockgate fish:knockgate.fish; do \
+	../../.venv/bin/knockgate completion $${each%%:*} >$${each#*:}; done
 
 fuzz: ## a fuzzer at packets and SSH keys for TIME seconds a target (TIME=600); fuzz/corpus keeps what it finds
 	@tools/setup.sh test

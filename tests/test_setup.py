@@ -20,6 +20,11 @@ import pytest
 REPO = Path(__file__).resolve().parent.parent
 
 ALL = [
+    "fish",
+    "groff-base",
+    "man-db",
+    "mandoc",
+    "zsh",
     "procps",
     "openssh-client",
     "openssh-server",
@@ -179,6 +184,7 @@ def test_only_what_is_missing_is_installed(machine: Machine) -> None:
 
 def test_the_demo_does_not_install_what_only_tests_need(machine: Machine) -> None:
     for_tests = {"openssl", "procps", "strace", "systemd", "tcpdump"}
+    for_tests |= {"fish", "groff-base", "man-db", "mandoc", "zsh"}
     machine.installed(*(name for name in ALL if name not in for_tests))
     assert machine.run("packages", "demo").returncode == 0
     assert machine.log == []

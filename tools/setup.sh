@@ -12,7 +12,7 @@ DEMO=(
     nftables iptables knockd fwknop-server fwknop-client nmap iproute2 openssh-client openssh-server util-linux
     python3 python3-venv
 )
-TEST=("${DEMO[@]}" openssl procps strace systemd tcpdump)
+TEST=("${DEMO[@]}" fish groff-base man-db mandoc openssl procps strace systemd tcpdump zsh)
 
 root=${SETUP_ROOT:-} # the tests stage the machine's files below a folder of theirs
 etc=$root/etc

@@ -27,6 +27,9 @@ def completion(ctx: click.Context, shell: str) -> int:
         zsh    eval "$(knockgate completion zsh)"      in ~/.zshrc
         fish   knockgate completion fish | source      in ~/.config/fish/config.fish
 
+    Or keep it where the shell looks for it by itself: for zsh as _knockgate in a folder of $fpath, for
+    fish as ~/.config/fish/completions/knockgate.fish.
+
     Exit status: 0; 2 where bash is missing, or too old for it.
     """
     kind = get_completion_class(shell)
@@ -37,5 +40,9 @@ def completion(ctx: click.Context, shell: str) -> int:
         text = kind(ctx.find_root().command, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source()
     if said.getvalue():
         raise Unavailable("no completion for this bash", hint="it needs bash 4.4 or later on the PATH")
+    if shell == "zsh":
+        # The file _knockgate of a package: what zsh has loaded it calls by the file's name from then on, and
+        # by another name every second Tab would only declare the function again.
+        text = text.replace(f"_{PROGRAM}_completion", f"_{PROGRAM}")
     click.echo(text)
     return 0
