@@ -55,7 +55,7 @@ def doctor(origin: Origin, *, as_json: bool, quiet: bool) -> int:
     For example:
 
         knockgate doctor
-        knockgate doctor --quiet || mail -s "the gate" root
+        found=$(knockgate doctor --quiet) || echo "$found" | mail -s "the gate" root
         knockgate doctor --json | jq -r '.findings[] | select(.severity == "error").fix'
     """
     from knockgate.doctor.examine import examine  # noqa: PLC0415 - see cli

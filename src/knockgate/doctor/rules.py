@@ -87,7 +87,7 @@ def _on_acts(acts: Iterable[Act]) -> Iterator[Finding]:
             case "notrack" if chain.hook in (_PREROUTING, _OUTPUT):
                 fix = f"take the doors' ports out of it; {look}"
                 yield found(Kind.NOT_TRACKED, f"{chain} keeps packets from being tracked", fix)
-            case "fwd" if chain.family == _NETDEV or _is_ingress(chain):
+            case "fwd" if _is_before(chain):
                 yield found(Kind.SENT_ON_BEFORE, f"{chain} sends packets out of another interface", look)
             case "rewrite" if _is_before(chain):
                 yield found(Kind.CHANGED_BEFORE, f"{chain} changes addresses or ports", look)

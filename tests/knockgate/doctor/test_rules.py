@@ -13,7 +13,7 @@ from tests.netns import isolated, own_mounts, run, up, veth, without_rights
 
 from knockgate.doctor import rules, surroundings
 from knockgate.doctor.finding import Kind
-from knockgate.doctor.ruleset import Rules
+from knockgate.doctor.ruleset import Act, Chain, Rules
 
 
 def there() -> set[Kind]:
@@ -118,6 +118,13 @@ def test_flow_tables() -> None:
     assert there() == {Kind.OFFLOADED}
     run("nft", "flush ruleset")
     assert there() == set()
+
+
+@pytest.mark.parametrize(("hook", "finds"), [(0, {Kind.SENT_ON_BEFORE}), (1, set())])
+def test_what_is_sent_on_counts_where_packets_come_in(hook: int, finds: set[Kind]) -> None:
+    """In a table of the family netdev, 0 is the hook ingress, and 1 egress."""
+    act = Act("fwd", Chain(5, "other", "c", hook, 0, "filter", drops=False))
+    assert {each.kind for each in rules.judge(Rules([], [act], [], [], []), guarded=True)} == finds
 
 
 def test_a_flow_table_is_told() -> None:
