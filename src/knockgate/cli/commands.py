@@ -18,6 +18,7 @@ from knockgate.cli.key import key
 from knockgate.cli.knock import knock
 from knockgate.cli.leases import close, extend, open_
 from knockgate.cli.page import PageGroup
+from knockgate.cli.pause import pause, resume
 from knockgate.cli.rekeying import rekey, replay
 from knockgate.cli.run import run
 from knockgate.cli.simulate import simulate
@@ -31,7 +32,7 @@ __all__ = ["knockgate"]
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "The table": (check, doctor, rules, simulate, up, confirm, down),
-    "The doors": (status, open_, extend, close),
+    "The doors": (status, open_, extend, close, pause, resume),
     "Sealed knocks": (init, card, device, explain, rekey, replay),
     "The daemon": (run, import_),
     "Elsewhere": (trust, knock, test, connect, key),

@@ -29,6 +29,7 @@ __all__ = [
     "configuration",
     "door_argument",
     "door_named",
+    "doors_argument",
     "seconds",
 ]
 
@@ -195,3 +196,8 @@ def _complete_door(ctx: click.Context, param: click.Parameter, incomplete: str) 
 def door_argument(command: F) -> F:
     """``DOOR``, given to the command as ``name``; a shell completes it out of the configuration."""
     return click.argument("name", metavar="DOOR", shell_complete=_complete_door)(command)
+
+
+def doors_argument(command: F) -> F:
+    """``[DOOR]...``, any number of them, given to the command as ``names``."""
+    return click.argument("names", metavar="[DOOR]...", nargs=-1, shell_complete=_complete_door)(command)

@@ -244,6 +244,8 @@ class Guard:
         if not (ports := self._ports_of(request)):
             raise _Refusal(Status.NOT_ALLOWED, "that guards no port")
         before = {pause.port for pause in self._firewall.pauses()}
+        if request.door == EVERY_DOOR and not seconds:
+            ports = list(before)  # also those of doors that there are no more
         self._firewall.pause(ports, seconds)
         self._did(ports, None, time.monotonic() + seconds if seconds else None, BY_HAND)
         return len(ports) if seconds else len(before.intersection(ports))
