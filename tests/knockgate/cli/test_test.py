@@ -155,6 +155,16 @@ def test_a_port_that_nothing_guards_is_not_knocked_for() -> None:
 
 
 @isolated
+def test_one_lost_packet_makes_no_port_hidden() -> None:
+    host = Host()
+    run("nft", SHUT % "numgen inc mod 2 0 drop")
+    assert host.seen() == "filtered" and host.seen() == "open"  # the first of two is lost
+    done = trial(host, "home")
+    assert done.returncode == 1
+    assert "is open without a knock" in done.stdout
+
+
+@isolated
 def test_an_earlier_lease_is_waited_for_if_told_so(tmp_path: Path) -> None:
     host, file = guarded(tmp_path)
     assert knockgate("open", "ssh", "10.9.9.2", "--for", "3s", "--config", file).returncode == 0
