@@ -104,9 +104,14 @@ def steps(kind: type, *classes: tuple[ModuleType, str]) -> Steps:
             for node in ast.walk(methods[name])
             if isinstance(node, ast.Attribute) and node.attr in methods
         ]
-    found: list[Any] = [inspect.getattr_static(kind, name) for name in reached]
-    codes = [each.fget.__code__ if isinstance(each, property) else each.__code__ for each in found]
+    codes = [_code(inspect.getattr_static(kind, name)) for name in reached]
     return {code: {line for _, _, line in code.co_lines() if line} - {code.co_firstlineno} for code in codes}
+
+
+def _code(method: Any) -> CodeType:  # noqa: ANN401 - whatever a class has
+    function = getattr(method, "fget", method)  # of a property
+    code: CodeType = function.__code__
+    return code
 
 
 def run(hands: Hands, take: Callable[[], None], codes: Steps, at: int) -> list[int]:
