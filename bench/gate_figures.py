@@ -285,6 +285,43 @@ def _many(count: int) -> str:
     )
 
 
+def networks(bench: Bench) -> None:
+    """What a packet to a door pays where networks are always let in, and where the door is in shadow."""
+    # Nobody shall pay for answers: what passed the gate ends here.
+    end = (
+        "table inet end { chain end { type filter hook prerouting priority -150; tcp dport 6503 drop\n}\n}\n"
+    )
+    end += "add rule inet end end ct state invalid drop\n"
+    many = [f"{100 + n // 250}.{n % 250}.0.0/16" for n in range(1000)]
+    gates = {
+        "none": "",
+        "one of the gate's": f"[gate]\nallow = {many[:1]}\n",
+        "1,000 of the gate's": f"[gate]\nallow = {many}\n",
+        "one of a door's": f'[doors.far]\nports = ["tcp/1"]\nallow = {many[:1]}\n',
+        "1,000 of a door's": f'[doors.far]\nports = ["tcp/1"]\nallow = {many}\n',
+        "none, in shadow": "[gate]\nshadow = true\n",
+        "none, in shadow, 1,000 doors": f"[gate]\nshadow = true\n{_many(1000)}",
+    }
+    texts = {name: compile_ruleset(parse(gate + DOOR), stale_chains=()) for name, gate in gates.items()}
+    frame = bench.syn("10.250.0.2", PORT)
+    costs: dict[str, list[float]] = {name: [] for name in texts}
+    for _ in range(5):
+        for name, text in texts.items():
+            bench.clear()
+            bench.load(end)
+            bench.load(text)
+            costs[name].append(bench.cost(frame))
+    for name, found in costs.items():
+        emit(
+            "figure",
+            figure="networks",
+            subject=f"stranger's packet to a door; networks: {name}",
+            ns=round(min(found)),
+            more_than_none_ns=round(min(found) - min(costs["none"])),
+        )
+    bench.clear()
+
+
 def reloads(bench: Bench) -> None:
     """Reload while a stranger and a lease holder send: who slips in, who is lost."""
     texts = [
@@ -457,5 +494,5 @@ def _figure(
 
 
 FIGURES: dict[str, Callable[[Bench], None]] = {
-    each.__name__: each for each in (first_syn, flood, leases, doors, reloads, exposure)
+    each.__name__: each for each in (first_syn, flood, leases, doors, networks, reloads, exposure)
 }

@@ -29,7 +29,7 @@ from knockgate.config.doors import Configuration
 from knockgate.errors import Reason, Refused
 from knockgate.firewall.memory import MemoryFirewall, Place, Reach, Ruling, Verdict
 from knockgate.mechanisms.packet import Bearer
-from knockgate.model import Observation, Protocol, Source, TcpFlag, address_text
+from knockgate.model import Observation, Protocol, Shadow, Source, TcpFlag, address_text
 from knockgate.simulate.listening import NOTHING_HEARD, Heard, Listening, opening
 from knockgate.simulate.packets import PacketListening
 from knockgate.simulate.sealed import SealedKeys, SealedListening
@@ -137,6 +137,10 @@ class Simulation:
             step = self._step(captured, seen)
         self._count(step)
         return step
+
+    def shadow(self) -> Shadow:
+        """What came to ports in shadow so far."""
+        return self._firewall.shadow()
 
     def _pass_time(self, stamp: int) -> None:
         if self._began is None:

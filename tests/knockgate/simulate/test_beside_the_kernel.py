@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,8 @@ from tests.packets import raw
 from knockgate.capture.pcapfile import read
 from knockgate.config.doors import Configuration
 from knockgate.firewall.memory import Verdict
-from knockgate.model import Source
+from knockgate.firewall.nftables import Nftables
+from knockgate.model import Port, Protocol, Shadow, Shadowed, Source
 from knockgate.simulate.simulation import Simulation, Step
 from knockgate.wire.frames import observe
 
@@ -106,6 +107,7 @@ class Simulated:
 
     def __init__(self, configuration: Configuration, file: Path, *hosts: Source) -> None:
         self.passed: Counter[Packet] = Counter()
+        self.shadow = Shadow({}, {}, [])
         self.openings: list[Opening] = []
         self.steps: list[Step] = []
         kernels = {door.name for door in configuration.kernel_doors()}
@@ -114,13 +116,17 @@ class Simulated:
             for captured in read(stream, str(file)):
                 step = simulation.feed(captured)
                 self.steps.append(step)
-                if not step.source or step.source in HERE.values() or step.why == BEFORE:
+                if not step.source or step.source in HERE.values():
                     continue
                 seen = observe(captured.packet)
+                door = configuration.door_of(Port(Protocol(seen.protocol), seen.port))
+                if step.why == BEFORE and not (door and configuration.in_shadow(door)):
+                    continue
                 if step.verdict is Verdict.PASSED:
                     self.passed[step.source, seen.source_port, seen.port] += 1
                 opened = [door for door in step.opened if door in kernels]
                 self.openings += [(step.source, seen.source_port, door) for door in opened]
+        self.shadow = simulation.shadow()
 
 
 @contextlib.contextmanager
@@ -142,6 +148,10 @@ def watched(gate: str) -> Iterator[tuple[Cable, Configuration, Kernel, Path]]:
         yield cable, configuration, Kernel(configuration, log), file
 
 
+def _untimed(sources: Sequence[Shadowed]) -> set[Shadowed]:
+    return {each._replace(ago=0) for each in sources}
+
+
 def settle(cable: Cable, kernel: Kernel, file: Path) -> None:
     """Wait until a last knock has been through it all: the chains, the log group and the capture."""
     cable.send(4, MARK, "u7600", source_port=9)
@@ -159,9 +169,24 @@ def until_gone(is_gone: Callable[[], bool], what: str) -> None:
 # --- the two, side by side ----------------------------------------------------------------------------
 
 
+ALLOWED = 'allow = ["10.1.0.0/20", "fd00:1::/126", "10.1.3.1"]\n'
+GATES = {
+    "shut": GATE,
+    "allow": GATE.replace("[gate]\n", f"[gate]\n{ALLOWED}"),
+    "shadow": GATE.replace("[gate]\n", f"[gate]\nshadow = true\n{ALLOWED}"),
+    "some-doors": GATE.replace("[doors.ssh]\n", f"[doors.ssh]\nshadow = true\n{ALLOWED}").replace(
+        "[doors.web]\n", '[doors.web]\nallow = ["10.1.16.0/20", "fd00:1::10/124"]\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("gate", GATES.values(), ids=GATES.keys())
 @isolated
-def test_a_crowd_that_knocks_all_at_once() -> None:
-    """All cases on both families, with strays and repeats put in, interleaved packet by packet."""
+def test_a_crowd_that_knocks_all_at_once(gate: str) -> None:
+    """All cases on both families, with strays and repeats put in, interleaved packet by packet.
+
+    Where networks are let in or doors are in shadow: who passes, in what form, and what is counted of them.
+    """
     chance = random.Random(1)
     scripts = []
     for number, (packets, _) in enumerate(CASES.values(), 1):
@@ -172,7 +197,7 @@ def test_a_crowd_that_knocks_all_at_once() -> None:
                 words.insert(chance.randrange(len(words) + 1), stray)
             scripts.append((family, source, words))
     ports = itertools.count(10000)
-    with watched(GATE) as (cable, configuration, kernel, file):
+    with watched(gate) as (cable, configuration, kernel, file):
         while scripts := [script for script in scripts if script[2]]:
             family, source, words = chance.choice(scripts)
             cable.send(family, source, words.pop(0), source_port=next(ports))
@@ -182,6 +207,11 @@ def test_a_crowd_that_knocks_all_at_once() -> None:
         assert simulated.passed == kernel.passed()
         assert len(simulated.openings) > 30 and len(simulated.passed) > 30
         assert Simulated(configuration, file).openings == kernel.openings()  # told of no host
+        dropped, passed, sources = simulated.shadow
+        with Nftables(own=False) as firewall:
+            assert firewall.shadow()[:2] == (dropped, passed)
+            assert _untimed(firewall.shadow().sources) == _untimed(sources)
+        assert bool(dropped) == any(map(configuration.in_shadow, configuration.doors))
 
 
 @isolated
