@@ -14,6 +14,7 @@ from knockgate.cli.doctor import doctor
 from knockgate.cli.explain import explain
 from knockgate.cli.importing import import_
 from knockgate.cli.init import init
+from knockgate.cli.install import install, uninstall
 from knockgate.cli.key import key
 from knockgate.cli.knock import knock
 from knockgate.cli.leases import close, extend, open_
@@ -34,7 +35,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "The table": (check, doctor, rules, simulate, up, confirm, down),
     "The doors": (status, open_, extend, close, pause, resume),
     "Sealed knocks": (init, card, device, explain, rekey, replay),
-    "The daemon": (run, import_),
+    "The daemon": (run, install, uninstall, import_),
     "Elsewhere": (trust, knock, test, connect, key),
     "Shell": (completion,),
 }

@@ -58,6 +58,6 @@ def _is_own(address: bytes) -> bool:
             answer = sock.recv(1 << 14)
         _, kind, _, _, _ = _HEADER.unpack_from(answer)
         # An error is that of a host that would not know where to send a packet for it.
-        return kind == _NEW_ROUTE and _ROUTE.unpack_from(answer, _HEADER.size)[7] == _LOCAL
+        return bool(kind == _NEW_ROUTE and _ROUTE.unpack_from(answer, _HEADER.size)[7] == _LOCAL)
     except (OSError, struct.error):
         return False

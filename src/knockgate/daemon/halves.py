@@ -118,7 +118,9 @@ def _start(
             os._exit(1)
 
     # -I: neither the working directory nor the environment has a say in what is imported.
-    code = f"import sys; sys.path.insert(0, {_FOLDER!r}); from knockgate.daemon.{name} import main; main()"
+    # The half with rights has no OpenSSL in its memory: hashlib does without.
+    first = "import sys; sys.modules['_hashlib'] = None; " if name == "warden" else "import sys; "
+    code = f"{first}sys.path.insert(0, {_FOLDER!r}); from knockgate.daemon.{name} import main; main()"
     return subprocess.Popen(
         [sys.executable, "-I", "-c", code, *arguments],
         stdin=subprocess.DEVNULL,

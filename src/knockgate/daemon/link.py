@@ -15,12 +15,17 @@ whoever meets it ends the conversation.
 
 from __future__ import annotations
 
+import argparse
 import enum
 import os
 import pwd
+import signal
 import socket
 import struct
+import sys
+import time
 from dataclasses import dataclass
+from typing import NoReturn
 
 from knockgate.errors import Unavailable
 
@@ -38,6 +43,8 @@ __all__ = [
     "Status",
     "Surprise",
     "Verb",
+    "add_pause",
+    "cannot_start",
     "is_ours",
     "number_of",
 ]
@@ -178,6 +185,20 @@ def is_ours(connection: socket.socket, also: int | None = None) -> bool:
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     _, user, _ = _UCRED.unpack(credentials)
     return user in (0, os.geteuid(), also)
+
+
+def add_pause(parser: argparse.ArgumentParser) -> None:
+    """``--pause``, for ``cannot_start``."""
+    text = "wait so long before ending where it cannot start, for who starts it again at once"
+    parser.add_argument("--pause", metavar="SECONDS", type=float, default=0.0, help=text)
+
+
+def cannot_start(pause: float) -> NoReturn:
+    """End, as a half that cannot do its work here and has said why. SIGTERM ends it sooner."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    time.sleep(pause)
+    sys.exit(COULD_NOT_START)
 
 
 def number_of(user: str) -> int:

@@ -32,7 +32,7 @@ from knockgate.daemon.bearers import bearers_of, ssh_keys_of
 from knockgate.daemon.control import EXPLAIN_SOCKET, STATUS_SOCKET
 from knockgate.daemon.errands import Errand
 from knockgate.daemon.grants import Grants
-from knockgate.daemon.link import BEGIN_ANEW, COULD_NOT_START, Surprise
+from knockgate.daemon.link import BEGIN_ANEW, Surprise, add_pause, cannot_start
 from knockgate.daemon.origin import Origin
 from knockgate.daemon.packets import PacketGrants
 from knockgate.daemon.rights import give_all_away
@@ -345,6 +345,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     Origin.add_arguments(parser)
     parser.add_argument("--runner", metavar="FD", type=int, help="descriptor of the link to the runner")
     parser.add_argument("--drop-rights", action="store_true", help="keep no capability once it listens")
+    add_pause(parser)
     arguments = parser.parse_args(argv)
     os.umask(0o077)
     runner = None
@@ -360,5 +361,5 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except KnockgateError as error:
         say_why(PROGRAM, error)
-        sys.exit(COULD_NOT_START)
+        cannot_start(arguments.pause)
     sys.exit(0)

@@ -24,13 +24,14 @@ from knockgate.daemon.control import FOLDER, LINK_SOCKET, WARDEN_SOCKET
 from knockgate.daemon.guard import Guard
 from knockgate.daemon.link import (
     ANY_CHECKSUM,
-    COULD_NOT_START,
     REQUEST_SIZE,
     Reply,
     Request,
     Status,
     Surprise,
     Verb,
+    add_pause,
+    cannot_start,
     is_ours,
     number_of,
 )
@@ -301,13 +302,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     Origin.add_arguments(parser)
     parser.add_argument("--watch", action="store_true", help="watch the table instead of owning it")
     parser.add_argument("--listener-user", metavar="NAME", help="who may be the listener, beside root and us")
+    add_pause(parser)
     arguments = parser.parse_args(argv)
     os.umask(0o077)
     try:
         serve(Origin.of(arguments), own=not arguments.watch, listener=arguments.listener_user)
     except KnockgateError as error:
         say_why(PROGRAM, error)
-        sys.exit(COULD_NOT_START)
+        cannot_start(arguments.pause)
     except Surprise as surprise:
         say(PROGRAM, f"the listener sent {surprise}; ending, all that is open stays as it is")
         sys.exit(1)
