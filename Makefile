@@ -44,6 +44,7 @@ reference: ## docs/reference/gate-toml.md anew, out of the schema
 
 man: ## pages for man(1) into build/man, out of --help and the schema
 	@tools/setup.sh test
+	@rm -rf build/man
 	@$(PY) -m tools.manpages
 
 completion: ## completion scripts for bash, zsh and fish into build/completion
