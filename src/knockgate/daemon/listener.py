@@ -315,8 +315,11 @@ def serve(origin: Origin, runner: socket.socket | None, *, drop_rights: bool = F
     if runner is None and any(door.commands for door in configuration.doors):
         # The file has changed since the runner was decided on.
         raise BeginAnew
+    ward = Ward(configuration)
+    # The checksum does not cover keys. From here on a reload is told to us, so none goes unnoticed.
+    ward.ping()
     bearers, ssh_keys = bearers_of(origin, configuration), ssh_keys_of(origin, configuration)
-    listener = Listener(configuration, bearers, ssh_keys, Ward(configuration), runner)
+    listener = Listener(configuration, bearers, ssh_keys, ward, runner)
     if drop_rights:
         give_all_away()
     line = _listening(len(configuration.daemon_doors()), len(bearers), listener.ssh_keys)

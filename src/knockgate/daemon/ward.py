@@ -53,6 +53,10 @@ class Ward:
         """Readable when there are notices, or the warden is gone."""
         return self._socket.fileno()
 
+    def ping(self) -> None:
+        """Returns once the warden has let us in. From then on it tells of reloads."""
+        self._ask(Request(Verb.PING), [])
+
     def hear(self) -> socket.socket:
         """The socket on which the kernel reports; raises Unavailable where the warden has none."""
         descriptors: list[int] = []

@@ -20,7 +20,7 @@ from tests.netns import DEADLINE, isolated, run, until
 from knockgate.config import doors
 from knockgate.config.doors import Configuration
 from knockgate.daemon.control import LINK_SOCKET, WARDEN_SOCKET, WardenClient
-from knockgate.daemon.link import EVERY_DOOR, Reply, Request, Status, Verb
+from knockgate.daemon.link import BEGIN_ANEW, EVERY_DOOR, Reply, Request, Status, Verb
 from knockgate.daemon.loggroup import bound_to
 from knockgate.daemon.nflog import reports
 from knockgate.daemon.run import alone
@@ -482,3 +482,49 @@ def test_an_interface_that_is_not_there_is_no_reload(tmp_path: Path) -> None:
             client.reload()
         warden.file.write_text(before.replace("[gate]", '[gate]\ninterface = "lo"'))
         client.reload()
+
+
+_STOPS_AFTER_KEYS = """
+def then(origin, configuration, read=listener.ssh_keys_of):
+    found = read(origin, configuration)
+    print("read", flush=True)
+    sys.stdin.readline()
+    return found
+listener.ssh_keys_of = then
+"""
+
+
+@isolated
+@pytest.mark.parametrize("reloads", [True, False])
+def test_a_reload_is_told_also_to_a_listener_that_has_just_read_its_keys(
+    tmp_path: Path, *, reloads: bool
+) -> None:
+    """The checksum says nothing of keys: what was read before the reload must not stay in force."""
+    warden = Warden(tmp_path)
+    start = f"import sys; sys.path.insert(0, {str(SRC)!r}); from knockgate.daemon import listener"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+        ready.bind(str(tmp_path / "listening"))
+        ready.settimeout(DEADLINE)
+        with subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-c", f"{start}{_STOPS_AFTER_KEYS}listener.main()"),
+                *("--config", str(warden.file)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"NOTIFY_SOCKET": str(tmp_path / "listening")},
+        ) as listener:
+            assert listener.stdout and listener.stdin
+            assert listener.stdout.readline() == "read\n"
+            if reloads:
+                with WardenClient(str(warden.directory)) as client:
+                    client.reload()
+            print(file=listener.stdin, flush=True)
+            if not reloads:
+                assert ready.recv(100).startswith(b"READY=1\n")
+                listener.send_signal(signal.SIGTERM)
+            try:
+                assert listener.wait(DEADLINE) == (BEGIN_ANEW if reloads else 0)
+            finally:
+                listener.kill()
