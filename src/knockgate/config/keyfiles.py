@@ -1,48 +1,28 @@
 """The files that ``[keys.NAME]`` with ``ssh`` names: read, and read again when they change.
 
-What may be read, and by whom it may be written, is decided as sshd decides it with ``StrictModes yes``
-(``safe_path`` in OpenSSH's misc.c): the file and the folders above it, as far as the user's home, or else up
-to ``/``, belong to root or to the user, and neither the group nor others can write them. We differ in this:
-
-* the file itself is no symbolic link; sshd follows one and looks at what it leads to;
-* a file of no user belongs to root or to us, and above it a folder such as ``/tmp`` is let pass, where all
-  may write and nobody can replace what is another's (the sticky bit);
-* sshd reads with the user's rights, and we with ours;
-* sshd looks at folders at every login, and we when a file is read: whoever puts another file into a folder
-  that has become writable is seen, and that it has become so is not;
-* Debian's sshd lets the group write where it is the user's own; we do not.
-
-A file is read again when its device, number, size or times are not what they were. The kernel's file times
-move in steps of up to 10 ms (2 s on FAT), so a file that was read right after it had changed may change again
-unseen: it is read once more. Who is in the middle of writing it lets us read what sshd would read just then.
-
-What cannot be read opens nothing, from then on until it can be read again.
+Which may be read, and what shows that one has changed, is the business of ``strictmodes``. What cannot be
+read opens nothing, from then on until it can be read again.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from knockgate.config.keys import KeyFile, SshKeys
+from knockgate.config.strictmodes import Seen, Trouble, opened
 from knockgate.errors import ConfigError
 from knockgate.spa.sshkeys import Authorized, Flaw, Listing, read
 from knockgate.spa.sshkeys.files import MOST_OCTETS
 from knockgate.spa.sshkeys.options import Local
 
-__all__ = ["FileState", "KeyFiles", "Line", "Notice"]
+__all__ = ["FileState", "KeyFiles", "Line", "Notice", "Reading"]
 
-#: Nanoseconds. What changed so short a time ago may have changed twice without another time to show for it.
-_RACY, _RACY_ON_FAT = 100_000_000, 2_100_000_000
 #: Flaws of one file that are told at a change; ``check`` tells all.
 _TOLD = 20
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Line(NamedTuple):
@@ -78,15 +58,53 @@ class FileState(NamedTuple):
     flaws: tuple[Notice, ...]  #: of single lines
 
 
+class Reading(Protocol):
+    """Who looks at files, and reads them."""
+
+    def look(self) -> None:
+        """A round of looks begins."""
+
+    def is_so(self, place: KeyFile, seen: Seen) -> bool:
+        """Whether it can have changed since it was ``seen`` so."""
+
+    def read(self, place: KeyFile) -> tuple[bytes, Seen]:
+        """What is in it, and what it looks like; raises Trouble."""
+
+
+class _Disk:
+    """``Reading`` by ourselves; ``euid`` is whose files may be ours."""
+
+    def __init__(self, euid: int) -> None:
+        self._euid = euid
+
+    def look(self) -> None:
+        """Each file is looked at when it is asked for."""
+
+    def is_so(self, place: KeyFile, seen: Seen) -> bool:
+        return seen.is_so(place.path)
+
+    def read(self, place: KeyFile) -> tuple[bytes, Seen]:
+        with opened(place, self._euid) as (file, seen):
+            return os.read(file, MOST_OCTETS + 1), seen  # a file of this size is read at once
+
+
 class KeyFiles:
     """The lines of all files, found by the fingerprint of their key."""
 
     def __init__(
-        self, keys: Sequence[SshKeys], *, local: Local = time.mktime, euid: int | None = None
+        self,
+        keys: Sequence[SshKeys],
+        *,
+        local: Local = time.mktime,
+        euid: int | None = None,
+        reading: Reading | None = None,
     ) -> None:
-        """Reads nothing yet: the first ``refresh`` does. ``euid`` is whose files may be ours."""
+        """Reads nothing yet: the first ``refresh`` does. ``euid`` is whose files may be ours.
+
+        ``reading``: who reads them, where it is not we.
+        """
         self._local = local
-        self._euid = os.geteuid() if euid is None else euid
+        self._reading = reading or _Disk(os.geteuid() if euid is None else euid)
         self._files: dict[tuple[KeyFile, bool], _File] = {}
         self._places: list[tuple[str, _File]] = []  # in the order in which lines are found
         for group in keys:
@@ -104,8 +122,9 @@ class KeyFiles:
         What it returns is for the log.
         """
         notices: list[Notice] = []
+        self._reading.look()
         for file in self._files.values():
-            if not file.is_as_it_was():
+            if not file.is_as_it_was(self._reading):
                 notices += self._look_again(file)
         return tuple(notices)
 
@@ -134,7 +153,7 @@ class KeyFiles:
 
     def _look_again(self, file: _File) -> Iterator[Notice]:
         before, was_in_trouble, told = file.fingerprints, file.trouble is not None, set(file.flaws)
-        if not file.load(self._local, self._euid):
+        if not file.load(self._reading, self._local):
             return
         for fingerprint in before.keys() - file.fingerprints.keys():
             ranks = self._index[fingerprint]
@@ -156,28 +175,6 @@ class KeyFiles:
             yield Notice(file.place.path, None, message, "knockgate check tells which")
 
 
-class _Signature(NamedTuple):
-    """What differs where a file does."""
-
-    device: int
-    number: int
-    size: int
-    modified: int
-    changed: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> _Signature:
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-class _Trouble(Exception):
-    """The file cannot be used."""
-
-    def __init__(self, message: str, hint: str | None, *, is_missing: bool = False) -> None:
-        super().__init__(message)
-        self.message, self.hint, self.is_missing = message, hint, is_missing
-
-
 class _File:
     """One file, and what it said when it was read last."""
 
@@ -193,36 +190,28 @@ class _File:
         self._digest = b""
         # What its lines with a key came to. To read one takes 60 us, most of it for the point on the curve.
         self._lines: dict[bytes, Authorized] = {}
-        self._signature: _Signature | None = None  # None: read it again, whatever it looks like
-        self._is_missing = False  # and we have said so; not all of many users have such a file
+        self._seen = Seen()  # not all of many users have such a file
 
-    def is_as_it_was(self) -> bool:
+    def is_as_it_was(self, reading: Reading) -> bool:
         """Whether it can have changed since it was read; of what could not be read nobody knows."""
-        if self._signature is None and not self._is_missing:
-            return False
-        try:
-            return _Signature.of(os.lstat(self.place.path)) == self._signature
-        except FileNotFoundError:
-            return self._is_missing
-        except OSError:
-            return False
+        return reading.is_so(self.place, self._seen)
 
-    def load(self, local: Local, euid: int) -> bool:
+    def load(self, reading: Reading, local: Local) -> bool:
         """Read it; whether it says something else than before."""
-        self._signature, self._is_missing = None, False
+        self._seen = Seen()
         try:
-            octets, signature = self._read(euid)
+            octets, seen = reading.read(self.place)
             digest = hashlib.sha256(octets).digest()
             same = digest == self._digest
             if not same:
                 self._take(self._listing(octets, local))
-        except _Trouble as trouble:
+        except Trouble as trouble:
             self._digest = b""
-            self._is_missing = trouble.is_missing
+            self._seen = Seen(is_missing=trouble.is_missing)
             self._take(Listing((), (), 0))
             before, self.trouble = self.trouble, Notice(self.place.path, None, trouble.message, trouble.hint)
             return before != self.trouble
-        self.trouble, self._digest, self._signature = None, digest, signature
+        self.trouble, self._digest, self._seen = None, digest, seen
         return not same
 
     def state(self, group: str) -> FileState:
@@ -248,7 +237,7 @@ class _File:
         try:
             listing = read(octets, ours=self._ours, local=local)
         except ConfigError as error:
-            raise _Trouble(error.message, error.hint) from None
+            raise Trouble(error.message, error.hint) from None
         keys = tuple(sorted((*kept.values(), *listing.keys), key=lambda entry: entry.line))
         self._lines = {lines[entry.line - 1]: entry for entry in keys}
         return listing._replace(keys=keys)
@@ -270,87 +259,6 @@ class _File:
             for flaw in listing.flaws
         )
 
-    def _read(self, euid: int) -> tuple[bytes, _Signature | None]:
-        """What is in it, and what it looks like; None where that may not show the next change."""
-        path, owners = self.place.path, _owners(self.place, euid)
-        try:
-            _check_kind(os.lstat(path))  # before it is opened: a device can notice that
-            opened = os.open(path, _FLAGS)
-            try:
-                _check_file(path, os.fstat(opened), owners)
-                _check_folders(self.place, owners)
-                signature = _Signature.of(os.fstat(opened))  # so that a change from now on shows
-                octets = os.read(opened, MOST_OCTETS + 1)  # a file of this size is read at once
-            finally:
-                os.close(opened)
-        except OSError as error:
-            is_missing = isinstance(error, FileNotFoundError)
-            raise _Trouble(*_why(error), is_missing=is_missing) from None
-        now = time.clock_gettime_ns(time.CLOCK_REALTIME)  # what the kernel takes a file's times from
-        times = (signature.modified, signature.changed)
-        step = _RACY if any(at % 1_000_000_000 for at in times) else _RACY_ON_FAT
-        racy = any(abs(now - at) < step for at in times)
-        return octets, None if racy else signature
-
 
 def _number(keys: Sequence[object]) -> str:
     return "1 key" if len(keys) == 1 else f"{len(keys)} keys"
-
-
-# --- whether a file may be used -----------------------------------------------------------------------
-
-
-class _Owners(NamedTuple):
-    allowed: set[int]
-    best: str  # for chown
-
-
-def _owners(place: KeyFile, euid: int) -> _Owners:
-    if place.user is not None:
-        return _Owners({0, euid, place.uid}, place.user)
-    return _Owners({0, euid}, str(euid) if euid else "root")
-
-
-def _why(error: OSError) -> tuple[str, str | None]:
-    match error.errno:
-        case errno.ELOOP:  # the system's own words would be "too many levels of symbolic links"
-            return _LINK
-        case errno.ENOENT:
-            return "there is no such file", "its keys open nothing until it is there"
-        case errno.EACCES | errno.EPERM:
-            return f"cannot be read: {error.strerror}", "run it as root"
-        case _:
-            return f"cannot be read: {error.strerror}", None
-
-
-_LINK = ("is a link", "name the file that it leads to")
-
-
-def _check_kind(found: os.stat_result) -> None:
-    if stat.S_ISLNK(found.st_mode):
-        raise _Trouble(*_LINK)
-    if not stat.S_ISREG(found.st_mode):
-        raise _Trouble("is no file", "name a file with a line for each key")
-
-
-def _check_file(path: str, found: os.stat_result, owners: _Owners) -> None:
-    _check_kind(found)
-    if found.st_uid not in owners.allowed:
-        raise _Trouble("belongs to somebody else", f"chown {owners.best} {path}")
-    if found.st_mode & 0o022:
-        raise _Trouble("can be written by others", f"chmod go-w {path}")
-
-
-def _check_folders(place: KeyFile, owners: _Owners) -> None:
-    """Whoever can write a folder can put another file into its place. Raises OSError, too."""
-    home = os.path.realpath(place.home) if place.home else None
-    folder = Path(os.path.realpath(place.path)).parent
-    for each in (folder, *folder.parents):
-        found = each.stat()
-        if found.st_uid not in owners.allowed:
-            raise _Trouble(f"{each}, where it is, belongs to somebody else", f"chown {owners.best} {each}")
-        sticky = place.user is None and found.st_mode & stat.S_ISVTX
-        if found.st_mode & 0o022 and not sticky:
-            raise _Trouble(f"{each}, where it is, can be written by others", f"chmod go-w {each}")
-        if str(each) == home:
-            return

@@ -8,16 +8,17 @@ The half of the gate with rights does not read this: it knows which doors a key 
 from __future__ import annotations
 
 import datetime as dt
-import pwd
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from knockgate.config import readers, secrets
 from knockgate.config.doors import DOOR_NAME, Configuration, Door
+from knockgate.config.places import KeyFile, files_of
 from knockgate.config.readers import Network
+from knockgate.config.secrets import Contents
 from knockgate.config.toml import (
     Document,
     Keys,
@@ -134,15 +135,6 @@ class FwknopKey:
     secret: Secret
 
 
-class KeyFile(NamedTuple):
-    """An authorized_keys, and whose it must be."""
-
-    path: str
-    user: str | None = None  #: None: the gate's own; else it may belong to this user, too
-    uid: int = 0  #: of that user
-    home: str = ""  #: of that user
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshKeys:
     """``[keys.NAME]`` with ``ssh``: files of ssh keys, and what they are good for in sealed packets."""
@@ -191,12 +183,14 @@ class SshKeys:
         return not self.shared
 
 
-def load(path: Path | str, configuration: Configuration) -> tuple[FwknopKey, ...]:
+def load(
+    path: Path | str, configuration: Configuration, contents: Contents = secrets.contents
+) -> tuple[FwknopKey, ...]:
     """The keys of a gate.toml that are fwknop's, with the secrets they name; raises ConfigError.
 
-    ``configuration`` is what ``doors`` made of the same file.
+    ``configuration`` is what ``doors`` made of the same file. ``contents`` reads a file of secrets.
     """
-    return _fwknop_keys(Document.load(path), configuration)
+    return _fwknop_keys(Document.load(path), configuration, contents)
 
 
 def load_ssh(path: Path | str, configuration: Configuration) -> tuple[SshKeys, ...]:
@@ -214,9 +208,11 @@ def parse_ssh(content: str, configuration: Configuration, file: str = "gate.toml
     return _ssh_keys(Document(content, file), configuration)
 
 
-def _fwknop_keys(document: Document, configuration: Configuration) -> tuple[FwknopKey, ...]:
+def _fwknop_keys(
+    document: Document, configuration: Configuration, contents: Contents = secrets.contents
+) -> tuple[FwknopKey, ...]:
     doors = {door.name: door for door in configuration.doors}
-    found = tuple(_fwknop_key(document, *each, doors) for each in _tables(document, "fwknop"))
+    found = tuple(_fwknop_key(document, *each, doors, contents) for each in _tables(document, "fwknop"))
     owners: dict[Secret, str] = {}
     for each in found:
         if each.secret in owners:
@@ -259,7 +255,9 @@ def _check_doors(document: Document, keys: Keys, names: tuple[str, ...], doors: 
             raise document.wrong((*keys, "doors"), f"there is no door {shown(name)}", hint)
 
 
-def _fwknop_key(document: Document, name: str, table: dict[str, Any], doors: Mapping[str, Door]) -> FwknopKey:
+def _fwknop_key(
+    document: Document, name: str, table: dict[str, Any], doors: Mapping[str, Door], contents: Contents
+) -> FwknopKey:
     keys: Keys = ("keys", name)
     given = _given(document, keys, table, FwknopKey)
     _check_doors(document, keys, given["doors"], doors)
@@ -271,7 +269,7 @@ def _fwknop_key(document: Document, name: str, table: dict[str, Any], doors: Map
     insecure = given.get("insecure", False)
     try:
         secret = secrets.load(
-            Path(given["fwknop"]), given.get("hmac", Hash.SHA256), given.get("mode", Mode.CBC)
+            Path(given["fwknop"]), given.get("hmac", Hash.SHA256), given.get("mode", Mode.CBC), contents
         )
     except ConfigError as error:
         if error.file is None:
@@ -307,38 +305,5 @@ def _ssh_key(document: Document, name: str, table: dict[str, Any], doors: Mappin
         hint = "small letters, digits and -, at most 32 of them; the first is a letter"
         message = f"no sealed packet can ask for {', '.join(given['doors'])}: it has no room for such names"
         raise document.wrong((*keys, "doors"), message, hint)
-    users = given.get("users", ())
-    for path in given["ssh"]:
-        named = _TOKENS.findall(path.replace("%%", ""))
-        if named and not users:
-            hint = 'say whose files are meant: users = ["jo"]'
-            raise document.wrong((*keys, "ssh"), f"{path} has {named[0]} in it, and there are no users", hint)
-        if len(users) > 1 and not named:
-            hint = "with %u or %h in it each user has a file; a key for each user does as well"
-            raise document.wrong((*keys, "ssh"), f"{path} would belong to {len(users)} users", hint)
-    if not users:
-        files = [KeyFile(path.replace("%%", "%")) for path in given["ssh"]]
-    else:
-        accounts = [_account(document, keys, user) for user in users]
-        files = [_of_user(document, keys, path, account) for path in given["ssh"] for account in accounts]
-    return SshKeys(name=name, files=tuple(dict.fromkeys(files)), **given)
-
-
-_TOKENS = re.compile(r"%[uh]")
-
-
-def _account(document: Document, keys: Keys, user: str) -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(user)
-    except KeyError:
-        hint = "as `getent passwd` lists them"
-        raise document.wrong((*keys, "users"), f"there is no user {shown(user)}", hint) from None
-
-
-def _of_user(document: Document, keys: Keys, path: str, account: pwd.struct_passwd) -> KeyFile:
-    stands_for = {"%u": account.pw_name, "%h": account.pw_dir.rstrip("/"), "%%": "%"}
-    found = re.sub(r"%[uh%]", lambda token: stands_for[token[0]], path)
-    if not found.startswith("/"):
-        message = f"the home of {account.pw_name} is {shown(account.pw_dir)}, which is no absolute path"
-        raise document.wrong((*keys, "users"), message, "see `man 5 passwd`, or take the user out")
-    return KeyFile(found, account.pw_name, account.pw_uid, account.pw_dir)
+    files = files_of(document, keys, given["ssh"], given.get("users", ()))
+    return SshKeys(name=name, files=files, **given)

@@ -11,10 +11,21 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypedDict
 
 from knockgate.errors import ConfigError, Unavailable
 
-__all__ = ["hand_over", "read", "replace", "replacement", "sync_folder", "users_of"]
+__all__ = [
+    "Sort",
+    "content_of",
+    "hand_over",
+    "opened",
+    "read",
+    "replace",
+    "replacement",
+    "sync_folder",
+    "users_of",
+]
 
 
 def users_of(folder: os.stat_result) -> frozenset[int]:
@@ -33,8 +44,22 @@ def hand_over(file: int, folder: Path) -> None:
         os.fchown(file, owner.st_uid, owner.st_gid)
 
 
+class Sort(TypedDict):
+    """What a file should be, for messages, and hints for a system's error numbers."""
+
+    kind: str
+    hints: Mapping[int, str]
+
+
 def read(path: Path, most: int, *, kind: str, hints: Mapping[int, str], gates: bool = False) -> bytes:
-    """What is in the file; ``kind`` is what it should be, ``hints`` help with a system's error number.
+    """What is in the file, ``most`` bytes; the rest as for ``opened``."""
+    with opened(path, kind=kind, hints=hints, gates=gates) as file:
+        return content_of(file, path, most)
+
+
+@contextlib.contextmanager
+def opened(path: Path, *, kind: str, hints: Mapping[int, str], gates: bool = False) -> Iterator[int]:
+    """A descriptor of the file; ``kind`` is what it should be, ``hints`` help with a system's error number.
 
     ``gates``: it lies in the gate's own folder (``users_of``). Raises ConfigError, whose ``file`` is None
     where it cannot be read at all: the message names it.
@@ -54,11 +79,17 @@ def read(path: Path, most: int, *, kind: str, hints: Mapping[int, str], gates: b
             raise ConfigError(f"{path} belongs to somebody else", hint=hint)
         if found.st_mode & 0o077:
             raise ConfigError(f"{path} can be read by others", hint=f"chmod 600 {path}")
+        yield file
+    finally:
+        os.close(file)
+
+
+def content_of(file: int, path: Path, most: int) -> bytes:
+    """What is in a file that is open; ConfigError as above."""
+    try:
         content = os.read(file, most + 1)  # a file of this size is read at once
     except OSError as error:
         raise ConfigError(f"{path} {_why(error)}") from None
-    finally:
-        os.close(file)
     if len(content) > most:
         raise ConfigError("is too long for a file of secrets", file=str(path))
     return content

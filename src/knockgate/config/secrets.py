@@ -13,28 +13,35 @@ from __future__ import annotations
 
 import base64
 import binascii
-import errno
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from knockgate.config import private
+from knockgate.config.places import LARGEST_SECRETS, SECRETS
 from knockgate.errors import ConfigError
 from knockgate.spa.fwknop import Hash, Mode, Secret
 
-__all__ = ["load", "parse"]
+__all__ = ["Contents", "contents", "load", "parse"]
 
-_LARGEST = 1 << 14
 _LINE = re.compile(r"(\w+)\s*[:\s]\s*(.*)")
 _NAMES = {"KEY": "key", "KEY_BASE64": "key", "HMAC_KEY": "hmac_key", "HMAC_KEY_BASE64": "hmac_key"}
 
 
-def load(path: Path, hmac: Hash, mode: Mode) -> Secret:
+#: What is in a file of secrets, if it may be used; raises ConfigError as ``contents``.
+Contents = Callable[[Path], bytes]
+
+
+def contents(path: Path) -> bytes:
     """Read the file; raises ConfigError, whose ``file`` is None where it cannot be read at all."""
-    content = private.read(path, _LARGEST, kind="the file with the secrets", hints=_HINTS)
+    with private.opened(path, **SECRETS) as file:
+        return private.content_of(file, path, LARGEST_SECRETS)
+
+
+def load(path: Path, hmac: Hash, mode: Mode, contents: Contents = contents) -> Secret:
+    """What ``contents`` says is in it; raises ConfigError."""
+    content = contents(path)
     return parse(content.decode(errors="surrogateescape"), str(path), hmac, mode)
-
-
-_HINTS = {errno.ENOENT: "make a pair with: knockgate key new --fwknop NAME"}
 
 
 def parse(content: str, file: str, hmac: Hash, mode: Mode) -> Secret:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.knockgate.config.key_files import RSA, Gate, aged, fingerprint, group, key, watched, written
 
-from knockgate.config import keyfiles
+from knockgate.config import keyfiles, strictmodes
 from knockgate.config.keyfiles import KeyFiles, Line, Notice
 
 
@@ -169,10 +169,10 @@ def changes_seen(path: Path) -> tuple[int, int]:
     """Of 300 changes in place: after how many the new key was found, and how many the times do not show."""
     gate, seen, twins = Gate(group("people", path)), 0, 0
     for number in range(10, 310):
-        before = keyfiles._Signature.of(path.stat())
+        before = strictmodes._Signature.of(path.stat())
         with path.open("r+") as stream:
             stream.write(f"{key(number)}\n")
-        twins += keyfiles._Signature.of(path.stat()) == before
+        twins += strictmodes._Signature.of(path.stat()) == before
         gate.look()
         seen += gate.known(number) == [number]
     return seen, twins
@@ -182,17 +182,17 @@ def test_changes_within_one_step_of_the_kernels_clock_are_seen(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Newer kernels (6.13) have finer times for files that somebody looks at; here they are as before."""
-    fine = keyfiles._Signature.of
+    fine = strictmodes._Signature.of
 
-    def coarse(found: os.stat_result) -> keyfiles._Signature:
+    def coarse(found: os.stat_result) -> strictmodes._Signature:
         exact, step = fine(found), 10_000_000
         return exact._replace(modified=exact.modified // step * step, changed=exact.changed // step * step)
 
-    monkeypatch.setattr(keyfiles._Signature, "of", coarse)
+    monkeypatch.setattr(strictmodes._Signature, "of", coarse)
     written(path, key(1))
     seen, twins = changes_seen(path)
     assert seen == 300 and twins > 0
-    monkeypatch.setattr(keyfiles, "_RACY", 0)
+    monkeypatch.setattr(strictmodes, "_RACY", 0)
     assert changes_seen(path)[0] < 300  # so it is that which sees them
 
 
@@ -309,7 +309,7 @@ def test_a_change_while_it_is_read_is_seen(path: Path, monkeypatch: pytest.Monke
         written(path, key(3))
         return octets
 
-    monkeypatch.setattr(keyfiles, "_RACY", 0)
+    monkeypatch.setattr(strictmodes, "_RACY", 0)
     with monkeypatch.context() as patched:
         patched.setattr(os, "read", reading)
         gate = Gate(group("people", path))
