@@ -75,10 +75,10 @@ class Host:
         for each in (self.authorized, *self.authorized.parents[:2]):
             os.chown(each, 4000, 4000)
 
-    def log_in(self, *options: str) -> subprocess.CompletedProcess[str]:
+    def log_in(self, *options: str, name: str = "home.example") -> subprocess.CompletedProcess[str]:
         with running.client:
             return subprocess.run(
-                ["ssh", *options, "home.example", "id -un"],
+                ["ssh", *options, name, "id -un"],
                 env=self.jo.environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -170,6 +170,39 @@ def test_who_may_log_in_may_knock_and_nobody_else(tmp_path: Path) -> None:
         there.authorize(line(key))
         assert there.may_log_in() and str(there.authorized) not in _checked(gate)
         there.enters(gate)
+
+
+_ALIAS = """
+Host h
+    HostName home.example
+    User jo
+    IdentityFile ~/.ssh/elsewhere
+    IdentitiesOnly yes
+    PreferredAuthentications publickey
+    ProxyCommand knockgate connect --profile home {} --timeout 0.5 %h %p
+"""
+
+
+@isolated
+def test_a_name_that_only_ssh_knows_has_its_keys(tmp_path: Path) -> None:
+    """`--ssh-host %n`, or the profile's `ssh_host`; the control has neither, and so asks for other keys."""
+    with host(tmp_path) as (there, gate, (key,)):
+        key.rename(there.ssh / "elsewhere")
+        key.with_name(f"{key.name}.pub").unlink()
+        config = there.ssh / "config"
+        config.write_text(_ALIAS.format(""))
+        alone = there.log_in(name="h")
+        assert alone.returncode == 255 and "there is no SSH key for home.example" in alone.stderr
+        config.write_text(_ALIAS.format("--ssh-host %n"))
+        done = there.log_in(name="h")
+        assert (done.returncode, done.stdout) == (0, "jo\n"), done.stderr + gate.log()
+        gate.until_opened(1)
+        gate.close()
+        config.write_text(_ALIAS.format(""))
+        profile = there.jo.home / ".config" / "knockgate" / "profiles.toml"
+        profile.write_text(f'{profile.read_text()}ssh_host = "h"\n')
+        assert there.log_in(name="h").stdout == "jo\n"
+        gate.until_opened(2)
 
 
 def _checked(gate: Gate) -> str:

@@ -16,7 +16,7 @@ from knockgate.cli.terminal import say
 from knockgate.cli.words import Word, seconds
 from knockgate.client import profiles, send, spellings
 from knockgate.client.carry import carry
-from knockgate.client.profiles import Profile
+from knockgate.client.profiles import Profile, SealedProfile
 from knockgate.client.wait import State, connected
 from knockgate.errors import ConfigError
 from knockgate.model import Port
@@ -38,6 +38,9 @@ _PATIENCE = 10.0
     help="Knock as this profile says (default: the one of HOST).",
 )
 @click.option(
+    "--ssh-host", metavar="NAME", help="Look for the keys of a sealed knock as `ssh NAME` does; of ssh's, %n."
+)
+@click.option(
     "--timeout",
     type=seconds(spellings.wait_time),
     help="How long to wait after the knock (default: 10s, or more if the profile says so).",
@@ -51,6 +54,7 @@ def connect(
     *,
     port: Port,
     name: str | None,
+    ssh_host: str | None,
     timeout: float | None,
     ipv4: bool,
     ipv6: bool,
@@ -64,6 +68,12 @@ def connect(
         Host home.example
             ProxyCommand knockgate connect %h %p
 
+    or, for a name that ssh alone knows:
+
+        Host home
+            HostName home.example
+            ProxyCommand knockgate connect --ssh-host %n %h %p
+
     It tries the port for 0.3 s. If it answers, no knock is sent. If not, it knocks as `knockgate knock`
     does, tries the port until it opens, and then carries bytes between the connection and standard
     input and output. The first connection that opens is the one that is used. A port that refuses is
@@ -71,7 +81,8 @@ def connect(
 
     The profile is the one that is called HOST, or else the only one whose `host` is HOST. With --profile the
     knock goes to the `host` of that profile, and the connection to HOST, unless HOST is the profile's name.
-    Its `wait` does not matter here.
+    Its `wait` does not matter here. A sealed knock is signed with the keys that ssh would use for that
+    `host`; with --ssh-host for NAME, which is in the profile as `ssh_host`.
 
     Says nothing on standard error unless it fails, or the knock has to warn or to ask, and shows the waiting
     on a terminal. Changes nothing on this machine but what a sealed knock keeps.
@@ -91,6 +102,8 @@ def connect(
         given["family"] = send.Family.AF_INET if ipv4 else send.Family.AF_INET6
     name = _profile_of(host) if name is None else named(name, "--profile")
     plan = planned(name, packet=False, given=given)
+    if ssh_host and isinstance(plan, SealedProfile):
+        plan = replace(plan, ssh_host=ssh_host)
     plan = replace(plan, timeout=max(plan.timeout, _PATIENCE) if timeout is None else timeout)
     connection = _Way(host, name, plan, port, verbose=verbose).connection()
     if connection is None:

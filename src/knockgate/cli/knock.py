@@ -91,6 +91,7 @@ def knock(
         allow = "route"                          # "observed", "198.51.100.7", "2001:db8:1:2::/64",
                                                  # "https://ip.example/"
         identity = "~/.ssh/id_ed25519"           # lease = "1h"       small = true
+                                                 # ssh_host = "home", as ssh_config calls it
                                                  # port = "udp/62202" source = "192.0.2.8"
         [profiles.cabin]
         host = "cabin.example"

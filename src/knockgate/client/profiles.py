@@ -126,6 +126,12 @@ class SealedProfile(Profile):
     port: Port = key("Where the packet is sent.", spellings.spa_port, SEALED_PORT)
     lease: float | None = key("Ask for this long; without it the door decides.", spellings.sealed_lease, None)
     identity: Path | None = key("Sign with this SSH key and no other one.", spellings.identity_path, None)
+    ssh_host: str | None = key(
+        "The name that ssh is given for that host, if it is another one: keys are looked for as ssh does "
+        "for it.",
+        spellings.host,
+        None,
+    )
     small: bool = key(
         "Send 245 bytes instead of 1,333, for paths that carry no more; they are not sealed against quantum "
         "computers.",

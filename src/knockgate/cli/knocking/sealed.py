@@ -71,7 +71,7 @@ class SealedAttempt(Attempt):
 
     @cached_property
     def _keys(self) -> Keys:
-        return Keys(self._plan.host, self._plan.identity)
+        return Keys(self._plan.ssh_host or self._plan.host, self._plan.identity)
 
     # --- whom to let in -------------------------------------------------------------------------------
 
