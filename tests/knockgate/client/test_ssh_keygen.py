@@ -57,6 +57,41 @@ def test_a_passphrase_by_askpass(
         ssh_keygen.sign(file, public(file), MESSAGE)
 
 
+def test_three_passphrases_as_with_ssh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = locked(tmp_path)
+    # It answers with the line that is next.
+    next_line = f"n=$(wc -l <{tmp_path}/asked); echo >>{tmp_path}/asked; sed -n $((n + 1))p {tmp_path}/words"
+    asked(monkeypatch, tmp_path, next_line)
+
+    def signs(*words: str) -> bool:
+        (tmp_path / "asked").write_text("")
+        (tmp_path / "words").write_text("".join(f"{word}\n" for word in words))
+        capfd.readouterr()
+        try:
+            return verify(public(file), ssh_keygen.sign(file, public(file), MESSAGE), MESSAGE)
+        except Unavailable as error:
+            return f"ssh-add {file}" not in str(error.hint)
+
+    def times() -> int:
+        return len((tmp_path / "asked").read_text())
+
+    assert signs("open sesame") and times() == 1
+    assert signs("open barley", "", "open sesame") and times() == 3
+    assert capfd.readouterr().err.count("incorrect passphrase") == 2
+    assert not signs("open barley", "open rye", "open oats", "open sesame") and times() == 3
+    file.chmod(0o644)  # what ssh-keygen says then is about something else, and asking again does not help
+    assert not signs("open sesame") and times() == 0
+    assert capfd.readouterr().err.count("UNPROTECTED") == 1
+    file.chmod(0o600)
+    for name in ("SSH_ASKPASS", "SSH_ASKPASS_REQUIRE"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(ssh_keygen, "somebody_is_there", lambda: False)
+    assert not signs()
+    assert capfd.readouterr().err.count("incorrect passphrase") == 1
+
+
 _PROGRAM = """
 import os, sys
 from pathlib import Path

@@ -14,6 +14,7 @@ from pathlib import Path
 from knockgate.cli.terminal import say
 from knockgate.client import identities
 from knockgate.client.identities import Candidate, Needs, Skipped, Where
+from knockgate.client.ssh_keygen import somebody_is_there as _somebody_is_there
 from knockgate.errors import KnockgateError, Unavailable
 from knockgate.spa.sshkeys import PublicKey, Signature
 
@@ -87,18 +88,6 @@ class Keys:
         first, more = self.skipped[0], len(self.skipped) - 1
         others = f" ({more} more: --dry-run lists them)" if more else ""
         return Unavailable(f"no SSH key can knock: {first.name}: {first.why}{others}", hint=first.hint)
-
-
-def _somebody_is_there() -> bool:
-    """Whether ssh-keygen has a terminal to ask at, or a window (ssh(1), SSH_ASKPASS)."""
-    display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_ASKPASS_REQUIRE"))
-    if os.environ.get("SSH_ASKPASS") and display:
-        return True
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True
 
 
 def _hint(candidate: Candidate) -> str:
