@@ -120,7 +120,8 @@ def knock(
     a terminal.
 
     Exit status: 0 the knock was sent and, with --wait, the door is open; 1 it did not open in time;
-    2 the knock could not be sent. A knock is not answered, so without --wait 0 says no more than that.
+    2 the knock could not be sent, or with --dry-run could not be. A knock is not answered, so without
+    --wait 0 says no more than that.
 
     For example:
 
@@ -179,6 +180,8 @@ class _Command:
         if not self._as_json:
             (tell if attempt.sent else click.echo)(attempt.text())
         facts = attempt.facts() if self._as_json else {}
+        if self._dry_run and (error := attempt.obstacle()):
+            return facts | {"error": str(error)}, complain(error)
         if attempt.answer is None or attempt.answer.state == "open":
             return facts, 0
         attempt.explain(attempt.answer.state)

@@ -154,6 +154,25 @@ def test_without_a_key_it_says_what_there_was(home: Path, monkeypatch: pytest.Mo
 
 
 @isolated
+def test_a_dry_run_without_a_key_is_no_yes(home: Path) -> None:
+    addresses()
+    rsa, good = new_key(home, "r", "-t", "rsa", "-b", "2048"), new_key(home, "g")
+    for words in ([], ["-i", str(rsa)]):
+        real = knockgate(*words_for(home, *words))
+        done = knockgate(*words_for(home, *words, "--dry-run"))
+        assert (real.returncode, done.returncode) == (2, 2)
+        assert done.stdout.startswith(f"would not send the sealed knock to {HERE}, udp/62202, from {HERE}: ")
+        assert done.stdout.endswith("\n  no key signs\n")
+        assert done.stderr == real.stderr and "  hint: " in done.stderr
+        told = knockgate(*words_for(home, *words, "--dry-run", "--json"))
+        assert (told.returncode, told.stderr) == (2, real.stderr)
+        facts = json.loads(told.stdout)
+        assert facts["sent"] is False and real.stderr.startswith(f"knockgate: {facts['error']}\n")
+    control = knockgate(*words_for(home, "-i", str(good), "--dry-run", "--json"))
+    assert control.returncode == 0 and "error" not in json.loads(control.stdout)
+
+
+@isolated
 def test_a_passphrase_is_asked_for_at_the_terminal_alone(home: Path) -> None:
     addresses()
     key = new_key(home, "k")

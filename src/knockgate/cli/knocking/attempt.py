@@ -12,6 +12,7 @@ from knockgate.cli.terminal import advise
 from knockgate.client import send
 from knockgate.client.profiles import Profile
 from knockgate.client.wait import Answer, State, probe, wait_connected
+from knockgate.errors import KnockgateError
 
 __all__ = ["Attempt", "progress"]
 
@@ -35,6 +36,10 @@ class Attempt(ABC):
     @abstractmethod
     def ready(self) -> None:
         """Get together what is needed before anything is sent."""
+
+    def obstacle(self) -> KnockgateError | None:
+        """Why nothing would be sent, as far as that can be told beforehand; a dry run asks."""
+        return None
 
     @abstractmethod
     def send(self) -> float:

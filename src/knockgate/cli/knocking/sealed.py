@@ -95,6 +95,10 @@ class SealedAttempt(Attempt):
         if not self._make():
             raise self._keys.none_left()
 
+    def obstacle(self) -> KnockgateError | None:
+        """No key that could sign."""
+        return None if self._keys.waiting else self._keys.none_left()
+
     def _make(self) -> bool:
         """The packet of the next key that signs; False: there is no such key."""
         while candidate := self._keys.take():
@@ -196,8 +200,8 @@ class SealedAttempt(Attempt):
     def line(self, where: str) -> str:
         """The same in words."""
         origin = f"from {self.source}" if self.source else "but there is no route"
-        does = "sent" if self.sent else "would send"
-        line = f"{does} a sealed knock to {where}, {self._plan.port}, {origin}: {self._request()}"
+        does = "sent a" if self.sent else "would send a" if self._keys.waiting else "would not send the"
+        line = f"{does} sealed knock to {where}, {self._plan.port}, {origin}: {self._request()}"
         return f"{line}\n  {self._signed_by()}" if self.sent else "\n  ".join([line, *self._preview()])
 
     def _request(self) -> str:
