@@ -320,7 +320,8 @@ def _run(*command: str, may_fail: bool = False) -> None:
     except OSError as error:
         raise Unavailable(f"{command[0]} cannot be run: {error.strerror}") from None
     if done.returncode and not may_fail:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+        lines = [each for each in done.stderr.strip().splitlines() if not each.startswith("Created symlink")]
+        reason = (lines or ["no reason given"])[0]
         raise Unavailable(f"{' '.join(command)}: {reason}", hint="its log may say more: journalctl -e")
 
 
