@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from knockgate.config import secrets
 from knockgate.config.doors import Configuration
 from knockgate.config.keys import FwknopKey, SshKeys, load, load_ssh
+from knockgate.config.secrets import Contents
 from knockgate.daemon.origin import Origin
 from knockgate.mechanisms.packet import Bearer, Way
 from knockgate.model import Port
@@ -11,14 +13,16 @@ from knockgate.model import Port
 __all__ = ["bearers_of", "ssh_keys_of"]
 
 
-def bearers_of(origin: Origin, configuration: Configuration) -> list[Bearer]:
+def bearers_of(
+    origin: Origin, configuration: Configuration, contents: Contents = secrets.contents
+) -> list[Bearer]:
     """Reads the secrets; ``configuration`` is what ``origin`` has loaded. Raises ConfigError.
 
-    A knockd.conf has no keys.
+    A knockd.conf has no keys. ``contents`` reads a file of secrets.
     """
     if origin.knockd:
         return []
-    return [_bearer(key, configuration) for key in load(origin.path, configuration)]
+    return [_bearer(key, configuration) for key in load(origin.path, configuration, contents)]
 
 
 def ssh_keys_of(origin: Origin, configuration: Configuration) -> tuple[SshKeys, ...]:

@@ -24,7 +24,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from knockgate.capture.afpacket import PacketCapture
+from knockgate.config import places
 from knockgate.config.doors import Configuration, Door
+from knockgate.config.keyfiles import Reading
 from knockgate.config.keys import SshKeys
 from knockgate.config.toml import spell
 from knockgate.daemon import nflog, notify
@@ -32,6 +34,7 @@ from knockgate.daemon.bearers import bearers_of, ssh_keys_of
 from knockgate.daemon.control import EXPLAIN_SOCKET, STATUS_SOCKET
 from knockgate.daemon.errands import Errand
 from knockgate.daemon.grants import Grants
+from knockgate.daemon.keylink import Kept
 from knockgate.daemon.link import BEGIN_ANEW, Surprise, add_pause, cannot_start
 from knockgate.daemon.origin import Origin
 from knockgate.daemon.packets import PacketGrants
@@ -76,11 +79,16 @@ class Listener:
         ssh_keys: Sequence[SshKeys],
         ward: Ward,
         runner: socket.socket | None,
+        reading: Reading | None = None,
     ) -> None:
-        """Raises Unavailable where the kernel or the run directory has not what is needed."""
+        """``reading``: who reads files of ssh keys, where it is not we.
+
+        Raises Unavailable where the kernel or the run directory has not what is needed.
+        """
         self._configuration = configuration
         self._ward = ward
         self._runner = runner
+        self._reading = reading
         self._ending = False
         self._lost_reports = 0
         self._seldom = Seldom(PROGRAM)
@@ -117,7 +125,7 @@ class Listener:
     def _sealed_grants(self, ssh_keys: Sequence[SshKeys]) -> SealedGrants:
         from knockgate.daemon.sealed import SealedGrants  # noqa: PLC0415 - megabytes that most gates do not need
 
-        return SealedGrants(self._configuration, ssh_keys, self)
+        return SealedGrants(self._configuration, ssh_keys, self, self._reading)
 
     @property
     def ssh_keys(self) -> int | None:
@@ -309,8 +317,14 @@ _EXHAUSTED = {
 }
 
 
-def serve(origin: Origin, runner: socket.socket | None, *, drop_rights: bool = False) -> None:
-    """Listen until a signal. ``drop_rights``: give all rights away once everything is open."""
+def serve(
+    origin: Origin, runner: socket.socket | None, *, keeper: str | None = None, drop_rights: bool = False
+) -> None:
+    """Listen until a signal.
+
+    ``keeper``: the socket of who reads the files of keys, where it is not we. ``drop_rights``: give all
+    rights away once everything is open.
+    """
     configuration = origin.load()
     if runner is None and any(door.commands for door in configuration.doors):
         # The file has changed since the runner was decided on.
@@ -318,8 +332,11 @@ def serve(origin: Origin, runner: socket.socket | None, *, drop_rights: bool = F
     ward = Ward(configuration)
     # The checksum does not cover keys. From here on a reload is told to us, so none goes unnoticed.
     ward.ping()
-    bearers, ssh_keys = bearers_of(origin, configuration), ssh_keys_of(origin, configuration)
-    listener = Listener(configuration, bearers, ssh_keys, ward, runner)
+    has_keys = configuration.fwknop or configuration.sealed
+    kept = Kept(keeper, places.load(origin.path)) if keeper and has_keys else None
+    bearers = bearers_of(origin, configuration, kept.contents) if kept else bearers_of(origin, configuration)
+    ssh_keys = ssh_keys_of(origin, configuration)
+    listener = Listener(configuration, bearers, ssh_keys, ward, runner, kept)
     if drop_rights:
         give_all_away()
     line = _listening(len(configuration.daemon_doors()), len(bearers), listener.ssh_keys)
@@ -347,6 +364,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     )
     Origin.add_arguments(parser)
     parser.add_argument("--runner", metavar="FD", type=int, help="descriptor of the link to the runner")
+    parser.add_argument("--keeper", metavar="SOCKET", help="where the files of keys are read for it")
     parser.add_argument("--drop-rights", action="store_true", help="keep no capability once it listens")
     add_pause(parser)
     arguments = parser.parse_args(argv)
@@ -356,7 +374,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         runner = socket.socket(fileno=arguments.runner)
         runner.settimeout(0)
     try:
-        serve(Origin.of(arguments), runner, drop_rights=arguments.drop_rights)
+        serve(Origin.of(arguments), runner, keeper=arguments.keeper, drop_rights=arguments.drop_rights)
     except BeginAnew:
         sys.exit(BEGIN_ANEW)
     except (Gone, Surprise) as error:

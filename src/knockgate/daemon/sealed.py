@@ -15,7 +15,7 @@ from knockgate.config import devices, gatekeys
 from knockgate.config.devices import Devices
 from knockgate.config.doors import Configuration
 from knockgate.config.gatekeys import GateKeys
-from knockgate.config.keyfiles import KeyFiles, Notice
+from knockgate.config.keyfiles import KeyFiles, Notice, Reading
 from knockgate.config.keys import SshKeys
 from knockgate.daemon.addresses import OwnAddresses
 from knockgate.daemon.ears import Ears, Sounds
@@ -63,8 +63,14 @@ _DEVICES = 10_000
 class SealedGrants(Hearing):
     """Takes packets, in the order in which they came."""
 
-    def __init__(self, configuration: Configuration, keys: Sequence[SshKeys], hands: PacketHands) -> None:
-        """Opens the store, and ``ears``.
+    def __init__(
+        self,
+        configuration: Configuration,
+        keys: Sequence[SshKeys],
+        hands: PacketHands,
+        reading: Reading | None = None,
+    ) -> None:
+        """Opens the store, and ``ears``. ``reading``: who reads files of keys, where it is not we.
 
         Raises ConfigError for the gate's own files, Unavailable where the disk or the kernel refuses.
         """
@@ -78,7 +84,7 @@ class SealedGrants(Hearing):
         self._port = sealed.port
         self._own = OwnAddresses()
         self._clock = KernelClock(configuration.gate.clock, sticky=False)
-        self._files = KeyFiles(keys)
+        self._files = KeyFiles(keys, reading=reading)
         self._notices = Notices(hands.complain)
         self._parties = parties_of(configuration, keys)
         self._store = SqliteMarks(
