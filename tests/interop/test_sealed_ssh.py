@@ -135,6 +135,7 @@ def _sshd(folder: Path) -> Iterator[None]:
     """As strict as it is by default."""
     Path("/run/sshd").mkdir()
     words = ["Port=22", "Port=2222", f"HostKey={folder / 'key'}", "PidFile=none", "UsePAM=no"]
+    words.append("Subsystem=sftp internal-sftp")
     options = [part for word in words for part in ("-o", word)]
     command = [str(SSHD), "-D", "-f", "/dev/null", "-E", str(folder / "sshd.log"), *options]
     with subprocess.Popen(command) as process:
