@@ -148,7 +148,8 @@ class _State:
     def lines(self) -> Iterator[str]:
         """The same as text."""
         yield from self.unshut.first_lines(in_force=self.in_force)
-        yield self._guard_in_words()
+        words = self._guard_in_words()
+        yield words.replace("guarded", "watched", 1) if self.unshut.no_door_is_shut else words
         if self.loaded and not self.in_force:
             yield "ANOTHER CONFIGURATION is in force, not this one. `knockgate up` puts this one in force"
         if self.trial is not None:

@@ -50,6 +50,11 @@ class Unshut:
         """Whether some door lets everybody in."""
         return bool(self.pauses) or any(map(self.configuration.in_shadow, self.configuration.doors))
 
+    @property
+    def no_door_is_shut(self) -> bool:
+        """Whether all are in shadow."""
+        return all(self.configuration.in_shadow(door) for door in self.configuration.doors if door.ports)
+
     def state(self, door: Door) -> str | None:
         """``paused`` or ``shadow``; None for a door that is neither."""
         if self._left(door):
@@ -131,7 +136,7 @@ class Unshut:
             yield ""
             yield f"always open: {'; '.join(allowed)}"
         rows = [
-            (door.name, f"{self._dropped(door)} connections", f"{self._passed(door)} connections")
+            (door.name, _connections(self._dropped(door)), _connections(self._passed(door)))
             for door in self.configuration.doors
             if self.configuration.in_shadow(door)
         ]
@@ -187,3 +192,7 @@ class Unshut:
     @cached_property
     def _names(self) -> dict[Port, str]:
         return {port: door.name for door in self.configuration.doors for port in door.ports}
+
+
+def _connections(number: int) -> str:
+    return "1 connection" if number == 1 else f"{number} connections"

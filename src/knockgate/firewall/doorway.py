@@ -3,9 +3,10 @@
 In this order: who has a lease, who is always let in (``allow``), and everybody while the door is paused. The
 rest is dropped. A door in shadow asks the same, counts the answer, and lets everybody in.
 
-Networks lie in sets of intervals: those of ``[gate]`` by the address alone, those of one door with its ports
-behind it. A gate without any has no rule that asks. A pause is an element that the kernel takes away. It is
-asked for last, since it is hardly ever there.
+Networks stand in the rules that ask for them, as sets without a name: so one load replaces rule and set at
+once, and no set is emptied and filled again under a packet. A door with networks of its own has a chain in
+front; a gate without any has no rule that asks. A pause is an element that the kernel takes away. It is asked
+for last, since it is hardly ever there.
 
 What is counted of a shadow survives a reload and ends with the last shadow: of each port all connections, of
 each source those of a day, for as many sources as there is room for.
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from knockgate.config.doors import Configuration
+from knockgate.config.readers import Network
 from knockgate.config.unshut import collapsed
 
 __all__ = [
@@ -26,10 +28,9 @@ __all__ = [
     "SHADOW_KEPT",
     "SHADOW_SOURCES",
     "SYN_ALONE",
-    "chain_of_doors",
+    "chain_of",
     "chains",
-    "elements",
-    "filled_anew",
+    "emptied",
     "forget",
     "reset",
     "sets",
@@ -50,14 +51,10 @@ SHADOW_SOURCES, SHADOW_KEPT = 16384, 86400
 #: intervals 10 000 of them cost each packet that asks twenty times as much.
 _FIRST_HALF = "ffff:ffff:ffff:ffff::"
 _PORT = "meta l4proto . th dport"
-_ALLOW, _ALLOW_DOOR = "allow", "allow_door"
 
 
 def sets() -> Iterator[tuple[str, str]]:
     """(name, what it is); all are there always, so that a reload may begin to use them."""
-    for _, digit, kind in FAMILIES:
-        yield f"{_ALLOW}{digit}", f"type {kind}; flags interval;"
-        yield f"{_ALLOW_DOOR}{digit}", f"type {kind} . inet_proto . inet_service; flags interval;"
     yield PAUSED, "type inet_proto . inet_service; flags timeout;"
     for name in SHADOWED.values():
         yield name, "type inet_proto . inet_service; size 131072; flags dynamic;"  # all ports that there are
@@ -66,32 +63,17 @@ def sets() -> Iterator[tuple[str, str]]:
             yield f"{name}{digit}", f"{key}; size {SHADOW_SOURCES}; flags dynamic,timeout;"
 
 
-def filled_anew(configuration: Configuration) -> list[str]:
+def emptied(configuration: Configuration) -> list[str]:
     """The sets that are emptied when this configuration is loaded."""
-    names = [f"{name}{digit}" for name in (_ALLOW, _ALLOW_DOOR) for _, digit, _ in FAMILIES]
-    if not _in_shadow(configuration):
-        names += [f"{name}{digit}" for name in SHADOWED.values() for digit in ("", "4", "6")]
-    return names
+    if _in_shadow(configuration):
+        return []
+    return [f"{name}{digit}" for name in SHADOWED.values() for digit in ("", "4", "6")]
 
 
-def elements(configuration: Configuration) -> Iterator[tuple[str, list[str]]]:
-    """(set, what is in it): the networks that are always let in."""
-    for version in (4, 6):
-        yield f"{_ALLOW}{version}", list(map(str, collapsed(configuration.gate.allow, version)))
-        yield (
-            f"{_ALLOW_DOOR}{version}",
-            [
-                f"{network} . {port.protocol.name.lower()} . {port.number}"
-                for door in configuration.doors
-                for network in collapsed(door.allow, version)
-                for port in door.ports
-            ],
-        )
-
-
-def chain_of_doors(*, in_shadow: bool) -> str:
+def chain_of(configuration: Configuration, number: int) -> str:
     """Where packets to a door go."""
-    return "shadow" if in_shadow else "door"
+    door = configuration.doors[number]
+    return _own_chain(number) if door.allow else _doors(in_shadow=configuration.in_shadow(door))
 
 
 def chains(configuration: Configuration) -> Iterator[tuple[str, Sequence[str]]]:
@@ -102,6 +84,18 @@ def chains(configuration: Configuration) -> Iterator[tuple[str, Sequence[str]]]:
             yield name, list(_counting(name))
         passes, drops = (f"goto {SHADOWED[answer]}" for answer in (False, True))
         yield "shadow", [*_rules(configuration, passes), drops]
+    if any(door.allow for door in configuration.doors):
+        yield "allowed", [*_first(), "accept"]
+        if _in_shadow(configuration):
+            yield "allowed_in_shadow", [*_first(), f"goto {SHADOWED[False]}"]
+    for number, door in enumerate(configuration.doors):
+        if door.allow:
+            in_shadow = configuration.in_shadow(door)
+            let_in = "allowed_in_shadow" if in_shadow else "allowed"
+            yield (
+                _own_chain(number),
+                [*_of_networks(door.allow, f"goto {let_in}"), f"goto {_doors(in_shadow=in_shadow)}"],
+            )
 
 
 def reset() -> list[str]:
@@ -123,21 +117,36 @@ def _in_shadow(configuration: Configuration) -> bool:
 
 
 def _rules(configuration: Configuration, let_in: str) -> Iterator[str]:
-    # Before DNAT, so a published port is still addressed to this host; what is only routed is not ours.
-    yield "fib daddr type unicast accept"
+    not_ours, *resets = _first()
+    yield not_ours
     yield "meta l4proto @grace tcp flags & (fin | syn | rst | ack) == ack accept"
-    yield from reset()
+    yield from resets
     for name in ("leases", "given"):
         for word, digit, _ in FAMILIES:
             yield f"{word} saddr . {_PORT} @{name}{digit} {let_in}"
     yield f"ip6 saddr & {_FIRST_HALF} . {_PORT} @networks6 {let_in}"
-    used = {name for name, found in elements(configuration) if found}
-    for word, digit, _ in FAMILIES:
-        if f"{_ALLOW}{digit}" in used:
-            yield f"{word} saddr @{_ALLOW}{digit} {let_in}"
-        if f"{_ALLOW_DOOR}{digit}" in used:
-            yield f"{word} saddr . {_PORT} @{_ALLOW_DOOR}{digit} {let_in}"
+    yield from _of_networks(configuration.gate.allow, let_in)
     yield f"{_PORT} @{PAUSED} accept"
+
+
+def _first() -> list[str]:
+    """What counts for who is let in as well."""
+    # Before DNAT, so a published port is still addressed to this host; what is only routed is not ours.
+    return ["fib daddr type unicast accept", *reset()]
+
+
+def _of_networks(networks: Sequence[Network], let_in: str) -> Iterator[str]:
+    for word, digit, _ in FAMILIES:
+        if found := collapsed(networks, int(digit)):
+            yield f"{word} saddr {{ {', '.join(map(str, found))} }} {let_in}"
+
+
+def _doors(*, in_shadow: bool) -> str:
+    return "shadow" if in_shadow else "door"
+
+
+def _own_chain(number: int) -> str:
+    return f"door_{number}"
 
 
 def _counting(name: str) -> Iterator[str]:

@@ -133,7 +133,7 @@ def compile_ruleset(
         f"flush table {_IN}",
         # The numbers of the states mean something else from here on.
         *(f"flush map {_IN} {name}" for name in (*_MAPS, *_PROGRESS)),
-        *(f"flush set {_IN} {name}" for name in ("configuration", *doorway.filled_anew(configuration))),
+        *(f"flush set {_IN} {name}" for name in ("configuration", *doorway.emptied(configuration))),
         *(f"delete chain {_IN} {name}" for name in sorted(set(stale_chains) - set(chains))),
         f"add element {_IN} configuration {{ {mark_of(configuration)} }}",
         *_elements("ports", _ports(configuration)),
@@ -143,7 +143,6 @@ def compile_ruleset(
         *_elements("door_port", grants.ports()),
         *_elements("more", grants.links()),
         *_elements("knock_port", grants.knocks() if configuration.gate.shadow else ()),
-        *(line for name, found in doorway.elements(configuration) for line in _listed(name, found)),
         *(f"add rule {_IN} {name} {rule}" for name, rules in chains.items() for rule in rules),
     ]
     if grace:
@@ -193,8 +192,8 @@ def _ports(configuration: Configuration) -> Iterator[tuple[str, str]]:
     for packets in (configuration.fwknop, configuration.sealed):
         if packets:
             kinds[packets.port] = "quiet"
-    for door in configuration.doors:
-        kinds |= dict.fromkeys(door.ports, doorway.chain_of_doors(in_shadow=configuration.in_shadow(door)))
+    for number, door in enumerate(configuration.doors):
+        kinds |= dict.fromkeys(door.ports, doorway.chain_of(configuration, number))
     for port, chain in sorted(kinds.items()):
         yield _pair(port), f"goto {chain}"
 
@@ -265,10 +264,7 @@ def _lease_chain(protocol: Protocol, lease: float) -> str:
 
 
 def _elements(name: str, pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
-    yield from _listed(name, [f"{key} : {value}" for key, value in pairs])
-
-
-def _listed(name: str, elements: Sequence[str]) -> Iterator[str]:
+    elements = [f"{key} : {value}" for key, value in pairs]
     for start in range(0, len(elements), _CHUNK):
         yield f"add element {_IN} {name} {{ {', '.join(elements[start : start + _CHUNK])} }}"
 

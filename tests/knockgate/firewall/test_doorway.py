@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.knockgate.firewall.table import Cable, elements, nft
+from tests.knockgate.firewall.table import Cable, listing, nft
 from tests.knockgate.firewall.test_guard import (
     CLIENT,
     FAMILY,
@@ -218,32 +218,45 @@ def test_whatever_networks_follow_each_other_the_kernel_has_just_the_last_ones()
         def loads(of_gate: list[str], of_door: list[str]) -> None:
             configuration = gate(f"allow = {of_gate!r}", of_ssh=f"allow = {of_door!r}")
             load(firewall, configuration)
-            for version, digit in ((4, "4"), (6, "6")):
-                expected = collapsed(configuration.gate.allow, version)
-                assert _listed(f"allow{digit}") == {str(each) for each in expected}
-                ports = {str(each) for each in collapsed(configuration.doors[0].allow, version)}
-                assert _listed(f"allow_door{digit}") == {
-                    f"{each} {port}" for each in ports for port in ("tcp 22", "udp 5353")
-                }
+            expected = {
+                chain: {*map(str, collapsed(allow, 4)), *map(str, collapsed(allow, 6))}
+                for chain, allow in (
+                    ("door", configuration.gate.allow),
+                    ("door_0", configuration.doors[0].allow),
+                )
+            }
+            assert {chain: _asked_for(chain) for chain in expected} == expected
+            firewall.load(firewall.text())  # as a rollback does
+            assert {chain: _asked_for(chain) for chain in expected} == expected
 
         loads()
 
 
-def _listed(name: str) -> set[str]:
-    """Elements as ``10.0.0.0/8`` or ``10.0.0.0/8 tcp 22``, whichever way nft spells them."""
+def _asked_for(chain: str) -> set[str]:
+    """The networks that a chain lets in; none where there is no such chain."""
+    found = set()
+    for each in listing("chain", "inet", "knockgate", chain):
+        rule = each.get("rule", {})
+        assert isinstance(rule, dict)
+        for part in rule.get("expr", []):
+            match = part.get("match", {})
+            if match.get("left", {}).get("payload", {}).get("field") == "saddr":
+                right = match["right"]
+                several = isinstance(right, dict) and "set" in right
+                found |= {
+                    network for part in (right["set"] if several else [right]) for network in _spelled(part)
+                }
+    return found
 
-    def spelled(value: object) -> str:
-        if isinstance(value, dict) and "prefix" in value:
-            return f"{value['prefix']['addr']}/{value['prefix']['len']}"
-        if isinstance(value, dict) and "range" in value:
-            first, last = map(ipaddress.ip_address, value["range"])
-            return "".join(map(str, ipaddress.summarize_address_range(first, last)))
-        if isinstance(value, dict) and "concat" in value:
-            return " ".join(map(spelled, value["concat"]))
-        text = str(value)
-        return f"{text}/{128 if ':' in text else 32}" if ":" in text or "." in text else text
 
-    return {spelled(each["val"]) for each in elements(name)}
+def _spelled(value: dict[str, dict[str, object]] | str) -> list[str]:
+    """As networks, whichever way nft spells them: neighbours are one range."""
+    if isinstance(value, str):
+        return [str(ipaddress.ip_network(value))]
+    if "prefix" in value:
+        return [f"{value['prefix']['addr']}/{value['prefix']['len']}"]
+    first, last = map(ipaddress.ip_address, value["range"])
+    return list(map(str, ipaddress.summarize_address_range(first, last)))
 
 
 # --- pause --------------------------------------------------------------------------------------------

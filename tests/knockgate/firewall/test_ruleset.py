@@ -154,6 +154,19 @@ def test_a_packet_meets_as_many_rules_with_many_doors_as_with_one(chain: str) ->
     assert one == hundred and one
 
 
+@pytest.mark.parametrize("chain", ["guard", "door", "shadow", "would_drop", "would_pass", "door_0"])
+def test_a_packet_meets_as_many_rules_with_many_networks_as_with_one(chain: str) -> None:
+    def text(count: int) -> str:
+        networks = [f"10.{number}.0.0/24" for number in range(count)]
+        door = f'[doors.{{}}]\nports = ["tcp/{{}}"]\nshadow = true\nallow = {networks}\n'
+        doors = "".join(door.format(f"d{number}", number + 1) for number in range(count))
+        shut = '[doors.shut]\nports = ["udp/1"]\n'
+        return compile_ruleset(parse(f"[gate]\nallow = {networks}\n{doors}{shut}"))
+
+    one, hundred = (len(rules(text(count), chain)) for count in (1, 100))
+    assert one == hundred > 0
+
+
 def test_without_sequences_in_the_kernel_nothing_looks_for_progress() -> None:
     with_one, without = (
         compile_ruleset(parse(many(1))),
