@@ -90,7 +90,9 @@ class Reason(enum.Enum):
     STALE = "stale"
     STORE_FULL = "store-full"
     STORE_UNAVAILABLE = "store-unavailable"
+    KEY_REVOKED = "key-revoked"
     KEY_EXPIRED = "key-expired"
+    OUTSIDE_HOURS = "outside-hours"  #: the key is good at other times of the week
     CLOCK_UNKNOWN = "clock-unknown"  #: it would need to be known what time it is
     SENDER_DENIED = "sender-denied"  #: the key does not knock from there
     USER_DENIED = "user-denied"

@@ -16,6 +16,7 @@ from typing import Any
 
 from knockgate.config import readers, secrets
 from knockgate.config.doors import DOOR_NAME, Configuration, Door
+from knockgate.config.hours import Week, week, zone
 from knockgate.config.places import KeyFile, files_of
 from knockgate.config.readers import Network
 from knockgate.config.secrets import Contents
@@ -131,7 +132,30 @@ class FwknopKey:
         duration(1, 30 * 86400),
         None,
     )
-    expires: dt.datetime | None = key("From then on it opens nothing.", readers.instant, None)
+    leases: int | None = key(
+        "Leases that it may have at once, so that a key for one person is not passed round. Without it: any "
+        "number.",
+        whole(1, 10_000),
+        None,
+    )
+    expires: dt.datetime | None = key(
+        "From then on it opens nothing; leases end then at the latest.", readers.instant, None
+    )
+    hours: Week | None = key(
+        'When it is good, such as `["Mon-Fri 08:00-18:00", "Sat 10:00-14:00", "22:00-06:00"]`: days, '
+        "times, or both; over midnight a time belongs to the day on which it begins. Leases end with them. "
+        "Without it: always.",
+        week,
+        None,
+    )
+    hours_in: str = key(
+        "The time zone of `hours`, such as `Europe/Berlin`; empty: the machine's own.", zone, ""
+    )
+    revoked: bool = key(
+        "It opens nothing. Unlike a key that is taken out, who still tries is told by name in the log.",
+        flag,
+        False,  # noqa: FBT003 - a default
+    )
     secret: Secret
 
 
@@ -170,7 +194,24 @@ class SshKeys:
         None,
     )
     leases: int = key("Leases that one ssh key may have at once.", whole(1, 10_000), 8)
-    expires: dt.datetime | None = key("From then on they open nothing.", readers.instant, None)
+    expires: dt.datetime | None = key(
+        "From then on they open nothing; leases end then at the latest.", readers.instant, None
+    )
+    hours: Week | None = key(
+        'When they are good, such as `["Mon-Fri 08:00-18:00", "Sat 10:00-14:00", "22:00-06:00"]`: days, '
+        "times, or both; over midnight a time belongs to the day on which it begins. Leases end with them. "
+        "Without it: always.",
+        week,
+        None,
+    )
+    hours_in: str = key(
+        "The time zone of `hours`, such as `Europe/Berlin`; empty: the machine's own.", zone, ""
+    )
+    revoked: bool = key(
+        "They open nothing. Unlike a key that is taken out, who still tries is told by name in the log.",
+        flag,
+        False,  # noqa: FBT003 - a default
+    )
     files: tuple[KeyFile, ...] = ()  #: ``ssh`` for each of ``users``; none twice
 
     def __post_init__(self) -> None:
@@ -245,7 +286,12 @@ def _given(
     for field in fields_of(other):
         if field.name in table and field.name not in known:
             raise document.wrong((*keys, field.name), "unknown key", f"it is for keys that have {kind}")
-    return values(document, keys, table, mine)
+    found = values(document, keys, table, mine)
+    if found.get("hours_in") and "hours" not in found:
+        raise document.wrong(
+            (*keys, "hours_in"), "there are no hours in it", 'hours = ["Mon-Fri 08:00-18:00"]'
+        )
+    return found
 
 
 def _check_doors(document: Document, keys: Keys, names: tuple[str, ...], doors: Mapping[str, Door]) -> None:

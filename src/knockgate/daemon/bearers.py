@@ -6,6 +6,7 @@ from knockgate.config import secrets
 from knockgate.config.doors import Configuration
 from knockgate.config.keys import FwknopKey, SshKeys, load, load_ssh
 from knockgate.config.secrets import Contents
+from knockgate.daemon.hours import hours_of
 from knockgate.daemon.origin import Origin
 from knockgate.mechanisms.packet import Bearer, Way
 from knockgate.model import Port
@@ -45,5 +46,8 @@ def _bearer(key: FwknopKey, configuration: Configuration) -> Bearer:
         observed=key.observed,
         username=key.username,
         longest=key.longest,
+        leases=key.leases,
         expires=key.expires.timestamp() if key.expires else None,
+        hours=hours_of(key),
+        revoked=key.revoked,
     )

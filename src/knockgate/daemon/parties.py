@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from knockgate.config.doors import Configuration, Door
 from knockgate.config.keys import SshKeys
 from knockgate.config.readers import Devices
+from knockgate.daemon.hours import hours_of
 from knockgate.mechanisms.parties import Entrance, Observed, Party
 
 __all__ = ["parties_of"]
@@ -26,6 +27,8 @@ def _party(keys: SshKeys, doors: dict[str, Door]) -> Party:
         longest=keys.longest,
         leases=keys.leases,
         expires=keys.expires.timestamp() if keys.expires else None,
+        hours=hours_of(keys),
+        revoked=keys.revoked,
     )
 
 

@@ -28,6 +28,8 @@ from knockgate.effects import (
     TokenSettled,
 )
 from knockgate.errors import Reason, Refused
+from knockgate.mechanisms.hours import Hours, lasting
+from knockgate.mechanisms.leases import Leases
 from knockgate.model import Claim, Moment, Port, Source, Token
 from knockgate.spa.fwknop import Keyring, Message, MessageType, Secret, Shape, unseal
 
@@ -66,7 +68,10 @@ class Bearer:
     observed: bool = False  #: whether the sender is let in by a packet that names nobody
     username: str = ""  #: that a packet must bear; empty: any
     longest: float | None = None  #: seconds of its leases, at most
+    leases: int | None = None  #: live ones at once, at most
     expires: float | None = None  #: seconds since 1970
+    hours: Hours | None = None  #: when the key is good; None: always
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,7 @@ class Packets:
         self._fresh = fresh
         self._keyring = Keyring([bearer.secret for bearer in bearers])
         self._asked: dict[Token, _Asked] = {}
+        self._leases = Leases()
         self.concerns = self._keyring.candidates
 
     @property
@@ -97,7 +103,7 @@ class Packets:
         if isinstance(event, TokenSettled):
             asked = self._asked.pop(event.token)
             refused = self._judge(event, asked)
-            return (refused,) if refused else self._grant(asked)
+            return (refused,) if refused else self._grant(asked, event.moment)
         return (self._recognise(event),)
 
     # --- whose it is ----------------------------------------------------------------------------------
@@ -143,13 +149,17 @@ class Packets:
         found = _denied(asked, settled.moment)
         return dataclasses.replace(refused, reason=found[0], asked=found[1]) if found else None
 
-    def _grant(self, asked: _Asked) -> tuple[PacketEffect, ...]:
+    def _grant(self, asked: _Asked, moment: Moment) -> tuple[PacketEffect, ...]:
         bearer, source = asked.bearer, _who(asked)
+        ways = dict.fromkeys(bearer.ways[port] for port in asked.message.ports)
+        leases = {way: _seconds(asked, way, moment) for way in ways}
+        wanted = {(way.door, source): seconds for way, seconds in leases.items()}
+        most = bearer.leases
+        if most is not None and not self._leases.take(bearer.key, wanted, most, moment.up):
+            reason = Reason.TOO_MANY_LEASES
+            return (KnockRefused(reason, bearer.key, asked.sender, source, asked=str(most)),)
         effects: list[PacketEffect] = []
-        for way in dict.fromkeys(bearer.ways[port] for port in asked.message.ports):
-            seconds = min(float(asked.message.timeout or way.lease), way.most)
-            if bearer.longest is not None:
-                seconds = min(seconds, bearer.longest)
+        for way, seconds in leases.items():
             effects.append(OpenDoor(way.door, source, seconds, bearer.key))
             if way.runs_commands:
                 effects.append(RunCommands(way.door, source, seconds))
@@ -161,13 +171,21 @@ def _who(asked: _Asked) -> Source:
     return asked.message.address if any(asked.message.address) else asked.sender
 
 
+def _seconds(asked: _Asked, way: Way, moment: Moment) -> float:
+    """How long its lease is."""
+    bearer = asked.bearer
+    seconds = min(float(asked.message.timeout or way.lease), way.most)
+    if bearer.longest is not None:
+        seconds = min(seconds, bearer.longest)
+    ends = () if bearer.expires is None else (bearer.expires,)
+    return lasting(seconds, moment.now if moment.synchronised else None, bearer.hours, ends)
+
+
 def _denied(asked: _Asked, moment: Moment) -> tuple[Reason, str] | None:
     """Why this key may not have what was asked for, and what that is; None where it may."""
     bearer, message = asked.bearer, asked.message
-    if bearer.expires is not None and not moment.synchronised:
-        return Reason.CLOCK_UNKNOWN, ""
-    if bearer.expires is not None and moment.now >= bearer.expires:
-        return Reason.KEY_EXPIRED, ""
+    if found := _denied_by_time(bearer, moment):
+        return found
     if not _within(asked.sender, bearer.senders):
         return Reason.SENDER_DENIED, ""
     if bearer.username and message.username != bearer.username:
@@ -181,6 +199,18 @@ def _denied(asked: _Asked, moment: Moment) -> tuple[Reason, str] | None:
         return Reason.SOURCE_DENIED, ""
     denied = [str(port) for port in message.ports if port not in bearer.ways]
     return (Reason.PORT_DENIED, ", ".join(denied)) if denied else None
+
+
+def _denied_by_time(bearer: Bearer, moment: Moment) -> tuple[Reason, str] | None:
+    if bearer.revoked:
+        return Reason.KEY_REVOKED, ""
+    if (bearer.expires is not None or bearer.hours) and not moment.synchronised:
+        return Reason.CLOCK_UNKNOWN, ""
+    if bearer.expires is not None and moment.now >= bearer.expires:
+        return Reason.KEY_EXPIRED, ""
+    if bearer.hours and not bearer.hours.has(moment.now):
+        return Reason.OUTSIDE_HOURS, bearer.hours.shown(moment.now)
+    return None
 
 
 def _within(source: Source, networks: Sequence[_Network]) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from knockgate.errors import Reason
+from knockgate.mechanisms.hours import Hours, lasting
 from knockgate.model import Source
 from knockgate.spa.sealed import Head, SourceKind
 from knockgate.spa.sshkeys import Authorized
@@ -53,6 +54,8 @@ class Party:
     longest: float | None = None  #: seconds of a lease, at most
     leases: int = 8  #: live ones of one key, at most
     expires: float | None = None  #: seconds since 1970
+    hours: Hours | None = None  #: when its keys are good; None: always
+    revoked: bool = False
 
 
 class Line(NamedTuple):
@@ -114,17 +117,23 @@ def _denied(asked: Asked, line: Line) -> Denial | None:
 
 
 def _denied_by_time(asked: Asked, line: Line) -> Denial | None:
-    options, party = line.entry.options, line.party
-    # A line's time is the last second in which it holds; a party's is the first in which it does not.
-    of_line = None if options.expires is None else options.expires + 1
-    ends = [end for end in (party.expires, of_line) if end is not None]
-    if ends and asked.time is None:
-        return Denial(Reason.CLOCK_UNKNOWN)
-    return (
-        Denial(Reason.KEY_EXPIRED)
-        if asked.time is not None and any(asked.time >= end for end in ends)
-        else None
-    )
+    ends, hours = _ends(line), line.party.hours
+    if line.party.revoked:
+        return Denial(Reason.KEY_REVOKED)
+    if asked.time is None:
+        return Denial(Reason.CLOCK_UNKNOWN) if ends or hours else None
+    if any(asked.time >= end for end in ends):
+        return Denial(Reason.KEY_EXPIRED)
+    if hours and not hours.has(asked.time):
+        return Denial(Reason.OUTSIDE_HOURS, hours.shown(asked.time))
+    return None
+
+
+def _ends(line: Line) -> list[float]:
+    """A line's time is the last second in which it holds; a party's is the first in which it does not."""
+    of_line = line.entry.options.expires
+    ends = (line.party.expires, None if of_line is None else of_line + 1)
+    return [end for end in ends if end is not None]
 
 
 def _denied_by_source(asked: Asked, line: Line) -> Denial | None:
@@ -163,7 +172,8 @@ def _leases(asked: Asked, line: Line) -> Iterable[tuple[Entrance, float]]:
     most = [each for each in (line.party.longest, line.entry.options.longest) if each is not None]
     for door in asked.head.doors:
         entrance = line.party.entrances[door]
-        yield entrance, float(min(asked.head.lease or entrance.lease, entrance.most, *most))
+        seconds = float(min(asked.head.lease or entrance.lease, entrance.most, *most))
+        yield entrance, lasting(seconds, asked.time, line.party.hours, _ends(line))
 
 
 def _within(source: Source, networks: Sequence[_Network]) -> bool:

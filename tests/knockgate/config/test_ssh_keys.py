@@ -14,6 +14,7 @@ from tests.knockgate.config.key_files import RSA, key, written
 from knockgate.config import doors, keys
 from knockgate.config.advice import advise
 from knockgate.config.doors import Configuration, Demands, Devices, Observed, Sealed, Suite
+from knockgate.config.hours import Week
 from knockgate.config.keyadvice import advise_on_ssh_keys
 from knockgate.config.keyfiles import KeyFiles
 from knockgate.config.keys import MAX_FILES, KeyFile, SshKeys
@@ -76,6 +77,9 @@ def test_every_key() -> None:
         'sources = ["192.0.2.0/24"]',
         'longest = "2m"',
         "leases = 1",
+        'hours = ["Mon 08:00-18:00"]',
+        'hours_in = "Europe/Berlin"',
+        "revoked = true",
         "expires = 2027-05-03",
     )
     assert found.files == (KeyFile("/etc/b"), KeyFile("/etc/a"))
@@ -83,6 +87,8 @@ def test_every_key() -> None:
     assert found.sources == (ipaddress.ip_network("192.0.2.0/24"),)
     assert (found.longest, found.leases) == (120, 1)
     assert found.expires == dt.datetime(2027, 5, 4, tzinfo=dt.UTC)
+    assert (found.hours, found.hours_in) == (Week(("Mon 08:00-18:00",), ((480, 1080),)), "Europe/Berlin")
+    assert found.revoked and not people().revoked and people().hours is None
 
 
 def test_files_of_users() -> None:
@@ -207,11 +213,19 @@ def test_wrong_keys(lines: str, message: str, hint: str) -> None:
         ('[doors.ssh.sealed]\ndevices = "all"', "'all' is none of these"),
         ("[doors.ssh.sealed]\ntouch = 1", "must be true or false"),
         ("[doors.y]\nports = ['tcp/9']\ntouch = true", r"it belongs below \[doors.y.sealed\]"),
+        (
+            '[keys.alice]\nssh = "/x"\ndoors = ["ssh"]\nhours_in = "UTC"',
+            "keys.alice.hours_in: there are no hours in it",
+        ),
+        (
+            '[keys.alice]\nssh = "/x"\ndoors = ["ssh"]\nhours = ["Mon 8-18"]',
+            "keys.alice.hours: 'Mon 8-18' is no time of a week",
+        ),
         ("[keys.none]\ndoors = ['ssh']", "keys.none: fwknop or ssh is missing"),
         ('[keys."a b"]\nssh = "/x"\ndoors = ["ssh"]', "'a b' is no name for a key"),
         (
-            '[keys.alice]\nfwknop = "/x"\ndoors = ["ssh"]\nleases = 3',
-            r"keys.alice.leases: unknown key it is for keys that have ssh",
+            '[keys.alice]\nfwknop = "/x"\ndoors = ["ssh"]\nshared = true',
+            r"keys.alice.shared: unknown key it is for keys that have ssh",
         ),
     ],
 )

@@ -17,6 +17,7 @@ from knockgate.effects import (
     TokenSettled,
 )
 from knockgate.errors import Reason
+from knockgate.mechanisms.hours import Hours
 from knockgate.mechanisms.packet import Bearer, Packets, Way
 from knockgate.model import Claim, Moment, Port, Protocol
 from knockgate.spa.fwknop import Message, MessageType, Secret, seal
@@ -43,7 +44,7 @@ net = ipaddress.ip_network
 
 def gate(**policy: object) -> Packets:
     """Alice may what is said; Bob may open ssh."""
-    alice = Bearer("alice", ALICE, WAYS, **policy)  # type: ignore[arg-type]
+    alice = Bearer("alice", ALICE, **({"ways": WAYS} | policy))  # type: ignore[arg-type]
     return Packets([alice, Bearer("bob", BOB, {SSH: WAYS[SSH]})], fresh=FRESH)
 
 
@@ -229,6 +230,81 @@ def test_a_key_that_expires_needs_a_clock() -> None:
     packets = gate(expires=NOW + 1000.0)
     assert reason(knock(packets, moment=UNSURE)) is Reason.CLOCK_UNKNOWN
     assert reason(knock(packets)) is None
+
+
+# --- hours, revoked, leases ---------------------------------------------------------------------------
+
+#: From now on for ten minutes, every week.
+TODAY = (NOW // 86400 + 3) % 7 * 1440 + NOW % 86400 // 60
+TEN_MINUTES = Hours([(TODAY, TODAY + 10)], lambda at: ((at // 86400 + 3) % 7, at % 86400))
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [(0, 30), (570, 30), (585, 15), (599.5, 1), (600, None), (-1, None), (7 * 86400, 30)],
+)
+def test_a_key_with_hours(after: float, seconds: float | None) -> None:
+    moment = SURE._replace(now=NOW + after)
+    message = replace(MESSAGE, issued=int(NOW + after))
+    (found,) = knock(gate(hours=TEN_MINUTES), message, moment=moment)
+    if seconds is None:
+        assert isinstance(found, KnockRefused) and found.reason is Reason.OUTSIDE_HOURS
+        assert found.asked == TEN_MINUTES.shown(NOW + after)
+    else:
+        assert found == OpenDoor("ssh", CLIENT, seconds, "alice")
+    assert knock(gate(), message, moment=moment) == (OpenDoor("ssh", CLIENT, 30, "alice"),)
+
+
+def test_hours_need_a_clock() -> None:
+    packets = gate(hours=TEN_MINUTES)
+    assert reason(knock(packets, moment=UNSURE)) is Reason.CLOCK_UNKNOWN
+    assert reason(knock(packets)) is None
+
+
+def test_leases_end_with_the_key() -> None:
+    (opened,) = knock(gate(expires=NOW + 12.0))
+    assert opened == OpenDoor("ssh", CLIENT, 12, "alice")
+    (opened,) = knock(gate(expires=NOW + 0.5))
+    assert opened == OpenDoor("ssh", CLIENT, 1, "alice")
+
+
+def test_a_door_without_a_lease_stays_without() -> None:
+    lamp = {SSH: Way("lamp", 0.0, 0.0, runs_commands=True)}
+    opened, _ = knock(gate(expires=NOW + 0.5, ways=lamp))
+    assert opened == OpenDoor("lamp", CLIENT, 0, "alice")
+
+
+def test_a_key_that_is_revoked_opens_nothing_and_is_named() -> None:
+    for moment in (SURE, UNSURE):
+        assert reason(knock(gate(revoked=True, expires=1.0), moment=moment)) is Reason.KEY_REVOKED
+        assert reason(knock(gate(revoked=False), moment=moment)) is None
+
+
+def test_so_many_leases_at_once() -> None:
+    """Another door or another address is another lease; more of the same is not."""
+    packets = gate(leases=2)
+    other = replace(MESSAGE, address=ELSEWHERE)
+    later = SURE._replace(up=SURE.up + 20)
+    assert reason(knock(packets)) is None
+    assert reason(knock(packets, moment=later)) is None  # now until 1050
+    knock(packets, other, moment=later)
+    (refused,) = knock(packets, replace(MESSAGE, ports=(WEB,)), moment=later)
+    assert isinstance(refused, KnockRefused)
+    assert (refused.reason, refused.asked) == (Reason.TOO_MANY_LEASES, "2")
+    assert reason(knock(packets, moment=later)) is None
+    (opened,) = knock(packets, secret=BOB, moment=later)  # who has none of hers
+    assert opened == OpenDoor("ssh", CLIENT, 30, "bob")
+    for up, is_let_in in ((SURE.up + 49.9, False), (SURE.up + 50, True)):
+        effects = knock(packets, replace(MESSAGE, ports=(WEB,)), moment=SURE._replace(up=up))
+        assert isinstance(effects[0], OpenDoor) is is_let_in
+
+
+def test_a_packet_for_more_doors_than_leases_opens_none() -> None:
+    both = replace(MESSAGE, ports=(SSH, WEB))
+    packets = gate(leases=1)
+    assert reason(knock(packets, both)) is Reason.TOO_MANY_LEASES
+    assert reason(knock(packets)) is None  # nothing of it was counted
+    assert len(knock(gate(leases=2), both)) == 3
 
 
 # --- strangers ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tests.knockgate.mechanisms.sealed_gate import CLIENT, ELSEWHERE, NOW, SSH, 
 from tests.knockgate.spa.sealed_messages import head
 
 from knockgate.errors import Reason
+from knockgate.mechanisms.hours import Hours
 from knockgate.mechanisms.parties import Asked, Denial, Grant, Line, Observed, granted
 from knockgate.model import Source
 from knockgate.spa.sealed import SourceKind
@@ -126,17 +127,19 @@ def test_a_line_holds_in_the_last_second_that_it_names() -> None:
     ends = calendar.timegm((2026, 11, 22, 10, 0, 0))
     until = line('expiry-time="20261122100000Z"')
     for time, expected in [
-        (ends - 1, None),
-        (ends, None),
-        (ends + 0.999, None),
+        (ends - 40, {"ssh": 30.0}),
+        (ends - 1, {"ssh": 2.0}),  # a lease ends with it
+        (ends, {"ssh": 1.0}),
+        (ends + 0.999, {"ssh": 1.0}),  # but lasts a second
         (ends + 1, Reason.KEY_EXPIRED),
     ]:
-        assert told(asked(time=float(time)), until) == (expected or {"ssh": 30.0})
+        assert told(asked(time=float(time)), until) == expected
 
 
 def test_a_party_does_not_hold_any_more_when_its_time_comes() -> None:
     until = line(party=party(expires=NOW))
-    assert told(asked(time=NOW - 0.001), until) == {"ssh": 30.0}
+    assert told(asked(time=NOW - 31), until) == {"ssh": 30.0}
+    assert told(asked(time=NOW - 0.001), until) == {"ssh": 1.0}
     assert told(asked(time=NOW), until) is Reason.KEY_EXPIRED
 
 
@@ -150,6 +153,64 @@ def test_whoever_has_an_end_needs_the_time_to_be_known() -> None:
         assert told(asked(), ending) == {"ssh": 30.0}
         assert told(asked(time=None), ending) is Reason.CLOCK_UNKNOWN
     assert told(asked(time=None)) == {"ssh": 30.0}
+
+
+# --- at which hours -----------------------------------------------------------------------------------
+
+#: Mondays from 10:00 to 10:10; the wall shows UTC.
+MORNING = Hours([(600, 610)], lambda at: ((at // 86400 + 3) % 7, at % 86400))
+MONDAY = calendar.timegm((2026, 11, 23, 10, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (-0.001, Reason.OUTSIDE_HOURS),
+        (0, {"ssh": 30.0}),
+        (570, {"ssh": 30.0}),
+        (590, {"ssh": 10.0}),  # a lease ends with them
+        (599.5, {"ssh": 1.0}),
+        (600, Reason.OUTSIDE_HOURS),
+        (86400, Reason.OUTSIDE_HOURS),
+        (7 * 86400, {"ssh": 30.0}),
+    ],
+)
+def test_hours_of_a_party(after: float, expected: object) -> None:
+    assert told(asked(time=MONDAY + after), line(party=party(hours=MORNING))) == expected
+    assert told(asked(time=MONDAY + after), line()) == {"ssh": 30.0}
+
+
+def test_whoever_is_turned_away_for_the_hour_is_told_what_hour_it_is() -> None:
+    found = granted(asked(time=MONDAY - 60.0), [line(party=party(hours=MORNING))])
+    assert found == Denial(Reason.OUTSIDE_HOURS, "Mon 09:59")
+
+
+def test_hours_need_the_time_to_be_known() -> None:
+    assert told(asked(time=None), line(party=party(hours=MORNING))) is Reason.CLOCK_UNKNOWN
+    assert told(asked(time=None), line()) == {"ssh": 30.0}
+
+
+def test_whichever_ends_first_ends_the_lease() -> None:
+    for expires, seconds in ((MONDAY + 595.0, 5.0), (MONDAY + 605.0, 10.0)):
+        assert told(asked(time=MONDAY + 590), line(party=party(hours=MORNING, expires=expires))) == {
+            "ssh": seconds
+        }
+
+
+# --- revoked ------------------------------------------------------------------------------------------
+
+
+def test_a_party_that_is_revoked_opens_nothing_and_is_told_so_before_all_else() -> None:
+    gone = party(revoked=True, hours=MORNING, expires=1.0, sources=(ipaddress.ip_network("192.0.2.0/24"),))
+    for time in (None, MONDAY, MONDAY + 86400.0):
+        assert told(asked(time=time, doors=("cellar",)), line(party=gone)) is Reason.KEY_REVOKED
+        assert told(asked(time=time), line(party=party(revoked=True))) is Reason.KEY_REVOKED
+        assert told(asked(time=time), line(party=party(revoked=False))) == {"ssh": 30.0}
+
+
+def test_it_is_the_party_that_is_revoked_and_not_the_key() -> None:
+    others = line(party=party(name="others"))
+    assert told(asked(), line(party=party(revoked=True)), others) == {"ssh": 30.0}
 
 
 # --- which doors --------------------------------------------------------------------------------------
