@@ -20,6 +20,7 @@ from knockgate.cli.cardfiles import (
 from knockgate.cli.gatefiles import (
     DATE,
     GateFiles,
+    as_json_option,
     card_argument,
     config_option,
     doubt_the_clock,
@@ -52,7 +53,7 @@ def card() -> None:
 @click.option("-o", "--output", metavar="FILE", type=FILE, help="Where to (default: NAME.card; - prints it).")
 @click.option("--ends", metavar="DATE", type=DATE, help="From then on knocks with it are refused.")
 @click.option("--qr", is_flag=True, help="Show it as a code as well.")
-@click.option("--json", "as_json", is_flag=True, help="Say what was done as one JSON object.")
+@as_json_option
 @config_option
 def new(
     name: str, *, output: str | None, ends: dt.datetime | None, qr: bool, as_json: bool, config: str | None
@@ -153,8 +154,9 @@ def list_(*, as_json: bool, config: str | None) -> int:
 @card.command("show", cls=Page)
 @card_argument(required=False)
 @click.option("--qr", is_flag=True, help="Draw it as a code instead, for a camera.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object, with its name.")
 @config_option
-def show(name: str | None, *, qr: bool, config: str | None) -> int:
+def show(name: str | None, *, qr: bool, as_json: bool, config: str | None) -> int:
     """Print a card: the line that a client needs.
 
     NAME may be left out where there is one card. Where two keys are live it is that of the newer one. Changes
@@ -167,18 +169,26 @@ def show(name: str | None, *, qr: bool, config: str | None) -> int:
         ssh home.example sudo knockgate card show everybody | knockgate trust home home.example -
         knockgate card show phones --qr
     """
+    if qr and as_json:
+        raise click.UsageError("--qr is for a camera, and --json is not", click.get_current_context())
     files = GateFiles.of(config)
     draw = drawing_cards() if qr else None
     one, found = newest(files.load(), name)
     text = card_text(one, found).strip()
+    if as_json:
+        end = _end(one, found)
+        facts = {"name": found.name, "key": one.name, "gate": fingerprint_of(one), "card": text}
+        click.echo(json.dumps(facts | {"ends": end.isoformat() if end else None}))
+        return 0
     click.echo(draw(text) if draw else text)
     return 0
 
 
 @card.command("revoke", cls=Page)
 @card_argument(required=True)
+@as_json_option
 @config_option
-def revoke(name: str, *, config: str | None) -> int:
+def revoke(name: str, *, as_json: bool, config: str | None) -> int:
     """Refuse knocks with a card from now on.
 
     Of all keys that have one of that name. It cannot be undone: another card of the same name is another
@@ -200,12 +210,15 @@ def revoke(name: str, *, config: str | None) -> int:
     with files.changing():
         keys = gatekeys.revoked(files.load(), name)
         gatekeys.save(files.keys, keys)
-    done = f"knocks with the card {name} are refused from now on"
-    if not keys.names(now().timestamp()):
+    left = keys.names(now().timestamp())
+    if not left:
         say("no card is left, so nobody can knock with a sealed packet")
         advise("knockgate card new NAME")
     files.take_up(f"the card {name} is revoked")
-    tell(done)
+    if as_json:
+        tell(json.dumps({"name": name, "left": left}))
+    else:
+        tell(f"knocks with the card {name} are refused from now on")
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from knockgate.cli.gatefiles import GateFiles, config_option
+from knockgate.cli.gatefiles import GateFiles, as_json_option, config_option
 from knockgate.cli.page import Page, PageGroup
 from knockgate.cli.phrases import columns, time_in_words
 from knockgate.cli.terminal import advise, say, tell
@@ -46,12 +46,15 @@ def list_(*, as_json: bool, config: str | None) -> int:
     of them away, so that it remembers none. STATE is known, barred, or - where nothing was said. Asks the
     gate that runs, or else looks into its store. Changes nothing, and needs root.
 
+    With --json, `device` and `fingerprint` are DEVICE and SSH KEY as here; `row` is `device` by another
+    name, and `key` the fingerprint in hex.
+
     Exit status: 0; 2 it cannot be found out.
 
     For example:
 
         knockgate device list
-        knockgate device list --json | jq -r '.devices[] | select(.state == null) | .row'
+        knockgate device list --json | jq -r '.devices[] | select(.state == null) | .device'
     """
     files = GateFiles.of(config)
     seen, said = _seen(files, tells=True), _said(files)
@@ -61,14 +64,16 @@ def list_(*, as_json: bool, config: str | None) -> int:
     others = said.keys() - {each["row"] for each in seen}
     found += [{"row": row, **never, **said[row]} for row in sorted(others)]
     if as_json:
-        click.echo(json.dumps({"devices": found}))
+        told = [{"device": each["row"], "fingerprint": _fingerprint(each), **each} for each in found]
+        click.echo(json.dumps({"devices": told}))
         return 0
     if not found:
         say("no device has knocked so far")
         return 0
     rows = [("DEVICE", "STATE", "LAST KNOCK", "SSH KEY", "NAME")]
     rows += [
-        (each["row"], each["state"] or "-", _when(each), _key(each), each["name"] or "") for each in found
+        (each["row"], each["state"] or "-", _when(each), _fingerprint(each) or "-", each["name"] or "")
+        for each in found
     ]
     click.echo(columns(rows))
     return 0
@@ -87,8 +92,9 @@ _device_argument = click.argument("row", metavar="DEVICE", shell_complete=_compl
 @device.command("enrol", cls=Page)
 @_device_argument
 @click.option("--name", default="", help="What to call it, for people.")
+@as_json_option
 @config_option
-def enrol(row: str, *, name: str, config: str | None) -> int:
+def enrol(row: str, *, name: str, as_json: bool, config: str | None) -> int:
     """Make a device a known one.
 
     For doors with devices = "known"; to others it makes no difference, but that a device which was shut out
@@ -104,14 +110,15 @@ def enrol(row: str, *, name: str, config: str | None) -> int:
 
         knockgate device enrol 68db60c5 --name "jo's laptop"
     """
-    return _say_of(config, row, "known", name)
+    return _say_of(config, row, "known", name, as_json=as_json)
 
 
 @device.command("forget", cls=Page)
 @_device_argument
 @click.option("--name", default="", help="What to call it, for people.")
+@as_json_option
 @config_option
-def forget(row: str, *, name: str, config: str | None) -> int:
+def forget(row: str, *, name: str, as_json: bool, config: str | None) -> int:
     """Shut a device out, for good.
 
     It comes in nowhere from now on, whatever SSH key it knocks with, until it is enrolled again. What the
@@ -131,10 +138,10 @@ def forget(row: str, *, name: str, config: str | None) -> int:
 
         knockgate device forget 68db60c5
     """
-    return _say_of(config, row, "barred", name)
+    return _say_of(config, row, "barred", name, as_json=as_json)
 
 
-def _say_of(config: str | None, word: str, state: str, name: str) -> int:
+def _say_of(config: str | None, word: str, state: str, name: str, *, as_json: bool) -> int:
     from knockgate.config import devices  # noqa: PLC0415 - see cli
 
     files = GateFiles.of(config)
@@ -143,10 +150,12 @@ def _say_of(config: str | None, word: str, state: str, name: str) -> int:
         text = devices.read(files.devices)
         devices.parse(text, str(files.devices))
         edit = devices.enrolled if state == "known" else devices.barred
-        devices.save(files.devices, edit(text, bytes.fromhex(row), name))
+        text = edit(text, bytes.fromhex(row), name)
+        devices.save(files.devices, text)
+    called = devices.comments(text).get(bytes.fromhex(row))
     done = f"{row} is known" if state == "known" else f"{row} comes in nowhere from now on"
     files.take_up(f"{row} is {state}")
-    tell(done)
+    tell(json.dumps({"device": row, "state": state, "name": called}) if as_json else done)
     return 0
 
 
@@ -241,10 +250,10 @@ def _said(files: GateFiles) -> dict[str, dict[str, str | None]]:
     }
 
 
-def _key(each: dict[str, Any]) -> str:
-    """As OpenSSH shows it."""
+def _fingerprint(each: dict[str, Any]) -> str | None:
+    """Of the SSH key, as OpenSSH shows it."""
     if each["key"] is None:
-        return "-"
+        return None
     return "SHA256:" + base64.b64encode(bytes.fromhex(each["key"])).decode().rstrip("=")
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DATE",
     "GateFiles",
+    "as_json_option",
     "card_argument",
     "config_option",
     "confirmed",
@@ -49,6 +50,8 @@ _PATIENCE, _LOOK_AGAIN = 15.0, 0.02
 config_option = click.option(
     "--config", metavar="FILE", type=FILE, help=f"The gate's configuration (default: {DEFAULT_PATH})."
 )
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Say what was done as one JSON object.")
 
 
 @dataclass(frozen=True, slots=True)

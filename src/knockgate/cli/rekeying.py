@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import json
 import os
 import time
 from pathlib import Path
@@ -18,7 +19,14 @@ import click
 
 from knockgate.cli.cardfiles import card_text, fingerprint_of, handed_out, how_to_trust
 from knockgate.cli.forget_time import forget_time
-from knockgate.cli.gatefiles import GateFiles, config_option, confirmed, doubt_the_clock, now
+from knockgate.cli.gatefiles import (
+    GateFiles,
+    as_json_option,
+    config_option,
+    confirmed,
+    doubt_the_clock,
+    now,
+)
 from knockgate.cli.page import Page, PageGroup
 from knockgate.cli.terminal import advise, complain, say, tell
 from knockgate.cli.words import FILE, seconds
@@ -46,8 +54,11 @@ _OVERLAP = 30.0 * _DAY
 @click.option("--now", "at_once", is_flag=True, help="End the old keys at once; also where they are lost.")
 @click.option("-o", "--output", metavar="DIR", type=FILE, default=".", help="Where the new cards go.")
 @click.option("--yes", is_flag=True, help="With --now: it is meant, do not ask.")
+@as_json_option
 @config_option
-def rekey(*, overlap: float | None, at_once: bool, output: str, yes: bool, config: str | None) -> int:
+def rekey(
+    *, overlap: float | None, at_once: bool, output: str, yes: bool, as_json: bool, config: str | None
+) -> int:
     """Give the gate a new key, and each card a successor.
 
     Who steals a gate's key can read the knocks that somebody has recorded, and forge none; a new key from
@@ -76,7 +87,7 @@ def rekey(*, overlap: float | None, at_once: bool, output: str, yes: bool, confi
     if at_once and overlap is not None:
         raise click.UsageError("with --now there is no --overlap", click.get_current_context())
     if at_once:
-        return _anew(files, folder, yes=yes)
+        return _anew(files, folder, yes=yes, as_json=as_json)
     doubt_the_clock()
     with files.changing():
         keys = _followed(files.load(), dt.timedelta(seconds=overlap or _OVERLAP))
@@ -84,9 +95,9 @@ def rekey(*, overlap: float | None, at_once: bool, output: str, yes: bool, confi
         with handed_out(cards), gatekeys.replacing(files.keys, keys):
             pass
     end = keys.keys[1].ends if len(keys.keys) > 1 else None
-    _tell_of(files, keys, cards)
     until = f"until {end:%Y-%m-%d %H:%M} UTC" if end else "no longer"
-    tell(f"the old cards are good {until}; each client needs its new one by then")
+    good = f"the old cards are good {until}; each client needs its new one by then"
+    _tell_of(files, keys, cards, good, end=end, as_json=as_json)
     _tell_of_devices(files)
     files.take_up("there is a new key")
     return 0
@@ -101,7 +112,7 @@ def _followed(keys: GateKeys, overlap: dt.timedelta) -> GateKeys:
     return gatekeys.rekeyed(keys, **seeds, secrets=secrets, now=at, overlap=overlap)
 
 
-def _anew(files: GateFiles, folder: Path, *, yes: bool) -> int:
+def _anew(files: GateFiles, folder: Path, *, yes: bool, as_json: bool) -> int:
     """New keys and new marks, whatever there was."""
     from knockgate.config import gatekeys  # noqa: PLC0415 - see cli
     from knockgate.daemon.run import alone  # noqa: PLC0415 - see cli
@@ -118,8 +129,8 @@ def _anew(files: GateFiles, folder: Path, *, yes: bool) -> int:
         with handed_out(cards):
             # Nothing that was recorded is for these keys, so nothing has to be shut out.
             _exchange(files, keys, low=0)
-    _tell_of(files, keys, cards)
-    tell("no old card is good any more; each client needs its new one before it can knock")
+    good = "no old card is good any more; each client needs its new one before it can knock"
+    _tell_of(files, keys, cards, good, end=None, as_json=as_json)
     _tell_of_devices(files)
     return 0
 
@@ -141,12 +152,30 @@ def _cards(keys: GateKeys, folder: Path) -> dict[Path, str]:
     return {folder / f"{card.name}.{new.name}.card": card_text(new, card) for card in new.cards}
 
 
-def _tell_of(files: GateFiles, keys: GateKeys, cards: dict[Path, str]) -> None:
+def _tell_of(
+    files: GateFiles,
+    keys: GateKeys,
+    cards: dict[Path, str],
+    good: str,
+    *,
+    end: dt.datetime | None,
+    as_json: bool,
+) -> None:
+    """``good`` is until when the old cards are, in words; ``end`` the same, None: they are not any more."""
+    if as_json:
+        made = [
+            {"name": card.name, "file": str(file)}
+            for card, file in zip(keys.keys[0].cards, cards, strict=True)
+        ]
+        facts = {"key": keys.keys[0].name, "gate": fingerprint_of(keys.keys[0]), "cards": made}
+        tell(json.dumps(facts | {"old_cards_end": end.isoformat() if end else None}))
+        return
     tell(f"the gate has a new key: {fingerprint_of(keys.keys[0])}")
     for file in cards:
         tell(f"made {file}")
     if keys.keys[0].cards:
         tell(how_to_trust(keys.keys[0].cards[0].name, files.found, again=True))
+    tell(good)
 
 
 def _tell_of_devices(files: GateFiles) -> None:
@@ -179,8 +208,9 @@ replay.add_command(forget_time)
 )
 @click.option("--clock-unknown", "clock", flag_value="unknown", help="Nobody knows what time it is.")
 @click.option("--yes", is_flag=True, help="It is meant, do not ask.")
+@as_json_option
 @config_option
-def reset(*, clock: str | None, yes: bool, config: str | None) -> int:
+def reset(*, clock: str | None, yes: bool, as_json: bool, config: str | None) -> int:
     """Begin with new marks for the keys that there are, where the old ones are lost.
 
     A gate remembers of each device the newest knock that it has taken. It does not start without these
@@ -217,8 +247,11 @@ def reset(*, clock: str | None, yes: bool, config: str | None) -> int:
             return 1
         low = 0 if clock == "unknown" else time.clock_gettime_ns(time.CLOCK_REALTIME)
         same = _exchange(files, keys, low=low)
-    if low:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(low / 10**9))
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(low / 10**9))
+    if as_json:
+        until = f"{when.replace(' ', 'T')}+00:00" if low else None
+        tell(json.dumps({"marks": str(files.marks), "refused_until": until, "devices_kept": same}))
+    elif low:
         tell(f"{files.marks} is new; knocks dated until {when} UTC are refused")
     else:
         tell(f"{files.marks} is new; nothing is shut out")

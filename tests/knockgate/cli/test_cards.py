@@ -20,6 +20,7 @@ from tests.knockgate.daemon.running import leases
 from tests.knockgate.daemon.sealed_stage import OPENED, message, stage
 from tests.netns import isolated, until
 
+from knockgate.cli.cardfiles import fingerprint_of
 from knockgate.config import gatekeys
 from knockgate.spa.sealed import Card, seal
 
@@ -102,6 +103,24 @@ def test_a_card_is_revoked(gate: SealedGate) -> None:
     assert gate.keys().names(None) == ["phones"]
     assert "is no card" in gate.does("card", "revoke", "everybody", status=2).stderr
     assert "nobody can knock" in gate.does("card", "revoke", "phones").stderr
+
+
+def test_what_is_done_as_json(gate: SealedGate) -> None:
+    gate.does("card", "new", "phones", "--ends", "2999-01-02")
+    (one,) = gate.keys().keys
+    shown = json.loads(gate.does("card", "show", "phones", "--json").stdout)
+    assert shown == {
+        "name": "phones",
+        "key": one.name,
+        "gate": fingerprint_of(one),
+        "card": gate.does("card", "show", "phones").stdout.strip(),
+        "ends": "2999-01-03T00:00:00+00:00",
+    }
+    assert "--json" in gate.does("card", "show", "phones", "--qr", "--json", status=2).stderr
+    done = gate.does("card", "revoke", "phones", "--json")
+    assert json.loads(done.stdout) == {"name": "phones", "left": ["everybody"]}
+    assert "there is no card" in gate.does("card", "revoke", "phones", "--json", status=2).stderr
+    assert json.loads(gate.does("card", "revoke", "everybody", "--json").stdout)["left"] == []
 
 
 def test_which_card_is_meant(gate: SealedGate) -> None:

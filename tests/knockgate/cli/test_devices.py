@@ -26,6 +26,7 @@ from knockgate.spa.sealed import KeyKind
 from knockgate.spa.sealed.dates import Date
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(32)
+FINGERPRINT = "SHA256:" + base64.b64encode(KEY).decode().rstrip("=")
 
 
 @pytest.fixture
@@ -65,10 +66,12 @@ def test_the_list_of_a_gate_that_does_not_run(gate: SealedGate) -> None:
     ]
     assert [each["key"] for each in listed(gate)] == [KEY.hex(), KEY.hex(), None]
     assert listed(gate)[1]["seconds_ago"] == pytest.approx(120, abs=30)
+    for each in listed(gate):  # as people see it
+        assert each["device"] == each["row"]
+        assert each["fingerprint"] == (None if each["key"] is None else FINGERPRINT)
     heading, *rows = gate.does("device", "list").stdout.splitlines()
     assert heading.split() == ["DEVICE", "STATE", "LAST", "KNOCK", "SSH", "KEY", "NAME"]
-    fingerprint = "SHA256:" + base64.b64encode(KEY).decode().rstrip("=")
-    assert rows[0].split()[:2] == [last, "-"] and fingerprint in rows[0]
+    assert rows[0].split()[:2] == [last, "-"] and FINGERPRINT in rows[0]
     assert rows[1].startswith(f"{first}  known") and "2m" in rows[1] and rows[1].endswith("jo's laptop")
     assert rows[2].split() == ["f" * 32, "barred", "none", "-"]
 
@@ -95,6 +98,9 @@ def test_it_is_known_then_barred_then_known(gate: SealedGate) -> None:
         assert done.stdout == said and "no gate runs here" in done.stderr
         assert file.read_text() == f"# mine\n{state} {row} laptop\n"
         assert file.stat().st_mode & 0o777 == 0o600
+    for verb, state in (("forget", "barred"), ("enrol", "known")):
+        told = json.loads(gate.does("device", verb, row[:6], "--json").stdout)
+        assert told == {"device": row, "state": state, "name": "laptop"}
     store = gate.store()
     assert [each.row.hex() for each in store.devices()] == [row], "its mark stays"
     store.close()
@@ -187,8 +193,8 @@ def test_a_gate_that_runs_does_not_tell_of_all(tmp_path: Path) -> None:
     with stage(tmp_path) as here:
         here.gate.end()
         with contextlib.closing(sqlite3.connect(here.state / "marks.sqlite")) as base, base:
-            rows = ((number.to_bytes(32), bytes(16), 0, number) for number in range(1, 10_006))
-            base.executemany("INSERT INTO marks VALUES (?, ?, ?, ?)", rows)
+            rows = ((number.to_bytes(32), bytes(16), 0, number, number) for number in range(1, 10_006))
+            base.executemany("INSERT INTO marks VALUES (?, ?, ?, ?, ?)", rows)
         assert (
             len(json.loads(_list(here).stdout)["devices"]) == 10_005
         )  # the control: all, while it is stopped

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
 import pty
 import re
@@ -9,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.knockgate.cli.process import command, environment, knockgate
@@ -18,6 +21,8 @@ from tests.knockgate.killing import killed_everywhere
 from tests.netns import isolated, own_mounts, run
 
 from knockgate.cli import main
+from knockgate.cli.cardfiles import fingerprint_of
+from knockgate.cli.gatefiles import now
 from knockgate.config import gatekeys
 from knockgate.errors import ConfigError, Reason
 from knockgate.mechanisms.certainty import Span
@@ -100,6 +105,35 @@ def test_what_was_said_of_devices_says_nothing_of_a_new_key(gate: SealedGate) ->
     gate.does("device", "enrol", DEVICE.hex())
     done = gate.does("rekey", "--now", "--yes", "-o", "more")
     assert "to the new key all devices are others" in done.stderr
+
+
+def test_what_is_done_as_json(gate: SealedGate, tmp_path: Path) -> None:
+    def told(*words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(gate.does(*words, "--json").stdout)
+        return found
+
+    first = told("rekey", "-o", str(tmp_path), "--overlap", "1d")
+    new, old = gate.keys().keys
+    assert old.ends is not None
+    assert first == {
+        "key": new.name,
+        "gate": fingerprint_of(new),
+        "cards": [{"name": "everybody", "file": f"{tmp_path}/everybody.{new.name}.card"}],
+        "old_cards_end": old.ends.isoformat(),
+    }
+    assert Card.parse(Path(first["cards"][0]["file"]).read_text()).fingerprint == first["gate"]
+    Path(first["cards"][0]["file"]).unlink()
+    anew = told("rekey", "--now", "--yes", "-o", str(tmp_path))
+    assert (anew["gate"], anew["old_cards_end"]) == (fingerprint_of(gate.keys().keys[0]), None)
+    reset = told(*RESET)
+    assert (reset["marks"], reset["devices_kept"]) == (str(gate.marks_file), True)
+    assert abs(dt.datetime.fromisoformat(reset["refused_until"]) - now()) < dt.timedelta(seconds=60)
+    gate.marks_file.unlink()
+    assert told("replay", "reset", "--yes", "--clock-unknown") == {
+        "marks": str(gate.marks_file),
+        "refused_until": None,
+        "devices_kept": False,
+    }
 
 
 def test_a_card_that_cannot_be_written_changes_nothing(gate: SealedGate, tmp_path: Path) -> None:
