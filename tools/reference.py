@@ -21,6 +21,7 @@ from knockgate.config.doors import (
     Door,
     Fwknop,
     Gate,
+    LogFormat,
     Observed,
     Reliance,
     RunsIn,
@@ -129,7 +130,7 @@ def _section(schema: type[object]) -> str:
 def _default(value: object) -> str:
     if value is None or value is dataclasses.MISSING:
         return "none"
-    if isinstance(value, RunsIn | Reliance | Observed | Devices | Hash | Mode):
+    if isinstance(value, RunsIn | Reliance | LogFormat | Observed | Devices | Hash | Mode):
         return f'`"{value.value}"`'
     if isinstance(value, float):
         return f'`"{spell(value)}"`'

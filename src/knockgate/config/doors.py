@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from knockgate.config.readers import MAX_STEPS, Devices, Flags, Observed, Reliance, RunsIn, Suite
+from knockgate.config.readers import MAX_STEPS, Devices, Flags, LogFormat, Observed, Reliance, RunsIn, Suite
 from knockgate.config.schema import (
     Commands,
     Configuration,
@@ -37,6 +37,7 @@ __all__ = [
     "Flags",
     "Fwknop",
     "Gate",
+    "LogFormat",
     "Observed",
     "Reliance",
     "RunsIn",

@@ -19,6 +19,7 @@ __all__ = [
     "MAX_STEPS",
     "Devices",
     "Flags",
+    "LogFormat",
     "Network",
     "Observed",
     "Reliance",
@@ -34,6 +35,7 @@ __all__ = [
     "instant",
     "interface",
     "key_files",
+    "log_format",
     "networks",
     "observed",
     "port",
@@ -66,6 +68,13 @@ class Reliance(enum.Enum):
     AUTO = "auto"
     TRUSTED = "trusted"
     UNKNOWN = "unknown"
+
+
+class LogFormat(enum.StrEnum):
+    """What a line of the daemon's log is."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class Suite(enum.StrEnum):
@@ -320,6 +329,7 @@ suites = Reader("list of suites", _suites)
 observed = _word(Observed)
 devices = _word(Devices)
 reliance = Reader("`auto`, `trusted` or `unknown`", _reliance)
+log_format = _word(LogFormat)
 udp_port = Reader("UDP port", _udp_port)
 networks = Reader("list of networks", _networks)
 allowed = Reader("list of networks", _allowed)

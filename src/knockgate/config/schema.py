@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 
 from knockgate.config import readers
-from knockgate.config.readers import Devices, Flags, Network, Observed, Reliance, RunsIn, Suite
+from knockgate.config.readers import Devices, Flags, LogFormat, Network, Observed, Reliance, RunsIn, Suite
 from knockgate.config.toml import duration, flag, key, whole
 from knockgate.model import Port, Protocol
 
@@ -71,6 +71,11 @@ class Gate:
         "packets are remembered for good.",
         readers.reliance,
         Reliance.AUTO,
+    )
+    log: LogFormat = key(
+        "`text`: lines for people. `json`: each is a JSON object; docs/operating.md has its fields.",
+        readers.log_format,
+        LogFormat.TEXT,
     )
     run_directory: str = key("Sockets of the running daemon.", readers.folder, "/run/knockgate")
     state_directory: str = key(

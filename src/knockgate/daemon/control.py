@@ -56,21 +56,25 @@ def ask(run_directory: str) -> dict[str, Any]:
     ::
 
         {"format": 1, "pid": 4711, "since": 86400.0,
-         "doors": {"ssh": {"opened": 1, "last": {"source": "192.0.2.7", "by": "kernel sequence",
+         "doors": {"ssh": {"opened": 1, "by": {"kernel-sequence": 1},
+                           "last": {"source": "192.0.2.7", "by": "kernel sequence",
                                                  "seconds_ago": 3.2}}},
          "recent": [{"door": "ssh", "source": ..., "by": ..., "seconds_ago": ...}, ...],
          "bounds": {"crowded": 0, "paced": 0, "leases_full": 0},
          "heard": {"begun": 0, ..., "packets": 0, "lost": 0},
-         "packets": {"opened": 1, "refused": {"not-ours": 4711, "stale": 1}, "recent_refused": [...],
+         "packets": {"opened": 1, "refused": {"not-ours": 4711, "stale": 1},
+                     "strangers": {"not-ours": 4711}, "recent_refused": [...],
                      "remembered": 12, "room": 1000000, "synchronised": true},
-         "sealed": {"opened": 1, "refused": {"not-ours": 4711}, "keys": 3,
+         "sealed": {"opened": 1, "refused": {"not-ours": 4711},
+                    "strangers": {"not-ours": 4711}, "keys": 3,
                     "clock": {"state": "sure", "vouched": true, "not_before": 1795391880.0}},
          "warden": {"owned": true, "restored": 0}}
 
     ``since`` and ``seconds_ago`` count seconds back from now. ``last`` is null for a door that has not been
     opened, ``recent`` has the newest first, ``door`` there is null where the kernel did not say which.
     ``packets`` is null where there are no keys of fwknop's, ``sealed`` where there are no ssh keys; refusals
-    are counted by ``errors.Reason``. Raises Unavailable where no daemon answers.
+    are counted by ``errors.Reason``, and ``strangers`` are those that no key has made. Raises Unavailable
+    where no daemon answers.
     """
     return _document(run_directory, STATUS_SOCKET)
 

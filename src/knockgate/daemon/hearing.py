@@ -9,6 +9,7 @@ from typing import Protocol
 
 from knockgate.config.doors import Door
 from knockgate.daemon.ears import Ears
+from knockgate.daemon.log import NOTE, Record
 from knockgate.model import Source
 
 __all__ = ["Hearing", "PacketHands"]
@@ -20,13 +21,13 @@ _TURN = 0.05
 class PacketHands(Protocol):
     """Who does what is decided here."""
 
-    def open_for_key(self, door: Door, source: Source, seconds: float, key: str) -> bool:
-        """Let the source in; whether it is in."""
+    def open_for_key(self, door: Door, source: Source, seconds: float, record: Record) -> bool:
+        """Let the source in; whether it is in. ``record`` has who knocked, and how, for the log."""
 
     def run_commands(self, door: Door, source: Source, seconds: float | None = None) -> None:
         """Run what the door runs."""
 
-    def complain(self, line: str, kind: str = "") -> None:
+    def complain(self, line: str, kind: str = "", record: Record = NOTE) -> None:
         """Tell the administrator; lines of one ``kind`` not more often than they can be read."""
 
 

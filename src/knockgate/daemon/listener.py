@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -29,18 +29,21 @@ from knockgate.config.doors import Configuration, Door
 from knockgate.config.keyfiles import Reading
 from knockgate.config.keys import SshKeys
 from knockgate.config.toml import spell
-from knockgate.daemon import nflog, notify
+from knockgate.daemon import log, nflog, notify
 from knockgate.daemon.bearers import bearers_of, ssh_keys_of
 from knockgate.daemon.control import EXPLAIN_SOCKET, STATUS_SOCKET
 from knockgate.daemon.errands import Errand
 from knockgate.daemon.grants import Grants
 from knockgate.daemon.keylink import Kept
 from knockgate.daemon.link import BEGIN_ANEW, Surprise, add_pause, cannot_start
+from knockgate.daemon.log import NOTE, Event, Record, Seldom, say, say_why
 from knockgate.daemon.origin import Origin
 from knockgate.daemon.packets import PacketGrants
+from knockgate.daemon.records import EXHAUSTED, at
 from knockgate.daemon.rights import give_all_away
-from knockgate.daemon.sockets import Readable, Seldom, Signals, say, say_why
+from knockgate.daemon.sockets import Readable, Signals
 from knockgate.daemon.status import Account, DocumentSocket
+from knockgate.daemon.strangers import Summary
 from knockgate.daemon.ward import BeginAnew, Gone, Ward
 from knockgate.errors import KnockgateError, Refused, Unavailable
 from knockgate.firewall.ruleset import BOUNDS, OPENED
@@ -59,7 +62,9 @@ PROGRAM = "knockgate-listener"
 _BATCH = 256
 #: While the one interface is gone, it is looked for this often. Seconds.
 _LOOK_AGAIN = 0.25
-_BY_KERNEL, _BY_DAEMON = "kernel sequence", "daemon sequence"
+#: What the log says of how a door was opened, and what it counts it as.
+_BY_KERNEL = "kernel sequence", Record(event=Event.OPENED, by="kernel-sequence")
+_BY_DAEMON = "daemon sequence", Record(event=Event.OPENED, by="daemon-sequence")
 
 
 class _Capture(Readable, Protocol):
@@ -108,7 +113,9 @@ class Listener:
         self._grants = Grants(configuration, self) if configuration.daemon_doors() else None
         self._packets = PacketGrants(configuration, bearers, self) if bearers else None
         self._sealed = self._sealed_grants(ssh_keys) if ssh_keys else None
-        self._timed = [each for each in (self._grants, self._packets, self._sealed) if each]
+        tally = self._grants.engine.tally if self._grants else None
+        self._summary = Summary(PROGRAM, (self._packets, self._sealed), tally)
+        self._timed = [each for each in (self._grants, self._packets, self._sealed, self._summary) if each]
         if self._grants:
             capture = self._capture_of(self._grants)
             self._begin_to_capture(capture, partial(_hear_some, capture, self._grants.hear))
@@ -205,15 +212,15 @@ class Listener:
             port = Port(OPENED[report.prefix], number) if number else None
             door, is_first = self._owners.get(port, (None, True)) if port else (None, True)
             if is_first:  # a door's other ports were opened by the same knock
-                self._opened(door, source, _BY_KERNEL)
+                self._opened(door, source, *_BY_KERNEL)
         elif bound := BOUNDS.get(report.prefix):
             self._account.bounds[bound] += 1
-            self._seldom.say(bound, _EXHAUSTED[bound])
+            self._seldom.say(bound, EXHAUSTED[bound], Record(event=Event.BOUND, reason=bound))
 
-    def _opened(self, door: Door | None, source: Source | None, by: str) -> None:
-        self._account.opened(door.name if door else None, source, by)
+    def _opened(self, door: Door | None, source: Source | None, by: str, record: Record) -> None:
+        self._account.opened(door.name if door else None, source, by, record.by or "")
         who = address_text(source) if source else "somebody"
-        say(PROGRAM, f"open {door.name if door else 'a door'} for {who} ({by})")
+        say(PROGRAM, f"open {door.name if door else 'a door'} for {who} ({by})", at(record, door, source))
 
     # --- what the daemon opens ------------------------------------------------------------------------
 
@@ -236,18 +243,20 @@ class Listener:
 
     def open(self, door: Door, source: Source) -> bool:
         """Let the source in; whether it is in."""
-        return self._open(door, source, None, _BY_DAEMON)
+        return self._open(door, source, None, *_BY_DAEMON)
 
-    def open_for_key(self, door: Door, source: Source, seconds: float, key: str) -> bool:
+    def open_for_key(self, door: Door, source: Source, seconds: float, record: Record) -> bool:
         """Let the source in for as long as its key has asked for; whether it is in."""
-        return self._open(door, source, seconds, f"packet of {key}, {spell(seconds)}")
+        by = f"packet of {record.key}, {spell(seconds)}"
+        return self._open(door, source, seconds, by, replace(record, seconds=seconds))
 
-    def _open(self, door: Door, source: Source, seconds: float | None, by: str) -> bool:
+    def _open(self, door: Door, source: Source, seconds: float | None, by: str, record: Record) -> bool:
         refusal = self._ward.open(door, source, seconds) if door.ports else None
         if refusal is None:
-            self._opened(door, source, by)
+            self._opened(door, source, by, record)
         else:
-            self._seldom.say("refused", f"{door.name} is not opened for {address_text(source)}: {refusal}")
+            line = f"{door.name} is not opened for {address_text(source)}: {refusal}"
+            self._seldom.say("refused", line, at(replace(record, event=Event.NOT_OPENED), door, source))
         return refusal is None
 
     def run_commands(self, door: Door, source: Source, seconds: float | None = None) -> None:
@@ -263,12 +272,12 @@ class Listener:
         except OSError as error:
             raise Gone(f"the runner is gone: {error.strerror}") from None
 
-    def complain(self, line: str, kind: str = "") -> None:
+    def complain(self, line: str, kind: str = "", record: Record = NOTE) -> None:
         """Tell the administrator; lines of one ``kind`` once a minute at most."""
         if kind:
-            self._seldom.say(kind, line)
+            self._seldom.say(kind, line, record)
         else:
-            say(PROGRAM, line)
+            say(PROGRAM, line, record)
 
     def _runner_is_gone(self) -> None:
         raise Gone("the runner is gone")  # it never says anything
@@ -290,7 +299,8 @@ class Listener:
         return self._sealed.explained() if self._sealed else {"format": 1}
 
     def _summarize(self) -> None:
-        """One line for all that strangers did: they could fill a log with lines of their own."""
+        """At the end, one line for all that there was."""
+        self._summary.tick()
         if self._grants:
             tally, heard = self._grants.engine.tally, self._heard()
             say(
@@ -309,14 +319,6 @@ def _hear_some(capture: PacketCapture, then: Callable[[bytes], None]) -> None:
         then(packet)
 
 
-#: What the log says of a bound that was met.
-_EXHAUSTED = {
-    "crowded": "no room for more half-made sequences; some knocks were lost (gate.sources, gate.hurried)",
-    "paced": "sources knock faster than they may; some knocks were lost",
-    "leases_full": "no room for more leases; somebody who knocked was not let in (gate.leases)",
-}
-
-
 def serve(
     origin: Origin, runner: socket.socket | None, *, keeper: str | None = None, drop_rights: bool = False
 ) -> None:
@@ -326,6 +328,7 @@ def serve(
     rights away once everything is open.
     """
     configuration = origin.load()
+    log.begin(configuration.gate.log)
     if runner is None and any(door.commands for door in configuration.doors):
         # The file has changed since the runner was decided on.
         raise BeginAnew

@@ -16,6 +16,8 @@ from knockgate.config.doors import Configuration
 from knockgate.daemon.addresses import OwnAddresses
 from knockgate.daemon.ears import Ears, Sounds
 from knockgate.daemon.hearing import Hearing, PacketHands
+from knockgate.daemon.log import Event, Record
+from knockgate.daemon.records import refusal_record
 from knockgate.effects import (
     ClaimToken,
     DatagramSeen,
@@ -62,6 +64,7 @@ class PacketGrants(Hearing):
         self._packets = Packets(bearers, fresh=self._fwknop.freshness)
         self._concerns = self._packets.concerns
         self._refused: Counter[Reason] = Counter()
+        self.strangers: Counter[Reason] = Counter()  #: those of who has no key, or showed another's packet
         self._replays: set[bytes] = set()  # what was claimed is never claimed again, so these stay refused
         self._replays_until = 0.0
         self._recent: deque[tuple[KnockRefused, float]] = deque(maxlen=_REMEMBERED)
@@ -92,15 +95,15 @@ class PacketGrants(Hearing):
             else:
                 junk += 1
         if junk:
-            self._refused[Reason.NOT_OURS] += junk
+            self._count(Reason.NOT_OURS, junk)
         if again:
-            self._refused[Reason.REPLAYED] += again
+            self._count(Reason.REPLAYED, again)
 
     def _consider(self, packet: bytes) -> None:
         try:
             sender, destination, payload = frames.datagram(packet)
         except Refused as refused:
-            self._refused[refused.reason] += 1
+            self._count(refused.reason)
             return
         if destination in self._own:
             opened, replayed = self._opened, self._refused[Reason.REPLAYED]
@@ -146,16 +149,23 @@ class PacketGrants(Hearing):
     def _open(self, effect: OpenDoor) -> bool:
         door = self._doors[effect.door]
         seconds = effect.seconds or door.lease
-        is_open = self._hands.open_for_key(door, effect.source, seconds, effect.key or "")
+        record = Record(event=Event.OPENED, by="fwknop", key=effect.key)
+        is_open = self._hands.open_for_key(door, effect.source, seconds, record)
         self._opened += is_open
         return is_open
 
     def _refuse(self, refused: KnockRefused) -> None:
-        self._refused[refused.reason] += 1
+        self._count(refused.reason, stranger=refused.key is None)
         if refused.key is not None:
             self._recent.appendleft((refused, time.monotonic()))
             kind = f"{refused.key} {refused.reason.value}"
-            self._hands.complain(f"a knock of {refused.key} is refused: {refusal_in_words(refused)}", kind)
+            line = f"a knock of {refused.key} is refused: {refusal_in_words(refused)}"
+            self._hands.complain(line, kind, refusal_record(refused, "fwknop"))
+
+    def _count(self, reason: Reason, count: int = 1, *, stranger: bool = True) -> None:
+        self._refused[reason] += count
+        if stranger:
+            self.strangers[reason] += count
 
     def document(self) -> dict[str, object]:
         """What ``control.ask`` tells of packets."""
@@ -163,6 +173,7 @@ class PacketGrants(Hearing):
         return {
             "opened": self._opened,
             "refused": {reason.value: count for reason, count in self._refused.items()},
+            "strangers": {reason.value: count for reason, count in self.strangers.items()},
             "recent_refused": [
                 {
                     "key": each.key,

@@ -13,9 +13,9 @@ from typing import NoReturn
 
 from knockgate.daemon.control import WardenClient
 from knockgate.daemon.link import COULD_NOT_START
+from knockgate.daemon.log import say, say_why
 from knockgate.daemon.origin import Origin
 from knockgate.daemon.run import checked
-from knockgate.daemon.sockets import say, say_why
 from knockgate.errors import KnockgateError
 
 __all__ = ["PROGRAM", "main"]

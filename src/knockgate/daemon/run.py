@@ -22,13 +22,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from knockgate.config.doors import Configuration
-from knockgate.daemon import notify, sockets
+from knockgate.daemon import log, notify, sockets
 from knockgate.daemon.control import FOLDER, WardenClient
 from knockgate.daemon.errands import ENDS_WITHIN
 from knockgate.daemon.halves import Half
 from knockgate.daemon.link import BEGIN_ANEW, COULD_NOT_START
+from knockgate.daemon.log import Event, Record, say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Readable, Signals, say, say_why
+from knockgate.daemon.sockets import Readable, Signals
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 
 __all__ = ["PROGRAM", "alone", "checked", "supervise"]
@@ -54,7 +55,9 @@ def supervise(origin: Origin, *, own: bool = True) -> int:
     start: another one runs, or a right is missing. What it has to say it says on stderr, a line each.
     The table stays when it ends.
     """
-    directory = checked(origin).gate.run_directory
+    gate = checked(origin).gate
+    log.begin(gate.log)
+    directory = gate.run_directory
     with alone(directory):
         supervisor = _Supervisor(origin, directory, own=own)
         try:
@@ -163,7 +166,7 @@ class _Supervisor:
         said = False
         while True:
             try:
-                return checked(self._origin)
+                configuration = checked(self._origin)
             except ConfigError as error:
                 if self._warden and self._warden.ended():
                     raise _Ended(self._warden) from None
@@ -171,7 +174,10 @@ class _Supervisor:
                     say_why(PROGRAM, error)
                     say(PROGRAM, "nothing is listened for until the configuration is put right")
                 said = True
-            self._pause(_LOOK_AGAIN)
+                self._pause(_LOOK_AGAIN)
+            else:
+                log.begin(configuration.gate.log)
+                return configuration
 
     def _await(self, half: Half) -> None:
         """Wait until it is ready; raises Ended where it ends or takes too long, and Stopped."""
@@ -219,8 +225,8 @@ class _Supervisor:
             with WardenClient(self._directory) as warden:
                 warden.reload()
         except KnockgateError as error:
-            say(PROGRAM, "not reloaded, all stays as it is")
-            say_why(PROGRAM, error)
+            say(PROGRAM, "not reloaded, all stays as it is", Record(event=Event.RELOAD))
+            say_why(PROGRAM, error, Record(event=Event.RELOAD))
 
     def _may_go_on_without(self, half: Half) -> bool:
         """Clear away what ended and what needs it; False where starting it again has been no use."""
@@ -241,7 +247,8 @@ class _Supervisor:
         if self._failures[half.name] >= _TOO_MANY and (half.name == "warden" or not self._was_ready):
             say(PROGRAM, f"the {half.name} {half.ended()}, again and again; giving up, the table stays")
             return False
-        say(PROGRAM, f"the {half.name} {half.ended()}; starting it again{self._when(half.name)}")
+        again = f"the {half.name} {half.ended()}; starting it again{self._when(half.name)}"
+        say(PROGRAM, again, Record(event=Event.HALF))
         self._back_off(half.name)
         return True
 

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from knockgate.daemon import notify
+from knockgate.daemon import log, notify
 from knockgate.daemon.commands import Runner, boottime
 from knockgate.daemon.errands import ENDS_WITHIN, LONGEST, Errand
 from knockgate.daemon.link import Surprise
+from knockgate.daemon.log import Event, Record, say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Signals, say, say_why
+from knockgate.daemon.sockets import Signals
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 from knockgate.store.pending import PendingStore
 
@@ -83,8 +84,10 @@ class Service:
 
     def _reload(self) -> None:
         try:
-            self._runner.use(self._origin.load().doors)
-            say(PROGRAM, "the configuration is read again")
+            configuration = self._origin.load()
+            self._runner.use(configuration.doors)
+            log.begin(configuration.gate.log)
+            say(PROGRAM, "the configuration is read again", Record(event=Event.RELOAD))
         except ConfigError as error:
             say_why(PROGRAM, error)
             say(PROGRAM, "the commands stay as they were")
@@ -93,6 +96,7 @@ class Service:
 def serve(origin: Origin, link: socket.socket) -> None:
     """Take up what is still to be closed, and serve. The state directory is made if it is missing."""
     configuration = origin.load()
+    log.begin(configuration.gate.log)
     folder = Path(configuration.gate.state_directory)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,7 +109,9 @@ def serve(origin: Origin, link: socket.socket) -> None:
         patience=ENDS_WITHIN,
         waits=lambda: say(PROGRAM, "another runner is still there; waiting until it has ended"),
     )
-    runner = Runner(configuration.doors, store, lambda line: say(PROGRAM, line), boottime)
+    runner = Runner(
+        configuration.doors, store, lambda line: say(PROGRAM, line, Record(event=Event.COMMAND)), boottime
+    )
     service = Service(origin, link, runner)
     status = f"ready to run commands; {len(runner)} stand open" if len(runner) else "ready to run commands"
     notify.ready(status)

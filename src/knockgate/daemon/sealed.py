@@ -7,7 +7,7 @@ knock again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from knockgate.clock import KernelClock
@@ -20,11 +20,13 @@ from knockgate.config.keys import SshKeys
 from knockgate.daemon.addresses import OwnAddresses
 from knockgate.daemon.ears import Ears, Sounds
 from knockgate.daemon.hearing import Hearing, PacketHands
+from knockgate.daemon.log import Event, Record
 from knockgate.daemon.notices import Notices
 from knockgate.daemon.parties import parties_of
+from knockgate.daemon.records import opening_record, refusal_record
 from knockgate.daemon.stories import Stories
 from knockgate.effects import DatagramSeen, KnockRefused, KnockTaken, OpenDoor, RunCommands
-from knockgate.errors import Refused, Unavailable
+from knockgate.errors import Reason, Refused, Unavailable
 from knockgate.mechanisms import certainty
 from knockgate.mechanisms.certainty import DropFloor, KeepFloor, Sure, TellStep
 from knockgate.mechanisms.parties import Line
@@ -159,8 +161,9 @@ class SealedGrants(Hearing):
         if self._stories.opened != opened:
             self.ears.opened(sender)
 
-    def _do(self, effects: Iterable[SealedEffect]) -> None:
+    def _do(self, effects: Sequence[SealedEffect]) -> None:
         leases: dict[str, float] = {}
+        stories = [effect.story for effect in effects if isinstance(effect, KnockTaken)]
         for effect in effects:
             match effect:
                 case ClaimMark():
@@ -168,7 +171,8 @@ class SealedGrants(Hearing):
                 case OpenDoor():
                     door = self._doors[effect.door]
                     seconds = effect.seconds or door.lease
-                    if self._hands.open_for_key(door, effect.source, seconds, effect.key or ""):
+                    record = opening_record(effect, stories, self._store.row)
+                    if self._hands.open_for_key(door, effect.source, seconds, record):
                         leases[effect.door] = seconds
                 case RunCommands():
                     if effect.door in leases:
@@ -197,7 +201,7 @@ class SealedGrants(Hearing):
             line = f"a knock of {refused.key} is refused: {refusal_in_words(refused)}"
             if refused.story and (advice := advice_on(refused, self._store.row(refused.story.device))):
                 line += f"; {advice}"
-            self._hands.complain(line, kind)
+            self._hands.complain(line, kind, refusal_record(refused, "sealed", self._store.row))
 
     # --- who ------------------------------------------------------------------------------------------
 
@@ -227,12 +231,17 @@ class SealedGrants(Hearing):
         if isinstance(effect, TellStep):
             side = "ahead" if effect.by > 0 else "back"
             line = f"clock-stepped: the clock was set {side} by {abs(effect.by) / _NANO:.0f} s"
-            self._hands.complain(line, "clock")
+            self._hands.complain(line, "clock", Record(event=Event.CLOCK))
             return
         try:
             self._store.keep_floor(effect.floor if isinstance(effect, KeepFloor) else None)
         except Unavailable as error:
             self._hands.complain(f"the time cannot be kept for the next start: {error}", "floor")
+
+    @property
+    def strangers(self) -> Mapping[Reason, int]:
+        """Refusals of who has no key."""
+        return self._stories.strangers
 
     # --- what is told ---------------------------------------------------------------------------------
 
@@ -241,6 +250,7 @@ class SealedGrants(Hearing):
         return {
             "opened": self._stories.opened,
             "refused": {reason.value: count for reason, count in self._stories.refused.items()},
+            "strangers": {reason.value: count for reason, count in self._stories.strangers.items()},
             "keys": self.total,
             "clock": self._time(),
         }

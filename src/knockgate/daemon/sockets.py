@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import math
 import os
-import select
 import signal
 import socket
-import sys
-import time
 from pathlib import Path
 from typing import Protocol
 
-from knockgate.errors import KnockgateError, Unavailable
+from knockgate.errors import Unavailable
 
-__all__ = ["Readable", "Seldom", "Signals", "alone", "listen", "say", "say_why"]
+__all__ = ["Readable", "Signals", "alone", "listen"]
 
 
 class Readable(Protocol):
@@ -100,73 +96,3 @@ class Signals:
         with contextlib.suppress(BlockingIOError):
             return {signal.Signals(number) for number in self._reader.recv(4096)}
         return set()
-
-
-class _Log:
-    """Lines on stderr, as long as somebody takes them: to guard is more than to tell of it."""
-
-    def __init__(self) -> None:
-        self._lost = 0
-        self._poll = select.poll()
-        self._poll.register(2, select.POLLOUT)
-
-    def write(self, program: str, text: str) -> None:
-        if self._lost and self._put(f"{program}: {self._lost} lines were lost, nobody read the log"):
-            self._lost = 0
-        if self._lost or not self._put(f"{program}: {text}"):
-            self._lost += 1
-
-    def _put(self, line: str) -> bool:
-        """False where it would have to wait. A pipe that is ready takes _LONGEST_LINE bytes at once."""
-        if any(what & select.POLLOUT == 0 for _, what in self._poll.poll(0) or [(2, 0)]):
-            return False
-        with contextlib.suppress(OSError):  # whoever read it is gone; that is no reason to stop guarding
-            whole = line.encode(errors="backslashreplace")[: _LONGEST_LINE - 1]
-            sys.stderr.write(whole.decode(errors="ignore") + "\n")
-            sys.stderr.flush()
-        return True
-
-
-#: Bytes of a line, with its end (PIPE_BUF); the rest is cut off.
-_LONGEST_LINE = 4096
-_log = _Log()
-
-
-def say(program: str, text: str) -> None:
-    """One line on stderr; systemd and syslog stamp it with the time.
-
-    It never waits for a reader: lines that find no room are dropped, and counted in a later one.
-    """
-    _log.write(program, text)
-
-
-def say_why(program: str, error: KnockgateError) -> None:
-    """An error in one line, and its hint in another."""
-    say(program, str(error))
-    if error.hint:
-        say(program, f"hint: {error.hint}")
-
-
-#: Kinds that ``Seldom`` remembers; for one more the first of them is forgotten.
-_KINDS = 4096
-
-
-class Seldom:
-    """Says things that may happen often: at once, and then not for a minute, but how often in between."""
-
-    def __init__(self, program: str, *, every: float = 60.0) -> None:
-        """``every``: seconds between two lines of one kind."""
-        self._program, self._every = program, every
-        self._said: dict[str, tuple[float, int]] = {}  # kind -> when, and how often it was not said since
-
-    def say(self, kind: str, text: str) -> None:
-        """``text`` may differ. Of kinds that have people's own words in them not all are remembered."""
-        now = time.monotonic()
-        when, unsaid = self._said.get(kind, (-math.inf, 0))
-        if kind not in self._said and len(self._said) >= _KINDS:
-            del self._said[next(iter(self._said))]
-        if now < when + self._every:
-            self._said[kind] = when, unsaid + 1
-            return
-        self._said[kind] = now, 0
-        say(self._program, f"{text} ({unsaid} more of the kind since the last line)" if unsaid else text)

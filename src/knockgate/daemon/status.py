@@ -11,7 +11,7 @@ import os
 import selectors
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -39,17 +39,17 @@ class Account:
 
     def __init__(self, doors: list[str]) -> None:
         self._since = time.monotonic()
-        self._counts = dict.fromkeys(doors, 0)
+        self._counts = {door: Counter[str]() for door in doors}
         self._last: dict[str, _Opened] = {}
         self._recent: deque[_Opened] = deque(maxlen=_REMEMBERED)
         self.bounds = dict.fromkeys(BOUNDS.values(), 0)
 
-    def opened(self, door: str | None, source: Source | None, by: str) -> None:
-        """A door was opened; None for what the kernel's report does not tell."""
+    def opened(self, door: str | None, source: Source | None, by: str, kind: str) -> None:
+        """A door was opened by a ``kind`` of knock; None for what the kernel's report does not tell."""
         opened = _Opened(door, source, by, time.monotonic())
         self._recent.appendleft(opened)
         if door in self._counts:
-            self._counts[door] += 1
+            self._counts[door][kind] += 1
             self._last[door] = opened
 
     def document(self, heard: Mapping[str, int], *, owned: bool, restored: int) -> dict[str, object]:
@@ -61,10 +61,11 @@ class Account:
             "since": round(now - self._since, 1),
             "doors": {
                 name: {
-                    "opened": count,
+                    "opened": counts.total(),
+                    "by": dict(counts),
                     "last": _told(self._last[name], now) if name in self._last else None,
                 }
-                for name, count in self._counts.items()
+                for name, counts in self._counts.items()
             },
             "recent": [{"door": opened.door, **_told(opened, now)} for opened in self._recent],
             "bounds": self.bounds,

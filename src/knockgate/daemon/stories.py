@@ -75,6 +75,11 @@ class Stories:
             one = self._strangers.setdefault(Reason.NOT_OURS, _Strangers())
             one.count, one.at = one.count + count, time.monotonic()
 
+    @property
+    def strangers(self) -> dict[Reason, int]:
+        """Those of who has no key."""
+        return {reason: one.count for reason, one in self._strangers.items()}
+
     def _count(self, reason: Reason, count: int) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + count
 

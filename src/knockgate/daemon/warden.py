@@ -19,7 +19,7 @@ from functools import partial
 from typing import NoReturn
 
 from knockgate.config.unshut import shadow_in_words
-from knockgate.daemon import loggroup, notify
+from knockgate.daemon import log, loggroup, notify
 from knockgate.daemon.control import FOLDER, LINK_SOCKET, WARDEN_SOCKET
 from knockgate.daemon.guard import Guard
 from knockgate.daemon.link import (
@@ -35,8 +35,9 @@ from knockgate.daemon.link import (
     is_ours,
     number_of,
 )
+from knockgate.daemon.log import Event, Record, say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Readable, Signals, alone, listen, say, say_why
+from knockgate.daemon.sockets import Readable, Signals, alone, listen
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.watch import Watch
@@ -117,10 +118,12 @@ class Warden:
         try:
             leases = self._guard.put_back()
         except Unavailable as error:
-            say(PROGRAM, f"the table was removed ({by}), and the kernel does not take it back: {error}")
+            text = f"the table was removed ({by}), and the kernel does not take it back: {error}"
+            say(PROGRAM, text, Record(event=Event.TABLE))
             self._lost_to, self._again = by, time.monotonic() + _TRY_AGAIN
             return
-        say(PROGRAM, f"the table was removed ({by}); it is back, with {_count(leases, 'lease')}")
+        text = f"the table was removed ({by}); it is back, with {_count(leases, 'lease')}"
+        say(PROGRAM, text, Record(event=Event.TABLE))
         if self._watch and self._guard.owned:  # nobody can remove the new one
             self._selector.unregister(self._watch)
             self._watch.close()
@@ -133,11 +136,12 @@ class Warden:
             if not self._guard.reload(expected):
                 return Reply(Status.OTHER_CONFIGURATION, owned=self._guard.owned)
         except KnockgateError as error:
-            say(PROGRAM, "not reloaded, all stays as it is")
-            say_why(PROGRAM, error)
+            say(PROGRAM, "not reloaded, all stays as it is", Record(event=Event.RELOAD))
+            say_why(PROGRAM, error, Record(event=Event.RELOAD))
             status = Status.BAD_CONFIGURATION if isinstance(error, ConfigError) else Status.KERNEL
             return Reply(status, owned=self._guard.owned, says=str(error))
-        say(PROGRAM, f"reloaded: {self.guarding()}")
+        log.begin(self._guard.configuration.gate.log)
+        say(PROGRAM, f"reloaded: {self.guarding()}", Record(event=Event.RELOAD))
         self._tell_listener(Status.OTHER_CONFIGURATION)
         self._lose_listener()
         return Reply(Status.DONE, owned=self._guard.owned)
@@ -283,6 +287,7 @@ def serve(origin: Origin, *, own: bool, listener: str | None = None) -> None:
     with Nftables(own=own) as firewall:
         guard = Guard(origin, firewall)
         guard.load()
+        log.begin(guard.configuration.gate.log)
         watch = None if guard.owned else firewall.watch()
         if not firewall.is_loaded():  # removed before it was watched
             guard.load()

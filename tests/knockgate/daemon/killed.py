@@ -21,6 +21,7 @@ import pytest
 
 from knockgate.config.doors import Door
 from knockgate.daemon.hearing import Hearing
+from knockgate.daemon.log import NOTE, Record
 from knockgate.model import Source
 
 MEMORY = Path("/dev/shm")
@@ -59,14 +60,14 @@ class Hands:
         os.write(file, f"{line}\n".encode())
         os.close(file)
 
-    def open_for_key(self, door: Door, source: Source, seconds: float, key: str) -> bool:  # noqa: ARG002 - of PacketHands
+    def open_for_key(self, door: Door, source: Source, seconds: float, record: Record) -> bool:  # noqa: ARG002 - of PacketHands
         self.add("opened" if self.opens else "said", door.name)
         return self.opens
 
     def run_commands(self, door: Door, source: Source, seconds: float | None = None) -> None:  # noqa: ARG002
         self.add("ran", door.name)
 
-    def complain(self, line: str, kind: str = "") -> None:  # noqa: ARG002
+    def complain(self, line: str, kind: str = "", record: Record = NOTE) -> None:  # noqa: ARG002
         self.add("said", line)
 
     def count(self, name: str, text: str = "") -> int:

@@ -68,4 +68,4 @@ def test_without_the_kernels_reports_doors_open_all_the_same(tmp_path: Path) -> 
         knock(*WEB_KNOCKS)
         gate.until_said(f"open web for {CLIENT}")
         assert ("tcp/22", CLIENT, "kernel sequence") in leases()
-        assert gate.status()["doors"]["ssh"] == {"opened": 0, "last": None}
+        assert gate.status()["doors"]["ssh"] == {"opened": 0, "by": {}, "last": None}

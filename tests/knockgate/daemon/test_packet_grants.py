@@ -14,6 +14,7 @@ from tests.packets import UDP, ipv4, udp
 
 from knockgate.config.doors import Commands, Configuration, Door, Fwknop, Gate, Reliance
 from knockgate.daemon import packets
+from knockgate.daemon.log import Record
 from knockgate.daemon.packets import PacketGrants
 from knockgate.mechanisms.packet import Bearer, Way
 from knockgate.model import Port, Protocol, Source
@@ -37,9 +38,9 @@ class Town(World):
 
     refused: set[str] = dataclasses.field(default_factory=set)
 
-    def open_for_key(self, door: Door, source: Source, seconds: float, key: str) -> bool:
+    def open_for_key(self, door: Door, source: Source, seconds: float, record: Record) -> bool:
         self.opens = door.name not in self.refused
-        return super().open_for_key(door, source, seconds, key)
+        return super().open_for_key(door, source, seconds, record)
 
     def begin(self) -> PacketGrants:
         gate = Gate(clock=Reliance.TRUSTED, state_directory=str(self.folder))

@@ -9,6 +9,7 @@ import pytest
 
 from knockgate.config.doors import Configuration, Door, Fwknop, Gate
 from knockgate.daemon import packets
+from knockgate.daemon.log import NOTE, Record
 from knockgate.daemon.packets import PacketGrants
 from knockgate.mechanisms.packet import Bearer
 from knockgate.model import Port, Protocol, Source
@@ -31,13 +32,13 @@ class Flood:
 class Nobody:
     """Hands that nobody needs."""
 
-    def open_for_key(self, door: Door, source: Source, seconds: float, key: str) -> bool:
+    def open_for_key(self, door: Door, source: Source, seconds: float, record: Record) -> bool:
         raise NotImplementedError
 
     def run_commands(self, door: Door, source: Source, seconds: float | None = None) -> None:
         raise NotImplementedError
 
-    def complain(self, line: str, kind: str = "") -> None:
+    def complain(self, line: str, kind: str = "", record: Record = NOTE) -> None:
         raise NotImplementedError
 
 

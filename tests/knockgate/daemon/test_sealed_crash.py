@@ -125,7 +125,7 @@ ELSEWHERE = (
     "raise",
     'side = "ahead" if effect.by > 0 else "back"',
     """line = f"clock-stepped: the clock was set {side} by {abs(effect.by) / _NANO:.0f} s\"""",
-    'self._hands.complain(line, "clock")',
+    'self._hands.complain(line, "clock", Record(event=Event.CLOCK))',
     "return",
 )
 

@@ -120,12 +120,15 @@ def test_nobody_answers(tmp_path: Path) -> None:
 def test_an_account_is_bounded() -> None:
     account = Account(["ssh", "web"])
     for number in range(1000):
-        account.opened("ssh" if number % 2 else None, number.to_bytes(4, "big"), "kernel sequence")
-    account.opened("ssh", None, "kernel sequence")
+        account.opened(
+            "ssh" if number % 2 else None, number.to_bytes(4, "big"), "kernel sequence", "kernel-sequence"
+        )
+    account.opened("ssh", None, "kernel sequence", "kernel-sequence")
     account.bounds["crowded"] += 1
     document = json.loads(json.dumps(account.document({"packets": 3}, owned=False, restored=2)))
     assert document["pid"] == os.getpid() and document["since"] >= 0
-    assert document["doors"]["web"] == {"opened": 0, "last": None}
+    assert document["doors"]["web"] == {"opened": 0, "by": {}, "last": None}
+    assert document["doors"]["ssh"]["by"] == {"kernel-sequence": 501}
     assert document["doors"]["ssh"]["opened"] == 501 and document["doors"]["ssh"]["last"]["source"] is None
     assert len(document["recent"]) == 100
     assert document["recent"][1] == document["recent"][1] | {"door": "ssh", "source": "0.0.3.231"}

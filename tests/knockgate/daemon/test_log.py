@@ -7,11 +7,11 @@ import sys
 import pytest
 from tests.netns import until
 
-from knockgate.daemon.sockets import Seldom
+from knockgate.daemon.log import Seldom
 
 SPEAKER = """
 import sys
-from knockgate.daemon.sockets import say
+from knockgate.daemon.log import say
 for number in range(3000):
     say("gate", f"line {number} " + "x" * 100)
 say("gate", "y" * 5000)
@@ -49,7 +49,7 @@ def test_a_reader_that_is_stuck_does_not_hold_up_who_speaks() -> None:
 
 def test_a_line_is_cut_to_what_a_pipe_takes_at_once() -> None:
     """A short one is whole (control); nobody left to read is no reason to end."""
-    code = "from knockgate.daemon.sockets import say; say('gate', 'short'); say('gate', 'y' * 5000)"
+    code = "from knockgate.daemon.log import say; say('gate', 'short'); say('gate', 'y' * 5000)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     short, long = done.stderr.splitlines(keepends=True)
     assert short == b"gate: short\n" and len(long) == 4096
