@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from knockgate.cli.new_files import write_new
 from knockgate.cli.page import Page, PageGroup
 from knockgate.cli.terminal import advise, complain, say, tell
 from knockgate.cli.words import FILE, Word
-from knockgate.client import spellings
+from knockgate.client import home, spellings
 from knockgate.config.doors import DEFAULT_PATH
 from knockgate.config.notes import Note
 from knockgate.errors import ConfigError
@@ -138,7 +137,7 @@ def import_fwknoprc(*, file: str | None, output: str | None, keys: str | None, a
     from knockgate.client.profiles import default_path  # noqa: PLC0415 - see cli
     from knockgate.config.fwknop import profiles  # noqa: PLC0415 - see cli
 
-    path = _path(file) if file is not None else Path(os.environ.get("HOME", "/"), ".fwknoprc")
+    path = _path(file) if file is not None else home.folder() / ".fwknoprc"
     found = profiles(path, _folder(output, keys, default_path().parent / "keys"))
     if not found.text:
         _report(found, (), as_json=as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from knockgate.cli.page import Page
 from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import FILE, Word
 from knockgate.client import profiles, spellings
+from knockgate.client.home import folder
 from knockgate.client.profiles import SEALED_PORT, SealedProfile
 from knockgate.config.doors import DOOR_NAME
 from knockgate.config.toml import Wrong, shown
@@ -187,7 +187,10 @@ class _Values:
 
 def _at_home(path: Path) -> str:
     """As one would write it: a home may be somewhere else on the next machine."""
-    home = Path(os.environ.get("HOME", "/"))
+    try:
+        home = folder()
+    except ConfigError:  # nothing of it lies there
+        return str(path)
     return f"~/{path.relative_to(home)}" if home != Path("/") and path.is_relative_to(home) else str(path)
 
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from knockgate.client import home
 from knockgate.errors import ConfigError, Unavailable
 from knockgate.spa.sealed import device_id
 from knockgate.spa.sealed.dates import LAST_ERA, Date, following
@@ -65,11 +66,8 @@ class _Kept:
 
 
 def default_path() -> Path:
-    """``~/.local/state/knockgate/device.json``, or where XDG_STATE_HOME says."""
-    given = os.environ.get("XDG_STATE_HOME", "")
-    # The specification takes a relative path for none at all.
-    base = Path(given) if given.startswith("/") else Path(os.environ.get("HOME", "/"), ".local", "state")
-    return base / "knockgate" / "device.json"
+    """``~/.local/state/knockgate/device.json``, or as XDG_STATE_HOME says. ConfigError: there is no home."""
+    return home.below("XDG_STATE_HOME", ".local", "state") / "device.json"
 
 
 def machine_id(path: Path = Path("/etc/machine-id")) -> bytes:

@@ -22,12 +22,11 @@ writes it; ``trusting`` does.
 
 from __future__ import annotations
 
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from knockgate.client import spellings
+from knockgate.client import home, spellings
 from knockgate.client.allow import Allow, SealedAllow, Whoever, allowed, is_plain, sealed_allowed
 from knockgate.client.send import DELAY, Family
 from knockgate.config.keys import user_name
@@ -145,11 +144,8 @@ _KINDS: dict[str, type[Profile]] = {"steps": SequenceProfile, "fwknop": PacketPr
 
 
 def default_path() -> Path:
-    """``~/.config/knockgate/profiles.toml``, or where XDG_CONFIG_HOME says."""
-    given = os.environ.get("XDG_CONFIG_HOME", "")
-    # The specification takes a relative path for none at all.
-    base = Path(given) if given.startswith("/") else Path(os.environ.get("HOME", "/"), ".config")
-    return base / "knockgate" / "profiles.toml"
+    """``~/.config/knockgate/profiles.toml``, or where XDG_CONFIG_HOME says. ConfigError: there is no home."""
+    return home.below("XDG_CONFIG_HOME", ".config") / "profiles.toml"
 
 
 def load(path: Path) -> dict[str, Profile]:

@@ -5,14 +5,15 @@ Each reader takes any TOML value and gives the field's value or raises ``Wrong``
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from pathlib import Path
 
+from knockgate.client import home
 from knockgate.client.send import Family
 from knockgate.config.keys import one_of
 from knockgate.config.toml import Reader, Wrong, duration, shown, text
+from knockgate.errors import ConfigError
 from knockgate.model import Port, Protocol
 from knockgate.spa.fwknop import Hash, Mode
 
@@ -113,7 +114,10 @@ def _host(value: object) -> str:
 def _path(value: object, example: str) -> Path:
     name: str = text.read(value)
     if name.startswith("~/"):
-        name = os.environ.get("HOME", "/") + name[1:]
+        try:
+            name = f"{home.folder()}{name[1:]}"
+        except ConfigError as error:
+            raise Wrong(f"HOME {error.message}", error.hint) from None
     if not name.startswith("/") or "\0" in name:
         raise Wrong(f"{shown(name)} is no path from / or ~/", f"such as {example}")
     return Path(name)
