@@ -72,7 +72,11 @@ def _sealed_allow(value: object) -> SealedAllow:
         found = ipaddress.ip_network(word)
     except ValueError:
         raise Wrong(f"{shown(word)} is nobody to be let in", f"an address, a /64, {_WAYS}") from None
-    if not isinstance(found, Network) or found.prefixlen != _PREFIX:
+    if not isinstance(found, Network):
+        raise Wrong(
+            f"{shown(word)} is a network of IPv4, and a knock lets in none", "one address; of IPv6 a /64, too"
+        )
+    if found.prefixlen != _PREFIX:
         raise Wrong(f"{shown(word)} is no /64 of IPv6", "an address; or of IPv6, which has them, its /64")
     return found
 

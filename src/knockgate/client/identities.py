@@ -24,7 +24,7 @@ from knockgate.client.agent_socket import Agent
 from knockgate.client.ssh_settings import DEFAULTS, KNOCKING, Settings, home_of_user, settings
 from knockgate.errors import ConfigError, Unavailable
 from knockgate.spa.agent import Offer
-from knockgate.spa.sshkeys import PublicKey, Signature
+from knockgate.spa.sshkeys import PublicKey, Signature, is_kind
 
 __all__ = ["KNOCKING", "Candidate", "Identities", "Needs", "Skipped", "Where", "find"]
 
@@ -204,7 +204,9 @@ def _look(path: Path) -> _File | Skipped:
         octets, found = _read(path)
     except FileNotFoundError:
         key = _public(beside)
-        return _File(path, key, locked=False, unfit=skipped(*_ONLY_PUBLIC)) if key else skipped(_MISSING)
+        if key:
+            return _File(path, key, locked=False, unfit=skipped(*_ONLY_PUBLIC))
+        return skipped(_MISSING, _NO_KEY)
     except (OSError, ValueError) as error:
         return skipped(_reason(error))
     try:
@@ -219,6 +221,7 @@ def _look(path: Path) -> _File | Skipped:
     return _File(path, key, locked, skipped(_TOO_OPEN, f"chmod 600 {path}") if too_open else None)
 
 
+_NO_KEY = "name the file of a private key, or the .pub of one that an agent has"
 _ONLY_PUBLIC = (
     "it is the public half, and no agent has the other one",
     "start the agent, or give the key to it: ssh-add",
@@ -254,8 +257,8 @@ def _public(path: Path) -> PublicKey | None:
 def _key_of_line(octets: bytes) -> PublicKey:
     """The key of a .pub file. ConfigError."""
     words = octets.split(maxsplit=2)
-    if len(words) < 2:
-        raise ConfigError("this is no key", hint="it is a private key, or the .pub of one that an agent has")
+    if len(words) < 2 or not is_kind(words[0]):
+        raise ConfigError("this is no key", hint=_NO_KEY)
     return PublicKey.of_text(*words[:2])
 
 

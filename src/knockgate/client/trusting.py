@@ -8,6 +8,7 @@ and where that is not the same nothing is written: somebody has to do it by hand
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import tomllib
@@ -20,7 +21,7 @@ from knockgate.config import private
 from knockgate.config.lines import line_of
 from knockgate.config.writing import table
 from knockgate.errors import ConfigError, Unavailable
-from knockgate.spa.sealed import Card
+from knockgate.spa.sealed import Card, NewerCard
 
 __all__ = ["LONGEST", "alone", "card_of", "cards_folder", "changed", "read_card", "write_private"]
 
@@ -56,14 +57,15 @@ def read_card(path: Path) -> Card:
 def card_of(octets: bytes, file: str) -> Card:
     """The card in these octets; ``file`` is for the message. Raises ConfigError, without what is in them."""
     if not octets.strip():
-        hint = (
-            "`knockgate card show` at the gate prints it; if sudo wants a password there, paste the line"
-        )
+        hint = "`knockgate card show` at the gate prints it; if sudo wants a password there, paste the line"
         raise ConfigError("there is nothing in it, and no card", file=file, hint=hint)
     try:
         if len(octets) > LONGEST:
             raise ValueError("this is no card: it is longer than one")
         return Card.parse(octets.decode("ascii", "replace"))
+    except NewerCard as error:
+        hint = "this knockgate is too old for that gate: install a newer one here"
+        raise ConfigError(str(error), file=file, hint=hint) from None
     except ValueError as error:
         hint = "copy the line once more, all 1,726 characters of it, as `knockgate card show` prints it"
         raise ConfigError(str(error), file=file, hint=hint) from None
@@ -137,7 +139,7 @@ def alone() -> Iterator[None]:
             stack.callback(os.close, lock)
             device.wait_for(lock, path)
         except OSError as error:
-            raise _unwritten(f"{path}: {error.strerror}") from None
+            raise _unwritten(f"{path}: {error.strerror}", error) from None
         yield
 
 
@@ -151,9 +153,9 @@ def write_private(path: Path, text: str) -> None:
         _make_folder(target.parent)
         private.replace(target, text)
     except Unavailable as error:
-        raise _unwritten(error.message) from None
+        raise _unwritten(error.message, error.__context__) from None
     except OSError as error:
-        raise _unwritten(f"{path}: {error.strerror}") from None
+        raise _unwritten(f"{path}: {error.strerror}", error) from None
 
 
 def _make_folder(folder: Path) -> None:
@@ -162,5 +164,13 @@ def _make_folder(folder: Path) -> None:
         each.mkdir(0o700, exist_ok=True)
 
 
-def _unwritten(reason: str) -> Unavailable:
-    return Unavailable(reason, hint="nothing was changed; is this your own home?")
+def _unwritten(reason: str, error: BaseException | None) -> Unavailable:
+    advice = {
+        errno.EACCES: "; is this your own home?",
+        errno.EPERM: "; is this your own home?",
+        errno.ENOSPC: "; make room there",
+        errno.EDQUOT: "; make room there",
+    }
+    return Unavailable(
+        reason, hint=f"nothing was changed{advice.get(getattr(error, 'errno', None) or 0, '')}"
+    )

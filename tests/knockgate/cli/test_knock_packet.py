@@ -366,7 +366,7 @@ def test_a_profile_is_knocked_at_by_name_and_options_come_before_it() -> None:
         (["home", "-s"], "-s: is about packets, and the profile has steps", "leave it away"),
         (["office", "--delay", "1"], "--delay: is from step to step", "leave it away"),
         (["office", "-s", "-a", "192.0.2.1"], "-a and -s each say whom to let in", "--help"),
-        (["office", "-a", "192.0.2.0/24"], "-a: '192.0.2.0/24' is no /64 of IPv6", "an address"),
+        (["office", "-a", "192.0.2.0/24"], "-a: '192.0.2.0/24' is a network of IPv4", "one address"),
         (["office", "-a", "2001:db8::/64"], "-a: a packet of fwknop's lets in no network", "a sealed knock"),
         (["office", "-a", "fe80::1%lo"], "-a: 'fe80::1%lo' names an interface", "without %lo"),
         (["office", "-a", "255.255.255.255"], "-a: '255.255.255.255' is the address of no host", "nothing"),

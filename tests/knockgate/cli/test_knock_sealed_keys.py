@@ -147,7 +147,13 @@ def test_without_a_key_it_says_what_there_was(home: Path, monkeypatch: pytest.Mo
     rsa = new_key(home, "r", "-t", "rsa", "-b", "2048")
     told = knockgate(*words_for(home, "-i", str(rsa))).stderr
     assert told.startswith(f"knockgate: no SSH key can knock: {rsa}: an RSA key cannot knock\n  hint: ")
-    assert "no such file" in knockgate(*words_for(home, "-i", str(home / "none"))).stderr
+    (home / "text").write_text("nothing but words\n")
+    for name, why in (("none", "there is no such file"), ("text", "this is no key")):
+        told = knockgate(*words_for(home, "-i", str(home / name))).stderr
+        assert told.splitlines() == [
+            f"knockgate: no SSH key can knock: {home / name}: {why}",
+            "  hint: name the file of a private key, or the .pub of one that an agent has",
+        ]
     assert not (home / "state").exists()
     monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "nobody"))
     assert "no ssh agent answers" in knockgate(*words_for(home)).stderr

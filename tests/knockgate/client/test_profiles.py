@@ -305,7 +305,12 @@ def test_a_profile_with_a_card_knocks_sealed(tmp_path: Path, monkeypatch: pytest
         (f'doors = ["{"s" * 33}"]', ".doors", "is no door", "at most 32"),
         (f'doors = ["{"s" * 16}", "{"t" * 16}"]', ".doors", "does not fit into a knock", "32 characters"),
         ('allow = "2001:db8::/32"', ".allow", "'2001:db8::/32' is no /64 of IPv6", "/64"),
-        ('allow = "192.0.2.0/24"', ".allow", "'192.0.2.0/24' is no /64 of IPv6", "an address"),
+        (
+            'allow = "192.0.2.0/24"',
+            ".allow",
+            "'192.0.2.0/24' is a network of IPv4, and a knock",
+            "one address",
+        ),
         ('allow = "2001:db8::1/64"', ".allow", "is nobody to be let in", "a /64"),
         ('allow = "http://ip.example/"', ".allow", "a URL without TLS", "resolve_http = true"),
         ('port = "tcp/62202"', ".port", "is no UDP port", "UDP alone"),

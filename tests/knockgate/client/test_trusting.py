@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.knockgate.spa.sealed_messages import CARD
+from tests.netns import isolated, own_mounts, run
 
 from knockgate.client import profiles, trusting
 from knockgate.client.profiles import SealedProfile
@@ -142,6 +144,28 @@ def test_a_file_is_for_its_owner_alone_and_a_link_stays_one(tmp_path: Path) -> N
     assert "nothing was changed" in (caught.value.hint or "")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+@isolated
+def test_a_hint_is_about_what_went_wrong() -> None:
+    own_mounts()
+    small = Path("/var/lib/small")
+    small.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=16k,mode=755", "tmpfs", str(small))
+    (small / "spent").write_bytes(bytes(16384 - 4096))
+    file = small / "profiles.toml"
+    with pytest.raises(Unavailable, match="No space left") as caught:
+        trusting.write_private(file, "one" * 4096)
+    assert caught.value.hint == "nothing was changed; make room there"
+    (small / "spent").unlink()
+    trusting.write_private(file, "one")
+    os.seteuid(65534)
+    with pytest.raises(Unavailable, match="Permission denied") as caught:
+        trusting.write_private(file, "two")
+    assert caught.value.hint == "nothing was changed; is this your own home?"
+    os.seteuid(0)
+    assert file.read_text() == "one"
+
+
 def test_a_card_is_read_and_what_is_none_is_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "card"
     file.write_text(f"\n {CARD.text()}\r\n")
@@ -156,6 +180,11 @@ def test_a_card_is_read_and_what_is_none_is_not_shown(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=message) as caught:
             trusting.read_card(file)
         assert "secret" not in str(caught.value) and CARD.text()[100:130] not in str(caught.value)
+        assert "copy the line once more" in (caught.value.hint or "")
+    file.write_text(CARD.text().replace("v1", "v2"))
+    with pytest.raises(ConfigError, match="of version 2") as caught:
+        trusting.read_card(file)
+    assert "this knockgate is too old" in (caught.value.hint or "")
     with pytest.raises(ConfigError, match="no such file") as caught:
         trusting.read_card(tmp_path / "none")
     assert "card show" in (caught.value.hint or "")

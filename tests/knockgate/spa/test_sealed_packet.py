@@ -130,10 +130,13 @@ def line(octets: bytes) -> str:
 
 @pytest.mark.parametrize(("text", "said"), [
     ("", "no card"),
-    (CARD.text().replace("v1", "v2"), "no card"),
+    (CARD.text().replace("v1", "v2"), "of version 2, and this knockgate knows version 1 alone"),
+    (CARD.text().replace("v1", "v10"), "of version 10, "),
+    (CARD.text().replace("v1", "vx"), "no card"),
+    (CARD.text()[:1000], "cut off after 1,000 of 1,726 characters"),
     (CARD.text().split()[1], "no card"),
     (CARD.text().replace("v1 ", "v1  "), "damaged"),
-    (CARD.text().replace("=", ""), "damaged"),
+    (CARD.text().replace("=", ""), "damaged: it is cut off after 1,725 of"),
     (CARD.text()[:-2] + "9=", "damaged"),  # spare bits
     (CARD.text()[:99] + "-" + CARD.text()[100:], "damaged"),
     (CARD.text()[:99] + "\n" + CARD.text()[99:], "damaged"),

@@ -28,7 +28,7 @@ hash, for each card), ``opened`` (public-key work), ``Message.decode``. ``unseal
 
 from __future__ import annotations
 
-from knockgate.spa.sealed.card import Card, gate_fingerprint
+from knockgate.spa.sealed.card import Card, NewerCard, gate_fingerprint
 from knockgate.spa.sealed.device import device_id, device_row
 from knockgate.spa.sealed.keys import GateKey
 from knockgate.spa.sealed.message import Head, KeyKind, Message, SourceKind, signed_bytes
@@ -42,6 +42,7 @@ __all__ = [
     "Head",
     "KeyKind",
     "Message",
+    "NewerCard",
     "SourceKind",
     "Suite",
     "device_id",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
@@ -21,13 +22,16 @@ from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
 
 from knockgate.spa.sealed.suites import Suite
 
-__all__ = ["SECRET", "Card", "gate_fingerprint", "gate_id"]
+__all__ = ["SECRET", "Card", "NewerCard", "gate_fingerprint", "gate_id"]
 
 SECRET = 32  #: bytes
 _PREFIX = "knockgate-card-v1 "
 _MLKEM = 1184
 _XWING = _MLKEM + 32
 _LENGTH = _XWING + 32 + SECRET
+_LINE = len(_PREFIX) + -(-_LENGTH // 3) * 4
+_OTHER = re.compile(r"knockgate-card-v(?!1\b)([0-9]{1,9})\b")
+_CUT = re.compile(r"knockgate-card-v1( [A-Za-z0-9+/]*)?")
 
 PublicKey = MLKEM768X25519PublicKey | X25519PublicKey
 
@@ -44,6 +48,10 @@ def gate_fingerprint(gate: bytes) -> str:
     """
     digits = gate[:16].hex()
     return "-".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+
+
+class NewerCard(ValueError):
+    """A card of a version that is not known here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,12 @@ class Card:
     def parse(cls, text: str) -> Card:
         """A card's line; white space around it does not matter. ValueError, without what is in the text."""
         line = text.strip()
+        if other := _OTHER.match(line):
+            raise NewerCard(f"the card is of version {other[1]}, and this knockgate knows version 1 alone")
+        if len(line) < _LINE and _CUT.fullmatch(line):
+            raise ValueError(
+                f"the card is damaged: it is cut off after {len(line):,} of {_LINE:,} characters"
+            )
         if not line.startswith(_PREFIX):
             raise ValueError(f"this is no card: its line begins with {_PREFIX.strip()!r} and a space")
         try:
