@@ -18,6 +18,7 @@ from knockgate.cli.install import install, uninstall
 from knockgate.cli.key import key
 from knockgate.cli.knock import knock
 from knockgate.cli.leases import close, extend, open_
+from knockgate.cli.metrics import metrics
 from knockgate.cli.page import PageGroup
 from knockgate.cli.pause import pause, resume
 from knockgate.cli.rekeying import rekey, replay
@@ -35,7 +36,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "The table": (check, doctor, rules, simulate, up, confirm, down),
     "The doors": (status, open_, extend, close, pause, resume),
     "Sealed knocks": (init, card, device, explain, rekey, replay),
-    "The daemon": (run, install, uninstall, import_),
+    "The daemon": (run, metrics, install, uninstall, import_),
     "Elsewhere": (trust, knock, test, connect, key),
     "Shell": (completion,),
 }

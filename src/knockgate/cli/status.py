@@ -23,7 +23,7 @@ from knockgate.doctor.surroundings import on_interface
 from knockgate.errors import Unavailable
 from knockgate.model import Lease, Port, Source, address_text
 
-__all__ = ["status"]
+__all__ = ["State", "look", "status"]
 
 
 @click.command(cls=Page)
@@ -44,13 +44,13 @@ def status(origin: Origin, *, as_json: bool) -> int:
         knockgate status
         knockgate status --json | jq '.leases[] | select(.door == "ssh")'
     """
-    state = _look(origin.load())
+    state = look(origin.load())
     click.echo(json.dumps(state.facts()) if as_json else "\n".join(state.lines()))
     return 0 if state.guarded else 1
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
     """What was found."""
 
     configuration: Configuration
@@ -259,7 +259,8 @@ _BOUNDS = {
 }
 
 
-def _look(found: Configuration) -> _State:
+def look(found: Configuration) -> State:
+    """Ask the kernel, and the daemon where one answers; raises Unavailable where the kernel does not."""
     from knockgate.cli.gate import warden  # noqa: PLC0415 - see cli
     from knockgate.cli.trial import seconds_left  # noqa: PLC0415 - see cli
     from knockgate.daemon.control import ask  # noqa: PLC0415 - see cli
@@ -275,7 +276,7 @@ def _look(found: Configuration) -> _State:
             facts = client.ping()
             told = ask(found.gate.run_directory)
     leases.sort(key=lambda lease: (lease.source, lease.port, lease.left))
-    return _State(
+    return State(
         configuration=found,
         loaded=loaded,
         in_force=loaded and mark == mark_of(found),
