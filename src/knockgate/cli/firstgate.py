@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from knockgate.config.keyfiles import Notice
+    from knockgate.config.keys import SshKeys
 
 __all__ = ["Plan", "Who", "door_of", "lease", "likely_user", "of_file", "of_users", "places", "port", "who"]
 
@@ -115,7 +116,13 @@ def _looked_at(lines: tuple[str, ...]) -> Who:
         ['[doors.ssh]\nports = ["tcp/22"]', table("keys", "people"), *lines, 'doors = ["ssh"]\n']
     )
     found = configured_keys.parse_ssh(text, configurations.parse(text))
-    files = KeyFiles(found)
+    files = _found_in(found)
+    return Who(lines, None, files.total, files.flaws)
+
+
+def _found_in(keys: tuple[SshKeys, ...]) -> KeyFiles:
+    """Raises Wrong where no key is found there that could knock."""
+    files = KeyFiles(keys)
     files.refresh()
     if not files.total:
         flaw = files.flaws[0] if files.flaws else None
@@ -124,7 +131,7 @@ def _looked_at(lines: tuple[str, ...]) -> Who:
             f"no key could knock: {flaw or f'there is none in {names}'}",
             (flaw and flaw.hint) or "make one, at the client: ssh-keygen -t ed25519; then ssh-copy-id",
         )
-    return Who(lines, None, files.total, files.flaws)
+    return files
 
 
 def likely_user() -> str:
@@ -194,6 +201,17 @@ class Plan:
         found = configurations.parse(self.text(), str(self.path))
         configured_keys.parse_ssh(self.text(), found, str(self.path))
         return found
+
+    def check(self) -> None:
+        """Once all is written: that the gate would find a key, as it looks for it. Raises Unavailable.
+
+        A key that was pasted has no file before. Whether that is believed is a matter of the folders, too.
+        """
+        keys = configured_keys.parse_ssh(self.text(), self.configuration(), str(self.path))
+        try:
+            _found_in(keys)
+        except Wrong as wrong:
+            raise Unavailable(wrong.message, hint=wrong.hint) from None
 
     def files(self) -> dict[Path, str]:
         """All that is to be written for it."""

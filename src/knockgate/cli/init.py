@@ -98,7 +98,7 @@ def init(
     files = GateFiles(plan.configuration()) if plan else GateFiles.of(config)
     made = _fresh(card)
     line = card_text(made.keys[0], made.keys[0].cards[0])
-    _make(files, made, plan.files() if plan else {}, {file: line} if file else {})
+    _make(files, made, plan, {file: line} if file else {})
     _Told(files, made, plan, file, config).tell(line, as_json=as_json)
     if draw:
         click.echo(draw(line.strip()))
@@ -177,9 +177,7 @@ def _fresh(card: str) -> GateKeys:
     return gatekeys.fresh(os.urandom(16), **seeds, secrets={card: os.urandom(32)}, now=now())
 
 
-def _make(
-    files: GateFiles, made: GateKeys, configuration: Mapping[Path, str], cards: Mapping[Path, str]
-) -> None:
+def _make(files: GateFiles, made: GateKeys, plan: Plan | None, cards: Mapping[Path, str]) -> None:
     """All of it, or nothing; raises Unavailable."""
     from knockgate.config import gatekeys  # noqa: PLC0415 - see cli
     from knockgate.store.marks import SqliteMarks  # noqa: PLC0415 - see cli
@@ -187,12 +185,15 @@ def _make(
     if os.path.lexists(files.marks):
         hint = "it belongs to keys of before: move it away, or see `knockgate rekey --help`"
         raise Unavailable(f"{files.marks} is there already", hint=hint)
+    configuration = plan.files() if plan else {}
     names = [each.resolve() for each in (files.keys, files.marks, *configuration, *cards)]
     if len(set(names)) < len(names):
         raise ConfigError("one file cannot be two of what is made", key="--output", hint="name another")
     secret = {files.keys: gatekeys.text_of(made), **cards}
     # The marks come last: who is killed before leaves keys without marks, with which no gate starts.
     with written({**configuration, **secret}, private=frozenset(secret)):
+        if plan:
+            plan.check()
         _hand_over(files.keys)
         SqliteMarks.create(files.marks, made.incarnation)
 

@@ -310,6 +310,27 @@ def test_three_questions(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.parametrize(("mode", "wanted"), [(0o777, 2), (0o755, 0)])
+def test_a_key_that_nobody_would_believe_makes_no_gate(mode: int, wanted: int, tmp_path: Path) -> None:
+    """It was pasted, so its file is looked at when it is there; all that was made goes again."""
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    folder.chmod(mode)
+    places = ["--config", str(folder / "gate.toml"), "--state", str(tmp_path / "state")]
+    terminal = Terminal("init", *places, "-o", str(tmp_path / "first.card"), SUDO_USER="")
+    for question, answer in (("which port", ""), ("who may knock", LINE), ("for how long", "")):
+        terminal.reads(question)
+        terminal.types(answer)
+    status, shown = terminal.ends()
+    assert status == wanted, shown
+    if not wanted:
+        assert knockgate("check", "--strict", str(folder / "gate.toml")).returncode == 0
+        return
+    assert f"knockgate: no key could knock: {folder}/authorized_keys: " in shown
+    assert "  hint: chmod go-w " in shown and "1 SSH key" not in shown
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == []
+
+
 def test_who_leaves_has_made_nothing(tmp_path: Path) -> None:
     places = ["--config", str(tmp_path / "gate.toml"), "--state", str(tmp_path / "state")]
     terminal = Terminal("init", *places, SUDO_USER="")
