@@ -3,10 +3,11 @@
 In this order: who has a lease, who is always let in (``allow``), and everybody while the door is paused. The
 rest is dropped. A door in shadow asks the same, counts the answer, and lets everybody in.
 
-Networks stand in the rules that ask for them, as sets without a name: so one load replaces rule and set at
-once, and no set is emptied and filled again under a packet. A door with networks of its own has a chain in
-front; a gate without any has no rule that asks. A pause is an element that the kernel takes away. It is asked
-for last, since it is hardly ever there.
+Networks lie in sets of intervals that have names, and are emptied and filled in the same load: what was there
+before counts until the new ones do. (In a set without a name, which is new with each load, Linux 6.18 finds
+nothing for some microseconds.) A door with networks of its own has a chain in front, and sets that are called
+after its name, so that no door ever asks another's. A gate without any has no rule that asks. A pause is an
+element that the kernel takes away. It is asked for last, since it is hardly ever there.
 
 What is counted of a shadow survives a reload and ends with the last shadow: of each port all connections, of
 each source those of a day, for as many sources as there is room for.
@@ -14,9 +15,10 @@ each source those of a day, for as many sources as there is room for.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
-from knockgate.config.doors import Configuration
+from knockgate.config.doors import Configuration, Door
 from knockgate.config.readers import Network
 from knockgate.config.unshut import collapsed
 
@@ -30,6 +32,7 @@ __all__ = [
     "SYN_ALONE",
     "chain_of",
     "chains",
+    "elements",
     "emptied",
     "forget",
     "reset",
@@ -51,10 +54,14 @@ SHADOW_SOURCES, SHADOW_KEPT = 16384, 86400
 #: intervals 10 000 of them cost each packet that asks twenty times as much.
 _FIRST_HALF = "ffff:ffff:ffff:ffff::"
 _PORT = "meta l4proto . th dport"
+_ALLOW = "allow"
 
 
-def sets() -> Iterator[tuple[str, str]]:
-    """(name, what it is); all are there always, so that a reload may begin to use them."""
+def sets(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    """(name, what it is)."""
+    for whose in _allowing(configuration):
+        for _, digit, kind in FAMILIES:
+            yield f"{whose}_{digit}", f"type {kind}; flags interval;"
     yield PAUSED, "type inet_proto . inet_service; flags timeout;"
     for name in SHADOWED.values():
         yield name, "type inet_proto . inet_service; size 131072; flags dynamic;"  # all ports that there are
@@ -65,15 +72,23 @@ def sets() -> Iterator[tuple[str, str]]:
 
 def emptied(configuration: Configuration) -> list[str]:
     """The sets that are emptied when this configuration is loaded."""
-    if _in_shadow(configuration):
-        return []
-    return [f"{name}{digit}" for name in SHADOWED.values() for digit in ("", "4", "6")]
+    names = [f"{whose}_{digit}" for whose in _allowing(configuration) for digit in "46"]
+    if not _in_shadow(configuration):
+        names += [f"{name}{digit}" for name in SHADOWED.values() for digit in ("", "4", "6")]
+    return names
+
+
+def elements(configuration: Configuration) -> Iterator[tuple[str, list[str]]]:
+    """(set, what is in it): the networks that are always let in."""
+    for whose, networks in _allowing(configuration).items():
+        for _, digit, _ in FAMILIES:
+            yield f"{whose}_{digit}", list(map(str, collapsed(networks, int(digit))))
 
 
 def chain_of(configuration: Configuration, number: int) -> str:
     """Where packets to a door go."""
     door = configuration.doors[number]
-    return _own_chain(number) if door.allow else _doors(in_shadow=configuration.in_shadow(door))
+    return _allow(door) if door.allow else _doors(in_shadow=configuration.in_shadow(door))
 
 
 def chains(configuration: Configuration) -> Iterator[tuple[str, Sequence[str]]]:
@@ -88,13 +103,16 @@ def chains(configuration: Configuration) -> Iterator[tuple[str, Sequence[str]]]:
         yield "allowed", [*_first(), "accept"]
         if _in_shadow(configuration):
             yield "allowed_in_shadow", [*_first(), f"goto {SHADOWED[False]}"]
-    for number, door in enumerate(configuration.doors):
+    for door in configuration.doors:
         if door.allow:
             in_shadow = configuration.in_shadow(door)
             let_in = "allowed_in_shadow" if in_shadow else "allowed"
             yield (
-                _own_chain(number),
-                [*_of_networks(door.allow, f"goto {let_in}"), f"goto {_doors(in_shadow=in_shadow)}"],
+                _allow(door),
+                [
+                    *_of_networks(_allow(door), door.allow, f"goto {let_in}"),
+                    f"goto {_doors(in_shadow=in_shadow)}",
+                ],
             )
 
 
@@ -125,7 +143,7 @@ def _rules(configuration: Configuration, let_in: str) -> Iterator[str]:
         for word, digit, _ in FAMILIES:
             yield f"{word} saddr . {_PORT} @{name}{digit} {let_in}"
     yield f"ip6 saddr & {_FIRST_HALF} . {_PORT} @networks6 {let_in}"
-    yield from _of_networks(configuration.gate.allow, let_in)
+    yield from _of_networks(_ALLOW, configuration.gate.allow, let_in)
     yield f"{_PORT} @{PAUSED} accept"
 
 
@@ -135,18 +153,25 @@ def _first() -> list[str]:
     return ["fib daddr type unicast accept", *reset()]
 
 
-def _of_networks(networks: Sequence[Network], let_in: str) -> Iterator[str]:
+def _of_networks(name: str, networks: Sequence[Network], let_in: str) -> Iterator[str]:
     for word, digit, _ in FAMILIES:
-        if found := collapsed(networks, int(digit)):
-            yield f"{word} saddr {{ {', '.join(map(str, found))} }} {let_in}"
+        if any(network.version == int(digit) for network in networks):
+            yield f"{word} saddr @{name}_{digit} {let_in}"
+
+
+def _allowing(configuration: Configuration) -> dict[str, tuple[Network, ...]]:
+    """What the sets are called, and whose networks they have."""
+    doors = {_allow(door): door.allow for door in configuration.doors if door.allow}
+    return {_ALLOW: configuration.gate.allow} | doors
 
 
 def _doors(*, in_shadow: bool) -> str:
     return "shadow" if in_shadow else "door"
 
 
-def _own_chain(number: int) -> str:
-    return f"door_{number}"
+def _allow(door: Door) -> str:
+    """Of its name, which nft may not take for one, and which may be too long."""
+    return f"{_ALLOW}_{hashlib.sha256(door.name.encode()).hexdigest()[:16]}"
 
 
 def _counting(name: str) -> Iterator[str]:

@@ -143,6 +143,7 @@ def compile_ruleset(
         *_elements("door_port", grants.ports()),
         *_elements("more", grants.links()),
         *_elements("knock_port", grants.knocks() if configuration.gate.shadow else ()),
+        *(line for name, found in doorway.elements(configuration) for line in _listed(name, found)),
         *(f"add rule {_IN} {name} {rule}" for name, rules in chains.items() for rule in rules),
     ]
     if grace:
@@ -172,7 +173,7 @@ def _sets(configuration: Configuration) -> Iterator[str]:
     yield f"add map {_IN} door_port {{ type mark : inet_service; }}"
     yield f"add map {_IN} more {{ type mark : mark; }}"
     yield f"add map {_IN} knock_port {{ type mark : inet_service; }}"
-    yield from (f"add set {_IN} {name} {{ {what} }}" for name, what in doorway.sets())
+    yield from (f"add set {_IN} {name} {{ {what} }}" for name, what in doorway.sets(configuration))
 
 
 # --- elements -----------------------------------------------------------------------------------------
@@ -264,7 +265,10 @@ def _lease_chain(protocol: Protocol, lease: float) -> str:
 
 
 def _elements(name: str, pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
-    elements = [f"{key} : {value}" for key, value in pairs]
+    yield from _listed(name, [f"{key} : {value}" for key, value in pairs])
+
+
+def _listed(name: str, elements: Sequence[str]) -> Iterator[str]:
     for start in range(0, len(elements), _CHUNK):
         yield f"add element {_IN} {name} {{ {', '.join(elements[start : start + _CHUNK])} }}"
 

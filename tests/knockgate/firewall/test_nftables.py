@@ -302,7 +302,7 @@ def in_force() -> str:
     names = [line.split()[1] for line in listing().splitlines() if line.startswith(("\tset", "\tmap"))]
     constant = [name for name in names if not name.startswith(LIVING)]
     structure = run("nft", "-s", "-t", "list", "table", "inet", "knockgate")
-    kinds = {name: "set" if name == "configuration" else "map" for name in constant}
+    kinds = {name: "set" if name.startswith(("configuration", "allow")) else "map" for name in constant}
     elements = [
         sorted(run("nft", "list", kinds[name], "inet", "knockgate", name).replace(",", "\n").split("\n"))
         for name in constant

@@ -10,6 +10,7 @@ from tests.knockgate.firewall.table import Cable, doors_of, elements, leases, li
 from tests.netns import isolated, run, until
 
 from knockgate.config.doors import parse
+from knockgate.firewall.doorway import chain_of
 from knockgate.firewall.ruleset import compile_ruleset
 
 SOURCE = {4: "10.1.{}.1", 6: "fd00:1::{:x}"}
@@ -154,16 +155,17 @@ def test_a_packet_meets_as_many_rules_with_many_doors_as_with_one(chain: str) ->
     assert one == hundred and one
 
 
-@pytest.mark.parametrize("chain", ["guard", "door", "shadow", "would_drop", "would_pass", "door_0"])
+@pytest.mark.parametrize("chain", ["guard", "door", "shadow", "would_drop", "would_pass", "of d0"])
 def test_a_packet_meets_as_many_rules_with_many_networks_as_with_one(chain: str) -> None:
-    def text(count: int) -> str:
+    def gate(count: int) -> str:
         networks = [f"10.{number}.0.0/24" for number in range(count)]
         door = f'[doors.{{}}]\nports = ["tcp/{{}}"]\nshadow = true\nallow = {networks}\n'
         doors = "".join(door.format(f"d{number}", number + 1) for number in range(count))
         shut = '[doors.shut]\nports = ["udp/1"]\n'
-        return compile_ruleset(parse(f"[gate]\nallow = {networks}\n{doors}{shut}"))
+        return f"[gate]\nallow = {networks}\n{doors}{shut}"
 
-    one, hundred = (len(rules(text(count), chain)) for count in (1, 100))
+    chain = chain_of(parse(gate(1)), 0) if chain == "of d0" else chain
+    one, hundred = (len(rules(compile_ruleset(parse(gate(count))), chain)) for count in (1, 100))
     assert one == hundred > 0
 
 
