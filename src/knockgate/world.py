@@ -135,6 +135,16 @@ class MarkStore(Protocol):
     def devices(self) -> list[DeviceMark]:
         """All of all keys, sorted."""
 
+    def keys(self, after: bytes, most: int) -> list[bytes]:
+        """The next keys that something is remembered of, in order; ``b""`` comes before the first."""
+
+    def forget(self, keys: Iterable[bytes], before: int) -> None:
+        """Of keys that nobody has any more, all that was issued before then; it is gone from the disk.
+
+        What was forgotten is refused all the same, if one of them comes back: of whichever key, a device
+        without a mark must be newer. ``before`` is to be older than what an honest client may send.
+        """
+
     def close(self) -> None:
         """Let go of it."""
 

@@ -19,6 +19,7 @@ from knockgate.config.keyfiles import KeyFiles, Notice, Reading
 from knockgate.config.keys import SshKeys
 from knockgate.daemon.addresses import OwnAddresses
 from knockgate.daemon.ears import Ears, Sounds
+from knockgate.daemon.gonekeys import GoneKeys
 from knockgate.daemon.hearing import Hearing, PacketHands
 from knockgate.daemon.log import Event, Record
 from knockgate.daemon.notices import Notices
@@ -105,6 +106,8 @@ class SealedGrants(Hearing):
         )
         self._look_at_clock()
         self._look_at_files()
+        self._gone = GoneKeys(self._store, lambda key: bool(self._files.find(key)))
+        self._gone_due = time.monotonic()
         cards = len(list(own.live(None)))
         shapes = [(suite.length, ()) for suite in suites]
         sounds = Sounds(sealed.port.number, shapes, _LOOK + _CARD * cards, NETWORKS)
@@ -122,13 +125,16 @@ class SealedGrants(Hearing):
     def next_wakeup(self) -> float:
         """When to call ``tick`` at the latest, by the monotonic clock."""
         wakeup = self.ears.next_wakeup()
-        return self._clock_due if wakeup is None else min(wakeup, self._clock_due)
+        ours = min(self._clock_due, self._gone_due)
+        return ours if wakeup is None else min(wakeup, ours)
 
     def tick(self) -> None:
         """Do what time asks for."""
         super().tick()
         if time.monotonic() >= self._clock_due:
             self._look_at_clock()
+        if time.monotonic() >= self._gone_due:
+            self._forget_gone_keys()
 
     def close(self) -> None:
         """Keep the time that the gate is sure of, and let go of the store."""
@@ -219,6 +225,15 @@ class SealedGrants(Hearing):
 
     def _look_at_files(self) -> None:
         self._notices.tell(self._files.refresh(), self._clock.read().up)
+
+    def _forget_gone_keys(self) -> None:
+        self._look_at_files()
+        wait = _LATER
+        try:
+            wait = self._gone.go_on(self._sealed.certain, self._clock.read())
+        except Unavailable as error:
+            self._hands.complain(f"keys that are no more cannot be forgotten: {error}", "store")
+        self._gone_due = time.monotonic() + wait
 
     # --- the time -------------------------------------------------------------------------------------
 

@@ -6,11 +6,18 @@ A gate remembers of each device of each key a *mark*, the newest date that it ha
 ones. So a knock is taken once, whatever any clock does: the comparison asks none. Devices share nothing, so
 none is late because another one was early.
 
-Where a key has too many devices, the one with the lowest mark is forgotten, and of the key remains *low*, the
-newest ``issued`` among those. A device without a mark must be newer than that. Only marks of era 0 are
-forgotten: a later one does not say what was before it, and era 0 may have been in 2038. And only those that
-freshness has behind it, by a clock that the gate is sure of: so low is never as new as what an honest client
-sends while that clock is right.
+Where a key has too many devices, one is forgotten, and of the key remains *low*, the newest ``issued`` that
+was ever taken of those. A device without a mark must be newer than that. A mark of a later era does not say
+what was taken before it, and era 0 may have been in 2038: so beside the mark stands the device's *newest*,
+the newest ``issued`` of all its eras. Whose newest is lowest goes first, and only if freshness has that
+behind it, by a clock that the gate is sure of: so low is never as new as what an honest client sends while
+that clock is right.
+
+What was never taken is not closed off by low: a knock dated ahead in an era before the mark's, which the mark
+had made worthless, is once more as good as if the device had never been heard of. It opens once at most.
+
+Of keys that nobody has any more all goes that is old enough, and the low that they leave holds for all keys:
+it is one number, however many keys somebody makes up (``daemon/gonekeys.py``).
 
 The clock (``certainty.py``) decides what becomes of a new knock. A stale one is spent all the same, so that
 it is not welcome when the clock is set back. One dated ahead is not: its mark would shut its owner out.
@@ -30,10 +37,10 @@ __all__ = ["Known", "Marked", "Spend", "TurnAway", "Verdict", "judge"]
 
 
 class Marked(NamedTuple):
-    """A device of a key, and the newest date that was taken of it."""
+    """A device of a key, and the newest ``issued`` that was taken of it, in whichever era."""
 
     device: bytes
-    mark: Date
+    newest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class Known:
     """What the store has of the key and the device that have knocked."""
 
     mark: Date | None  #: None: of this device nothing
-    low: int = 0  #: of the key: the newest ``issued`` that was forgotten; 0: nothing was
+    low: int = 0  #: of the key or of all: the newest ``issued`` that was forgotten; 0: nothing was
     crowd: Sequence[Marked] | None = None  #: all the key's devices, if there is no room for one more
 
 
@@ -78,7 +85,7 @@ def judge(date: Date, known: Known, taken: Span, *, may_spend: bool = True) -> V
         forget = _least(known.crowd, taken)
         if forget is None:
             return TurnAway(Reason.TOO_MANY_DEVICES)
-        low = max(low, forget.mark.issued)
+        low = max(low, forget.newest)
     if date.issued <= known.low if known.mark is None else date <= known.mark:
         return TurnAway(Reason.REPLAYED)
     skew = None if taken.lower is None else taken.lower + WINDOW - date.issued
@@ -96,5 +103,5 @@ def _least(crowd: Sequence[Marked], taken: Span) -> Marked | None:
     """Whom to forget for another one, if anybody."""
     if taken.lower is None or not taken.sure:
         return None
-    old = [one for one in crowd if one.mark.era == 0 and one.mark.issued < taken.lower]
-    return min(old, key=lambda one: one.mark, default=None)
+    old = [one for one in crowd if one.newest < taken.lower]
+    return min(old, key=lambda one: one.newest, default=None)

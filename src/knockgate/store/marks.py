@@ -8,8 +8,9 @@ before the verdict is told. What is turned away writes nothing: a knock sent aga
 
     gate    incarnation, salt, low     which keys it belongs to; devices are hashed with the salt; what every
                                        device without a mark must be newer than. Never changes.
-    marks   key, device -> era, issued     the device as hashed
-    lows    key -> issued              the newest that was forgotten of the key
+    marks   key, device -> era, issued, newest     the device as hashed; the newest ``issued`` of all eras
+    lows    key -> issued              the newest that was forgotten of the key; in the place of a key b"": of
+                                       keys that nobody has any more, and it holds for all
     floor   time, up, boot             none or one
 
 The gate never makes this file: where it is missing, or belongs to other keys, all that was ever recorded
@@ -22,7 +23,7 @@ import contextlib
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from knockgate.errors import Unavailable
@@ -40,7 +41,7 @@ _SCHEMA = (
     "CREATE TABLE gate (incarnation BLOB NOT NULL, salt BLOB NOT NULL, low INTEGER NOT NULL) STRICT",
     """CREATE TABLE marks (
         key BLOB NOT NULL, device BLOB NOT NULL, era INTEGER NOT NULL, issued INTEGER NOT NULL,
-        PRIMARY KEY (key, device)
+        newest INTEGER NOT NULL, PRIMARY KEY (key, device)
     ) WITHOUT ROWID, STRICT""",
     "CREATE TABLE lows (key BLOB PRIMARY KEY, issued INTEGER NOT NULL) WITHOUT ROWID, STRICT",
     "CREATE TABLE floor (time INTEGER NOT NULL, up INTEGER NOT NULL, boot TEXT NOT NULL) STRICT",
@@ -48,14 +49,22 @@ _SCHEMA = (
 )
 _LOOK_UP = "SELECT era, issued FROM marks WHERE key = ? AND device = ?"
 _NEWEST = "SELECT key, device, era, issued FROM marks ORDER BY issued DESC LIMIT ?"
-_CROWD = "SELECT device, era, issued FROM marks WHERE key = ?"
+_CROWD = "SELECT device, newest FROM marks WHERE key = ?"
 # Each of these three tells by a row that what was read before it was still so.
-_FIRST = "INSERT INTO marks VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1"
+_FIRST = "INSERT INTO marks VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1"
 _NEXT = """
-UPDATE marks SET era = ?, issued = ? WHERE key = ? AND device = ? AND era = ? AND issued = ? RETURNING 1
+UPDATE marks SET era = ?, issued = ?, newest = max(newest, ?)
+WHERE key = ? AND device = ? AND era = ? AND issued = ? RETURNING 1
 """
-_FORGET = "DELETE FROM marks WHERE key = ? AND device = ? AND era = 0 AND issued <= ? RETURNING 1"
+_FORGET = "DELETE FROM marks WHERE key = ? AND device = ? AND newest <= ? RETURNING 1"
 _RAISE = "INSERT INTO lows VALUES (?, ?) ON CONFLICT DO UPDATE SET issued = max(issued, excluded.issued)"
+_KEYS = """
+SELECT key FROM marks WHERE key > ? UNION SELECT key FROM lows WHERE key > ? ORDER BY key LIMIT ?
+"""
+_OLD_MARKS = "DELETE FROM marks WHERE key = ? AND newest < ? RETURNING newest"
+_OLD_LOW = "DELETE FROM lows WHERE key = ? AND issued < ? RETURNING issued"
+#: In the place of a key: of all of them.
+_ALL = b""
 
 _HINT = "it remembers which sealed knocks were taken: none opens twice. gate.state_directory names its folder"
 _LOST = (
@@ -92,6 +101,8 @@ class SqliteMarks:
             of, self.salt, self._low = _read_gate(self._base, path)
             if of != incarnation:
                 raise Lost(f"{path}: belongs to other keys than this gate has now", hint=_LOST)
+            ((forgotten,),) = self._base.do("SELECT coalesce(max(issued), 0) FROM lows WHERE key = ?", _ALL)
+            self._low = max(self._low, forgotten)
             self.floor()  # so that what cannot be read is told of now
             self._known(bytes(32), bytes(16))
         except Unavailable:
@@ -193,6 +204,28 @@ class SqliteMarks:
         found = self._base.do(_NEWEST, most)
         return [DeviceMark(key, row, Date(*mark)) for key, row, *mark in found], count
 
+    def keys(self, after: bytes, most: int) -> list[bytes]:
+        """The next ones that something is remembered of, in order; ``b""`` comes before the first."""
+        return [key for (key,) in self._base.do(_KEYS, after, after, most)]
+
+    def forget(self, keys: Iterable[bytes], before: int) -> None:
+        """All that was issued before that of keys that nobody has any more. It is on the disk on return.
+
+        Whatever key it is, of it or of another one: without a mark nothing is taken from then on that is not
+        newer than what was forgotten. ``before`` must be so long ago that no client's clock is still there.
+        """
+        with self._base.transaction():
+            found = [0]
+            for key in keys:
+                for (issued,) in (
+                    *self._base.do(_OLD_MARKS, key, before),
+                    *self._base.do(_OLD_LOW, key, before),
+                ):
+                    found.append(issued)
+            if max(found) > self._low:
+                self._base.do(_RAISE, _ALL, max(found))
+        self._low = max(self._low, *found)
+
     def close(self) -> None:
         """Let go of the file."""
         self._base.close()
@@ -201,18 +234,18 @@ class SqliteMarks:
         """By the index alone: its rows are asked for by key, or by key and device."""
         found = self._base.do(_LOOK_UP, key, row)
         lows = self._base.do("SELECT issued FROM lows WHERE key = ?", key)
-        low = lows[0][0] if lows else self._low  # that of a key was above that of all when it was written
+        low = max(self._low, *lows[0]) if lows else self._low
         if found:
             return Known(Date(*found[0]), low)
-        crowd = [Marked(device, Date(*mark)) for device, *mark in self._base.do(_CROWD, key)]
+        crowd = [Marked(*each) for each in self._base.do(_CROWD, key)]
         return Known(None, low, crowd if len(crowd) >= self._most else None)
 
     def _spend(self, key: bytes, row: bytes, known: Known, verdict: Spend) -> None:
         """Within a transaction."""
         if known.mark is None:
-            done = [self._base.do(_FIRST, key, row, *verdict.mark)]
+            done = [self._base.do(_FIRST, key, row, *verdict.mark, verdict.mark.issued)]
         else:
-            done = [self._base.do(_NEXT, *verdict.mark, key, row, *known.mark)]
+            done = [self._base.do(_NEXT, *verdict.mark, verdict.mark.issued, key, row, *known.mark)]
         if verdict.forget is not None:
             done.append(self._base.do(_FORGET, key, verdict.forget, verdict.low))
         if verdict.low > known.low:

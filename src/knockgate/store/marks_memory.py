@@ -6,6 +6,8 @@ outlives it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from knockgate.mechanisms.certainty import Floor, Span
 from knockgate.mechanisms.marks import Known, Marked, Spend, Verdict, judge
 from knockgate.spa.sealed import device_row
@@ -23,6 +25,7 @@ class MemoryMarks:
         self.salt = salt
         self._most, self._low = devices, low
         self._marks: dict[bytes, dict[bytes, Date]] = {}  # key -> row -> mark
+        self._newest: dict[bytes, dict[bytes, int]] = {}  # key -> row -> the newest issued, of any era
         self._lows: dict[bytes, int] = {}
         self._floor: Floor | None = None
 
@@ -39,13 +42,15 @@ class MemoryMarks:
         """What becomes of an authentic knock; what is to be spent is spent."""
         row = self.row(device)
         marks = self._marks.get(key, {})
-        crowd = [Marked(*each) for each in sorted(marks.items())] if len(marks) >= self._most else None
-        known = Known(marks.get(row), self._lows.get(key, self._low), crowd)
+        newest = self._newest.setdefault(key, {})
+        crowd = [Marked(*each) for each in sorted(newest.items())] if len(marks) >= self._most else None
+        known = Known(marks.get(row), max(self._lows.get(key, 0), self._low), crowd)
         verdict = judge(date, known, taken, may_spend=may_spend)
         if isinstance(verdict, Spend):
             if verdict.forget is not None:
-                del marks[verdict.forget]
+                del marks[verdict.forget], newest[verdict.forget]
             self._marks[key] = marks | {row: verdict.mark}
+            newest[row] = max(newest.get(row, 0), verdict.mark.issued)
             self._lows[key] = verdict.low
             self._floor = floor or self._floor
         return verdict
@@ -65,6 +70,20 @@ class MemoryMarks:
     def devices(self) -> list[DeviceMark]:
         """All of all keys, sorted."""
         return sorted(DeviceMark(key, *each) for key, marks in self._marks.items() for each in marks.items())
+
+    def keys(self, after: bytes, most: int) -> list[bytes]:
+        """The next ones that something is remembered of, in order; ``b""`` comes before the first."""
+        found = {key for key, marks in self._marks.items() if marks} | self._lows.keys()
+        return sorted(key for key in found if key > after)[:most]
+
+    def forget(self, keys: Iterable[bytes], before: int) -> None:
+        """All that was issued before that of keys that nobody has any more."""
+        for key in keys:
+            old = {row: newest for row, newest in self._newest.get(key, {}).items() if newest < before}
+            for row in old:
+                del self._marks[key][row], self._newest[key][row]
+            low = self._lows.pop(key) if self._lows.get(key, before) < before else 0
+            self._low = max(self._low, low, *old.values())
 
     def close(self) -> None:
         """There is nothing to let go of."""

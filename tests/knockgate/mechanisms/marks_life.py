@@ -1,7 +1,8 @@
 """Marks, clock and clients' dates together, in any course of things: the model that the page's review had.
 
 Devices of one key knock by clocks that jump. Somebody on the way holds knocks back, mixes them up and
-delivers them as often as they like. The gate boots, starts again, loses its clock and gets it back.
+delivers them as often as they like. The gate boots, starts again, loses its clock and gets it back. In some
+lives the key is taken away from time to time, the gate forgets all of it that is old, and the key comes back.
 
 * No knock is ever taken twice, whatever the clocks do.
 * Who is right is let in by a gate that is right or does not claim to be, whatever their own clock did before.
@@ -89,10 +90,16 @@ class Remembers(Protocol):
     @property
     def room(self) -> int: ...
 
+    def row(self, device: bytes) -> bytes:
+        """What it calls a device."""
+
     def take(self, packet: Packet, taken: Span, floor: Floor | None) -> Verdict:
         """Spend it, and keep the floor along with it; or turn it away."""
 
     def marks(self) -> Iterable[Date]: ...
+
+    def forget(self, before: int) -> None:
+        """The key is gone: all of it that was issued before then."""
 
     def floor(self) -> Floor | None: ...
 
@@ -109,21 +116,31 @@ class Memory:
     room: int
     low: int = 0
     dates: dict[bytes, Date] = field(default_factory=dict)
+    newest: dict[bytes, int] = field(default_factory=dict)
     kept: Floor | None = None
 
+    def row(self, device: bytes) -> bytes:
+        return device
+
     def take(self, packet: Packet, taken: Span, floor: Floor | None = None) -> Verdict:
-        crowd = [Marked(*row) for row in self.dates.items()] if len(self.dates) >= self.room else None
+        crowd = [Marked(*row) for row in self.newest.items()] if len(self.dates) >= self.room else None
         known = Known(self.dates.get(packet.device), self.low, crowd)
         verdict = judge(packet.date, known, taken)
         if isinstance(verdict, Spend):
             if verdict.forget is not None:
-                del self.dates[verdict.forget]
+                del self.dates[verdict.forget], self.newest[verdict.forget]
             self.dates[packet.device], self.low = verdict.mark, verdict.low
+            self.newest[packet.device] = max(verdict.mark.issued, self.newest.get(packet.device, 0))
             self.kept = floor or self.kept
         return verdict
 
     def marks(self) -> Iterable[Date]:
         return list(self.dates.values())
+
+    def forget(self, before: int) -> None:
+        for device in [device for device, newest in self.newest.items() if newest < before]:
+            self.low = max(self.low, self.newest.pop(device))
+            del self.dates[device]
 
     def floor(self) -> Floor | None:
         return self.kept
@@ -174,6 +191,7 @@ class Life:
         """``memory`` is called once, with the room that there is to be."""
         self.chance = chance
         self.gate_is_right = chance.random() < 0.5
+        self.keys_go = chance.random() < 0.4
         self.true: float = NOW
         self.gate = Gate(memory(chance.choice((FEW, PLENTY))), vouched=chance.random() < 0.5)
         self.gate.start(self.true)
@@ -181,11 +199,19 @@ class Life:
         self.clients = [Client(number) for number in range(4)]
         self.packets: list[Packet] = []
         self.spent: set[Packet] = set()
+        self.newest: dict[bytes, int] = {}  # of what is remembered, as the store calls it
         note(f"right: {self.gate_is_right}, {self.gate}")
 
     def go_on(self) -> None:
         often = (self.time_passes, self.knock, self.knock, self.deliver, self.a_clock_changes)
-        seldom = (self.boot, self.start_again, self.the_gates_clock_changes, self.the_admin_forgets_the_time)
+        seldom: tuple[Callable[[], None], ...] = (
+            self.boot,
+            self.start_again,
+            self.the_gates_clock_changes,
+            self.the_admin_forgets_the_time,
+        )
+        if self.keys_go:
+            seldom = (*seldom, self.the_key_goes)
         event = self.chance.choice(often if self.chance.random() < 0.8 else seldom)
         note(f"{self.true}: {event.__name__}")
         event()
@@ -219,6 +245,13 @@ class Life:
     def the_admin_forgets_the_time(self) -> None:
         self.gate.state, effects = forgotten()
         self.gate.apply(effects)
+
+    def the_key_goes(self) -> None:
+        """For as long as it takes to notice. A gate of the product's is sure for longer before it forgets."""
+        taken = self.gate.read(self.true)
+        if taken.sure and taken.lower is not None:
+            self.gate.memory.forget(taken.lower)
+            self.newest = {row: each for row, each in self.newest.items() if each >= taken.lower}
 
     # --- the clients ----------------------------------------------------------------------------------
 
@@ -257,11 +290,15 @@ class Life:
         if isinstance(verdict, Spend):
             assert packet not in self.spent, "taken a second time"
             self.spent.add(packet)
+            if verdict.forget is not None:
+                del self.newest[verdict.forget]
+            row = self.gate.memory.row(packet.device)
+            self.newest[row] = max(packet.date.issued, self.newest.get(row, 0))
             if verdict.refused is None:
                 self.is_on_time(packet)
         elif verdict.reason is Reason.TOO_MANY_DEVICES:
             assert not self.room(taken)
-        if self.gate.memory.room == PLENTY:
+        if self.gate.memory.room == PLENTY and not self.keys_go:
             alone = self.alone.setdefault(packet.device, Memory(PLENTY))
             assert alone.take(packet, taken) == verdict, "another device made a difference"
         return verdict
@@ -283,15 +320,15 @@ class Life:
 
     def room(self, taken: Span) -> bool:
         """Whether one of the marks could go."""
-        marks = list(self.gate.memory.marks())
-        if len(marks) < self.gate.memory.room:
+        if len(list(self.gate.memory.marks())) < self.gate.memory.room:
             return True
-        return taken.sure and any(mark < (0, taken.lower) for mark in marks)
+        before = taken.lower if taken.sure else None
+        return before is not None and any(newest < before for newest in self.newest.values())
 
     def all_is_right_again(self) -> None:
         """And then the gate has no clock at all: the next knock of each client opens."""
-        if self.gate.memory.room == FEW and not self.gate_is_right:
-            return  # two wrong clocks and no room: test_marks.py has what remains
+        if (self.gate.memory.room == FEW or self.keys_go) and not self.gate_is_right:
+            return  # two wrong clocks, and no room or no key: test_marks.py has what remains
         self.gate.off, self.gate.vouched = 0, True
         for client in self.clients:
             client.off = 0

@@ -43,7 +43,7 @@ SECOND = 10**9
 NOW = 1_800_000_000 * SECOND
 IN_2038 = 1 << 61
 SALT = bytes(range(32))
-JO, BOB = b"j" * 32, b"b" * 32
+JO, BOB, OTHER = b"j" * 32, b"b" * 32, b"o" * 32
 LAPTOP, PHONE, TABLET, WATCH, NEW = (letter * 16 for letter in (b"l", b"p", b"t", b"w", b"n"))
 BLIND, FLOORED, SURE = Span(), Span(NOW - WINDOW), Span(NOW - WINDOW, NOW + WINDOW)
 CLOCKS = BLIND, FLOORED, SURE
@@ -201,11 +201,78 @@ def who_is_turned_away_pushes_nobody_out(makes: MakesMarks) -> None:
     assert store.devices() != before and len(store.devices()) == MOST
 
 
-def of_later_eras_nobody_goes(makes: MakesMarks) -> None:
+def of_later_eras_the_newest_of_all_counts(makes: MakesMarks) -> None:
+    """One that was in 2038 stays, whatever its era is; one that was ahead by an hour goes in time."""
     store = makes()
-    for device in (LAPTOP, PHONE, TABLET):
+    for device, before in ((LAPTOP, IN_2038), (PHONE, NOW - 3 * WINDOW), (TABLET, NOW)):
+        assert taken(store.claim(JO, device, Date(0, before), BLIND, None))
         assert taken(store.claim(JO, device, Date(1, NOW - 4 * WINDOW), BLIND, None))
-    assert reason(store.claim(JO, NEW, Date(0, NOW), SURE, None)) is Reason.TOO_MANY_DEVICES
+    assert store.claim(JO, NEW, Date(0, NOW), SURE, None) == Spend(
+        Date(0, NOW), NOW - 3 * WINDOW, store.row(PHONE)
+    )
+    for clock in CLOCKS:
+        assert reason(store.claim(JO, LAPTOP, Date(0, IN_2038), clock, None)) is Reason.REPLAYED
+    assert taken(store.claim(JO, NEW, Date(0, NOW + 1), SURE, None))
+    not_yet, behind = Span(NOW, NOW + 2 * WINDOW), Span(NOW + 1, NOW + 2 * WINDOW)
+    assert reason(store.claim(JO, WATCH, Date(0, NOW + 2), not_yet, None)) is Reason.TOO_MANY_DEVICES
+    for date in (Date(0, NOW - 3 * WINDOW), Date(1, NOW - 4 * WINDOW)):
+        assert reason(store.claim(JO, PHONE, date, behind, None)) is Reason.REPLAYED
+    assert store.claim(JO, WATCH, Date(0, NOW + 2), behind, None) == Spend(
+        Date(0, NOW + 2), NOW, store.row(TABLET)
+    )
+
+
+# --- keys that nobody has any more --------------------------------------------------------------------
+
+
+def what_a_gone_key_leaves_is_one_number(makes: MakesMarks) -> None:
+    """However many keys they were; and nothing of theirs is taken again, if they come back."""
+    store = crowded(makes())
+    assert taken(store.claim(JO, NEW, Date(0, NOW), SURE, None))  # so there is a low of JO's
+    assert taken(store.claim(BOB, LAPTOP, Date(7, NOW - 3 * WINDOW), BLIND, None))
+    assert store.keys(b"", 9) == [BOB, JO] and store.keys(b"", 1) == [BOB] and store.keys(BOB, 9) == [JO]
+    store.forget([JO, BOB], NOW - WINDOW)
+    assert store.devices() == [DeviceMark(JO, store.row(NEW), Date(0, NOW))]  # that is not old enough
+    for clock in CLOCKS:
+        for key, device, date in (
+            (BOB, LAPTOP, Date(7, NOW - 3 * WINDOW)),
+            (BOB, LAPTOP, Date(8, NOW - 2 * WINDOW)),
+            (JO, PHONE, Date(0, NOW - 4 * WINDOW)),
+            (JO, LAPTOP, Date(0, NOW - 2 * WINDOW)),
+            (OTHER, PHONE, Date(0, NOW - 2 * WINDOW)),
+        ):
+            assert reason(store.claim(key, device, date, clock, None)) is Reason.REPLAYED
+        assert reason(store.claim(JO, NEW, Date(0, NOW), clock, None)) is Reason.REPLAYED
+    assert store.keys(b"", 9) == [JO]
+    for key, device in ((BOB, LAPTOP), (JO, PHONE), (OTHER, WATCH)):
+        assert taken(store.claim(key, device, Date(0, NOW - WINDOW), SURE, None))
+
+
+def low_of_a_key_counts_where_it_is_above_that_of_all(makes: MakesMarks) -> None:
+    store = crowded(makes())
+    assert taken(store.claim(JO, NEW, Date(0, NOW), SURE, None))
+    assert taken(store.claim(BOB, LAPTOP, Date(0, NOW - 5 * WINDOW), BLIND, None))
+    store.forget([BOB], NOW)
+    for date, expected in ((NOW - 4 * WINDOW, Reason.REPLAYED), (NOW - 4 * WINDOW + 1, Reason.STALE)):
+        assert reason(store.claim(JO, WATCH, Date(0, date), SURE, None)) is expected
+    store.forget([], NOW)
+    assert reason(store.claim(OTHER, WATCH, Date(0, NOW - 5 * WINDOW), BLIND, None)) is Reason.REPLAYED
+    assert taken(store.claim(OTHER, WATCH, Date(0, NOW - 5 * WINDOW + 1), BLIND, None))
+
+
+def what_is_not_old_of_a_gone_key_stays(makes: MakesMarks) -> None:
+    """In any of its eras."""
+    store = makes()
+    assert taken(store.claim(JO, LAPTOP, Date(0, IN_2038), BLIND, None))
+    assert taken(store.claim(JO, LAPTOP, Date(1, NOW - 9 * WINDOW), BLIND, None))
+    assert taken(store.claim(JO, PHONE, Date(0, NOW), BLIND, None))
+    before = store.devices()
+    store.forget([JO], NOW)
+    assert store.devices() == before
+    assert taken(store.claim(BOB, LAPTOP, Date(0, 1), BLIND, None))  # and low is as it was
+    store.forget([JO], NOW + 1)
+    assert len(store.devices()) == len(before)  # the phone's is gone now, and Bob's is there
+    assert reason(store.claim(BOB, PHONE, Date(0, NOW), BLIND, None)) is Reason.REPLAYED
 
 
 # --- names, and the floor -----------------------------------------------------------------------------
@@ -255,7 +322,10 @@ CASES: list[Callable[[MakesMarks], None]] = [
     low_rises_with_each_that_goes,
     the_store_s_low_is_not_lost_when_a_device_goes,
     who_is_turned_away_pushes_nobody_out,
-    of_later_eras_nobody_goes,
+    of_later_eras_the_newest_of_all_counts,
+    what_a_gone_key_leaves_is_one_number,
+    low_of_a_key_counts_where_it_is_above_that_of_all,
+    what_is_not_old_of_a_gone_key_stays,
     devices_are_kept_as_hashes,
     the_floor_is_the_last_that_was_kept,
 ]
@@ -269,6 +339,12 @@ class InAStore:
 
     def __init__(self, store: MarkStore, room: int, again: Callable[[MarkStore], MarkStore]) -> None:
         self.store, self.room, self.again = store, room, again
+
+    def row(self, device: bytes) -> bytes:
+        return self.store.row(device)
+
+    def forget(self, before: int) -> None:
+        self.store.forget([JO], before)
 
     def take(self, packet: Packet, taken: Span, floor: Floor | None) -> Verdict:
         return self.store.claim(JO, packet.device, packet.date, taken, floor)

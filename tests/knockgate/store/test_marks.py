@@ -176,6 +176,9 @@ def test_nothing_is_looked_for_from_one_end_to_the_other(file: Path) -> None:
         marks._CROWD,
         marks._NEXT,
         marks._FORGET,
+        marks._OLD_MARKS,
+        marks._OLD_LOW,
+        marks._KEYS,
         "SELECT issued FROM lows WHERE key = ?",
     ]
 
@@ -194,8 +197,8 @@ def test_nothing_is_looked_for_from_one_end_to_the_other(file: Path) -> None:
     [
         (LAPTOP, "UPDATE marks SET issued = issued + 9 WHERE key = ? AND device = ?"),
         (LAPTOP, "DELETE FROM marks WHERE key = ? AND device = ?"),
-        (NEW, "INSERT INTO marks VALUES (?, ?, 0, 1)"),
-        (NEW, "UPDATE marks SET issued = issued + 1 WHERE key = ? AND device <> ?"),
+        (NEW, "INSERT INTO marks VALUES (?, ?, 0, 1, 1)"),
+        (NEW, "UPDATE marks SET newest = newest + 1 WHERE key = ? AND device <> ?"),
     ],
     ids=["it was moved", "it is gone", "it is there", "the one to be forgotten was moved"],
 )

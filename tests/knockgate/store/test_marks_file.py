@@ -150,7 +150,7 @@ def test_damage_under_way_is_told_and_nothing_is_taken(file: Path) -> None:
     keys = [number.to_bytes(32, "big") for number in range(50_000)]
     base = sqlite3.connect(file)
     base.executemany(
-        "INSERT INTO marks VALUES (?, ?, 0, ?)", [(key, device_row(SALT, LAPTOP), NOW) for key in keys]
+        "INSERT INTO marks VALUES (?1, ?2, 0, ?3, ?3)", [(key, device_row(SALT, LAPTOP), NOW) for key in keys]
     )
     base.commit()
     base.close()
