@@ -21,7 +21,7 @@ from knockgate.cli.page import Page
 from knockgate.cli.phrases import door_facts, door_in_words
 from knockgate.cli.terminal import advise, say
 from knockgate.cli.words import configuration
-from knockgate.config.advice import Advice
+from knockgate.config.advice import Advice, Stopper
 from knockgate.config.doors import Configuration
 from knockgate.config.unshut import network_text, networks_in_words
 from knockgate.daemon.origin import Origin
@@ -44,8 +44,8 @@ def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
     own keys, cards, marks and devices (as root); programs that listen on a knock port; rules of others that
     lead around a door (as root); and a copy of the table that will not load at boot.
 
-    Exit status: 0 the configuration can be used; 1 with --strict, and there was a warning; 2 it cannot
-    be used, or read.
+    Exit status: 0 the configuration can be used; 1 it is said that no gate starts, or with --strict, and
+    there was a warning; 2 it cannot be used, or read.
 
     For example:
 
@@ -84,7 +84,8 @@ def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
         for each in warnings:
             say(f"warning: {each.door}: {each.message}" if each.door else f"warning: {each.message}")
             advise(each.hint)
-    return 1 if strict and warnings else 0
+    stopped = any(isinstance(each, Stopper) for each in warnings)
+    return 1 if stopped or (strict and warnings) else 0
 
 
 @click.command(cls=Page)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from knockgate.cli.phrases import time_in_words
 from knockgate.cli.terminal import advise, say
-from knockgate.config.advice import Advice
+from knockgate.config.advice import Advice, Stopper
 from knockgate.config.doors import Configuration
 from knockgate.config.private import users_of
 from knockgate.config.readers import Devices
@@ -49,7 +49,7 @@ def on_own_files(found: Configuration, now: float) -> Iterator[Advice]:
         return
     if not any(are_there):
         message = f"{keys} is not there, nor are its marks, and without them no gate starts"
-        yield Advice("", message, "knockgate init makes it")
+        yield Stopper("", message, "knockgate init makes it")
         return
     yield from _on_keys(keys, now)
     yield from _on_marks(marks)
@@ -77,13 +77,13 @@ def _on_keys(path: Path, now: float) -> Iterator[Advice]:
 
     if not _is_there(path):
         message = f"{path} is not there, and its marks are: no gate starts with those alone"
-        yield Advice("", message, "knockgate rekey --now makes new keys, and everybody needs a new card")
+        yield Stopper("", message, "knockgate rekey --now makes new keys, and everybody needs a new card")
         return
     try:
         keys = gatekeys.load(path)
     except ConfigError as error:
         if os.access(path, os.R_OK):
-            yield Advice("", f"{error}; so no gate starts", error.hint or "")
+            yield Stopper("", f"{error}; so no gate starts", error.hint or "")
         else:
             _not_looked_at(str(error))
         return
@@ -130,18 +130,18 @@ def _on_marks(path: Path) -> Iterator[Advice]:
     """What the store itself would not start with, as far as that shows from outside."""
     if not _is_there(path):
         message = f"{path} is not there: the gate cannot know which knocks it has taken, and does not start"
-        yield Advice("", message, _TWO_WAYS)
+        yield Stopper("", message, _TWO_WAYS)
         return
     found, folder = path.lstat(), path.parent.stat()
     ours = {0, os.geteuid(), *users_of(folder)}
     if not stat.S_ISREG(found.st_mode):
-        yield Advice("", f"{path} is no file, so no gate starts", _TWO_WAYS)
+        yield Stopper("", f"{path} is no file, so no gate starts", _TWO_WAYS)
     elif found.st_mode & 0o077 or found.st_uid not in ours:
         message = f"{path} must be of mode 0600 and belong to who runs the gate, or that does not start"
-        yield Advice("", message, f"chmod 600 {path}; chown root {path}")
+        yield Stopper("", message, f"chmod 600 {path}; chown root {path}")
     if folder.st_mode & 0o022 or folder.st_uid not in ours:
         message = f"{path.parent} can be written by others, and then no gate starts"
-        yield Advice("", message, f"chmod go-w {path.parent}; chown root {path.parent}")
+        yield Stopper("", message, f"chmod go-w {path.parent}; chown root {path.parent}")
 
 
 def _on_devices(path: Path, found: Configuration) -> Iterator[Advice]:
@@ -151,7 +151,7 @@ def _on_devices(path: Path, found: Configuration) -> Iterator[Advice]:
         said = devices.load(path)
     except ConfigError as error:
         if os.access(path, os.R_OK):
-            yield Advice("", f"{error}; so no gate starts", error.hint or "")
+            yield Stopper("", f"{error}; so no gate starts", error.hint or "")
         return  # who may not read this may not read the keys, which was said
     for door in found.doors:
         if door.keyed and door.sealed.devices is Devices.KNOWN and not said.known:

@@ -22,7 +22,7 @@ from knockgate.config.toml import spell
 from knockgate.config.unshut import collapsed
 from knockgate.model import Port, Protocol
 
-__all__ = ["Advice", "advise"]
+__all__ = ["Advice", "Stopper", "advise"]
 
 #: Seconds. A client that lost its first SYN sends the next one after 1 s, then after 2 s (RFC 6298).
 _SHORT_LEASE, _LONG_LEASE, _LONG_WITHIN = 5, 3600, 60
@@ -44,6 +44,12 @@ class Advice:
     door: str  #: empty where it is about all of them
     message: str
     hint: str
+
+
+class Stopper(Advice):
+    """With which no gate starts, whatever its configuration says."""
+
+    __slots__ = ()
 
 
 class _Turn(NamedTuple):

@@ -40,8 +40,11 @@ def warnings(gate: SealedGate) -> list[tuple[str, str]]:
     return [(each["message"], each["hint"]) for each in told]
 
 
-def only(gate: SealedGate) -> tuple[str, str]:
+def only(gate: SealedGate, *, starts: bool = True) -> tuple[str, str]:
+    """The one warning; whether a gate ``starts`` all the same is the exit status."""
     (found,) = warnings(gate)
+    done = knockgate("check", gate.config)
+    assert done.returncode == (0 if starts else 1), done.stderr
     return found
 
 
@@ -59,20 +62,20 @@ def ending(gate: SealedGate, *, key: dt.datetime | None = None, card: dt.datetim
 def test_nothing_of_it_is_there(gate: SealedGate) -> None:
     marks = gate.marks_file.rename(gate.folder / "marks")
     keys = gate.keys_file.rename(gate.folder / "keys")
-    message, hint = only(gate)
+    message, hint = only(gate, starts=False)
     assert message.startswith(f"{gate.keys_file} is not there, nor are its marks")
     assert hint == "knockgate init makes it"
     done = knockgate("check", "--strict", gate.config)
     assert done.returncode == 1 and f"knockgate: warning: {message}\n  hint: {hint}\n" in done.stderr
     keys.rename(gate.keys_file)
-    message, hint = only(gate)
+    message, hint = only(gate, starts=False)
     assert message.startswith(
         f"{gate.marks_file} is not there: the gate cannot know which knocks it has taken"
     )
     assert "replay reset" in hint and "rekey --now" in hint
     marks.rename(gate.marks_file)
     gate.keys_file.unlink()
-    message, hint = only(gate)
+    message, hint = only(gate, starts=False)
     assert message.startswith(f"{gate.keys_file} is not there, and its marks are") and "rekey --now" in hint
 
 
@@ -90,14 +93,14 @@ def test_files_with_which_no_gate_starts(
     spoil: Callable[[SealedGate], None], says: str, hint: str, gate: SealedGate
 ) -> None:
     spoil(gate)
-    message, told = only(gate)
+    message, told = only(gate, starts=False)
     assert says in message and hint in told
 
 
 def test_marks_that_are_no_file(gate: SealedGate) -> None:
     gate.marks_file.unlink()
     gate.marks_file.mkdir()
-    assert only(gate)[0] == f"{gate.marks_file} is no file, so no gate starts"
+    assert only(gate, starts=False)[0] == f"{gate.marks_file} is no file, so no gate starts"
 
 
 def test_what_ends(gate: SealedGate) -> None:
@@ -139,9 +142,17 @@ def test_the_word_on_devices(gate: SealedGate) -> None:
     gate.does("device", "enrol", "0" * 32)
     assert warnings(gate) == []
     (gate.folder / "state" / "devices").write_text(f"known {'0' * 32}\nmine\n")
-    message, hint = only(gate)
+    message, hint = only(gate, starts=False)
     assert message.endswith("devices:2: is no line of a list of devices; so no gate starts")
     assert hint.startswith("a line is `known` or `barred`")
+
+
+def test_a_list_of_devices_that_others_may_read(gate: SealedGate) -> None:
+    gate.does("device", "enrol", "0" * 32)
+    assert knockgate("check", gate.config).returncode == 0
+    (gate.folder / "state" / "devices").chmod(0o644)
+    message, hint = only(gate, starts=False)
+    assert message.endswith("so no gate starts") and hint.startswith("chmod 600")
 
 
 def test_marks_are_looked_at_beside_who_uses_them(gate: SealedGate) -> None:
