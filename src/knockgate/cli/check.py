@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -22,10 +23,10 @@ from knockgate.cli.phrases import door_facts, door_in_words
 from knockgate.cli.terminal import advise, say
 from knockgate.cli.words import configuration
 from knockgate.config.advice import Advice, Stopper
-from knockgate.config.doors import Configuration
+from knockgate.config.doors import DEFAULT_PATH, Configuration
 from knockgate.config.unshut import network_text, networks_in_words
 from knockgate.daemon.origin import Origin
-from knockgate.errors import Unavailable
+from knockgate.errors import KnockgateError, Unavailable
 
 if TYPE_CHECKING:
     from knockgate.config.keyfiles import KeyFiles
@@ -33,29 +34,60 @@ if TYPE_CHECKING:
 __all__ = ["check", "rules"]
 
 
+def _complete_key(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+    """The names in the file; what they hold is not looked at."""
+    from knockgate.config.toml import Document  # noqa: PLC0415 - see cli
+
+    path = ctx.params.get("file") or ctx.params.get("config") or str(DEFAULT_PATH)
+    with contextlib.suppress(KnockgateError):
+        keys = Document.load(path).table.get("keys", {})
+        return [name for name in keys if name.startswith(incomplete)] if isinstance(keys, dict) else []
+    return []
+
+
 @click.command(cls=Page)
 @configuration(file=True)
+@click.option(
+    "--explain",
+    metavar="KEY",
+    shell_complete=_complete_key,
+    help="Tell what somebody with that key can do, and what is against it now.",
+)
 @click.option("--strict", is_flag=True, help="Take warnings for a no.")
 @click.option("--json", "as_json", is_flag=True, help="Print doors, keys and warnings as one JSON object.")
-def check(origin: Origin, *, strict: bool, as_json: bool) -> int:
+def check(origin: Origin, *, explain: str | None, strict: bool, as_json: bool) -> int:
     """Say what a configuration means, and what is doubtful about it.
 
     Changes nothing. Besides the file it looks at this host: the files of ssh keys, line by line; the gate's
     own keys, cards, marks and devices (as root); programs that listen on a knock port; rules of others that
     lead around a door (as root); and a copy of the table that will not load at boot.
 
+    With --explain it tells of one key instead: through which doors it leads, when, for whom and for how
+    long, what its packet must be like, and what stands against it now: that it is revoked, has expired, is
+    out of its hours, that its file cannot be used, or that there is no card to knock with. KEY is the NAME
+    of a [keys.NAME], or the fingerprint (its first 8 letters will do) or the comment of an ssh key; of
+    that, each line on which it stands is told, with what the options there take away. The first of them
+    that lets in a knock counts.
+
     Exit status: 0 the configuration can be used; 1 it is said that no gate starts, or with --strict, and
-    there was a warning; 2 it cannot be used, or read.
+    there was a warning, or with --explain, and that key opens nothing now; 2 it cannot be used, or read,
+    or there is no such key.
 
     For example:
 
         knockgate check
+        knockgate check --explain people
+        knockgate check --explain SHA256:WYVlk+8XVFuk
         knockgate check --strict gate.toml && knockgate up gate.toml
     """
     found = origin.load()
     _compile(found)
     known = keys_of(origin, found)
     files = _files_of(known)
+    if explain is not None:
+        from knockgate.cli.keypolicy import explain_key  # noqa: PLC0415 - see cli
+
+        return explain_key(explain, found, known, files, as_json=as_json)
     warnings = [*_warnings(found, origin), *_on_keys(found, known, files)]
     sealed = {door for key in known.ssh for door in key.doors}
     if as_json:

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from knockgate.config.keyfiles import FileState, KeyFiles
     from knockgate.config.keys import FwknopKey, SshKeys
 
-__all__ = ["Keyring", "key_facts", "key_in_words", "keys_of", "ssh_key_facts", "ssh_keys_in_words"]
+__all__ = [
+    "Keyring",
+    "crypto_in_words",
+    "hours_in_words",
+    "key_facts",
+    "key_in_words",
+    "keys_of",
+    "ssh_key_facts",
+    "ssh_keys_in_words",
+]
 
 #: Files of one key that are told one by one.
 _TOLD = 5
@@ -37,7 +46,7 @@ def keys_of(origin: Origin, configuration: Configuration) -> Keyring:
 
 def key_in_words(key: FwknopKey) -> str:
     """``key alice: opens ssh, web with fwknop's packet (hmac sha256, cbc), for 10m at most``."""
-    parts = [f"key {key.name}: opens {', '.join(key.doors)} with fwknop's packet ({_crypto(key)})"]
+    parts = [f"key {key.name}: opens {', '.join(key.doors)} with fwknop's packet ({crypto_in_words(key)})"]
     if key.longest is not None:
         parts.append(f"for {spell(key.longest)} at most")
     if key.sources:
@@ -48,12 +57,31 @@ def key_in_words(key: FwknopKey) -> str:
         parts.append(f"knocks from {', '.join(map(str, key.senders))}")
     if key.username:
         parts.append(f"as {key.username}")
+    if key.leases is not None:
+        parts.append(_leases(key.leases))
     if key.expires:
         parts.append(f"until {key.expires:%Y-%m-%d %H:%M:%SZ}")
-    return ", ".join(parts)
+    return ", ".join([*parts, *_when(key)])
 
 
-def _crypto(key: FwknopKey) -> str:
+def _leases(number: int) -> str:
+    return "1 lease" if number == 1 else f"{number} leases"
+
+
+def _when(key: FwknopKey | SshKeys) -> Iterator[str]:
+    if key.hours:
+        yield hours_in_words(key)
+    if key.revoked:
+        yield "REVOKED: it opens nothing"
+
+
+def hours_in_words(key: FwknopKey | SshKeys) -> str:
+    """``Mon-Fri 08:00-18:00 (Europe/Berlin)``; empty where it has no hours."""
+    return f"{key.hours} ({key.hours_in or 'local time'})" if key.hours else ""
+
+
+def crypto_in_words(key: FwknopKey) -> str:
+    """``hmac sha256, cbc``."""
     hmac = f"hmac {key.hmac.value}" if key.secret.hmac_key is not None else "no hmac"
     return f"{hmac}, {key.mode.value}"
 
@@ -71,7 +99,8 @@ def key_facts(key: FwknopKey) -> dict[str, object]:
         "observed": key.observed,
         "username": key.username or None,
         "longest": key.longest,
-        "expires": key.expires.isoformat() if key.expires else None,
+        "leases": key.leases,
+        **_when_facts(key),
         "in_words": key_in_words(key),
     }
 
@@ -84,10 +113,10 @@ def ssh_keys_in_words(key: SshKeys, files: KeyFiles) -> str:
         parts.append(f"for {spell(key.longest)} at most")
     if key.sources:
         parts.append(f"lets in {', '.join(map(str, key.sources))}")
-    parts.append("1 lease each" if key.leases == 1 else f"{key.leases} leases each")
+    parts.append(f"{_leases(key.leases)} each")
     if key.expires:
         parts.append(f"until {key.expires:%Y-%m-%d %H:%M:%SZ}")
-    return ", ".join(parts)
+    return ", ".join([*parts, *_when(key)])
 
 
 def _files_in_words(files: Sequence[FileState]) -> Iterator[str]:
@@ -117,6 +146,16 @@ def ssh_key_facts(key: SshKeys, files: KeyFiles) -> dict[str, object]:
         "sources": [str(each) for each in key.sources],
         "longest": key.longest,
         "leases": key.leases,
-        "expires": key.expires.isoformat() if key.expires else None,
+        **_when_facts(key),
         "in_words": ssh_keys_in_words(key, files),
+    }
+
+
+def _when_facts(key: FwknopKey | SshKeys) -> dict[str, object]:
+    """Under the names that gate.toml has for them."""
+    return {
+        "expires": key.expires.isoformat() if key.expires else None,
+        "hours": list(key.hours.written) if key.hours else None,
+        "hours_in": key.hours_in or None,
+        "revoked": key.revoked,
     }

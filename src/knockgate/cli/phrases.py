@@ -136,7 +136,7 @@ def clock_in_words(clock: Mapping[str, Any]) -> str:
             known = "nothing vouches for it, and the gate does not know how late it is"
     return (
         f"CLOCK: {known}. No knock opens twice, but one that was held back on its way may open late; keys "
-        "that expire do not open, nor knocks that name no address (see observed)"
+        "that expire or have hours do not open, nor knocks that name no address (see observed)"
     )
 
 
