@@ -55,6 +55,7 @@ class Ticket(NamedTuple):
     device: bytes  #: 16 bytes, what the client calls itself at this gate
     date: Date
     is_new: bool  #: this gate has not been sent anything by this device before
+    renewed: bool = False  #: its eras were used up, so it has just become another device, at all gates
 
 
 @dataclass(slots=True)
@@ -98,6 +99,7 @@ def next_date(
             kept = _read(path) or _Kept(fresh_secret(), {})
             name = gate.hex()
             date = following(kept.gates.get(name), now)
+            renewed = date is None
             if date is None:
                 kept = _Kept(fresh_secret(), {})
                 date = Date(0, now)
@@ -108,7 +110,7 @@ def next_date(
             _write(path, folder, kept)
     except OSError as error:
         raise _unavailable(path, error) from None
-    return Ticket(device_id(kept.secret, gate, machine), date, is_new)
+    return Ticket(device_id(kept.secret, gate, machine), date, is_new, renewed)
 
 
 def knows(path: Path, gate: bytes) -> bool:

@@ -18,6 +18,8 @@ from tests.knockgate.client.sealed_gate import HERE, HERE6, gate, public
 from tests.knockgate.spa.sealed_messages import CARD
 from tests.netns import Network, heard, isolated, packet_socket, run, until, up, veth
 
+from knockgate.spa.sealed.dates import LAST_ERA
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -184,6 +186,29 @@ def test_what_cannot_be_kept_is_not_sent(home: Path) -> None:
         (home / "state" / "knockgate").unlink()
         assert knockgate(*words_for(home, "-i", str(key))).returncode == 0
         there.number(1)
+
+
+@isolated
+def test_a_device_whose_eras_are_used_up_is_another_one_and_says_so(home: Path) -> None:
+    addresses()
+    key = new_key(home, "k")
+    words = words_for(home, "-i", str(key))
+    file = home / "state" / "knockgate" / "device.json"
+    with gate(public(key)) as there:
+        assert knockgate(*words).returncode == 0
+        kept = json.loads(file.read_text())
+        (date,) = kept["gates"].values()
+        date["last"] += 3600 * 10**9  # the clock was set back by an hour since
+        for era, said in ((LAST_ERA - 1, False), (LAST_ERA, True)):
+            date["era"] = era
+            file.write_text(json.dumps(kept))
+            done = knockgate(*words)
+            assert done.returncode == 0
+            assert ("this is a new device now\n  hint: to every gate" in done.stderr) is said
+        assert "new device" not in knockgate(*words).stderr
+        first, last_era, other, again = (each.head for each in there.number(4))
+    assert first.device == last_era.device != other.device == again.device
+    assert (last_era.era, other.era) == (LAST_ERA, 0)
 
 
 @isolated

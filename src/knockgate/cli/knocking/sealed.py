@@ -110,6 +110,9 @@ class SealedAttempt(Attempt):
                 machine=device.machine_id(),
                 fresh_secret=lambda: os.urandom(device.SECRET),
             )
+            if ticket.renewed:
+                say("the clock was set back more often than a knock can say: this is a new device now")
+                advise("to every gate; a door that takes known devices only has to be told of it")
             try:
                 payload = self._sealed(candidate, ticket)
             except KnockgateError as error:
