@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from knockgate.config.readers import LogFormat
 from knockgate.errors import KnockgateError
 
-__all__ = ["NOTE", "Event", "Record", "Seldom", "begin", "say", "say_why"]
+__all__ = ["NOTE", "Event", "Record", "Seldom", "as_json", "begin", "say", "say_why"]
 
 #: Bytes of a line, with its end (PIPE_BUF); the rest is cut off. A pipe that is ready takes so many at once.
 _LONGEST_LINE = 4096
@@ -62,19 +62,24 @@ class Record:
     more: int | None = None  #: of this kind that were not told since the last one
 
 
-def _as_json(program: str, text: str, record: Record) -> str:
+def as_json(program: str, text: str, record: Record) -> str:
     """One object, whole, however long its texts were."""
     fields: dict[str, object] = {"event": record.event.value, "program": program}
     for field in dataclasses.fields(record)[1:]:
         value = getattr(record, field.name)
         if value is not None:
-            fields[field.name] = value
-    fields["message"] = text.encode(errors="backslashreplace").decode()
+            fields[field.name] = _readable(value) if isinstance(value, str) else value
+    fields["message"] = _readable(text)
     while len(line := json.dumps(fields)) >= _LONGEST_LINE:
         texts = {name: value for name, value in fields.items() if isinstance(value, str)}
         longest = max(texts, key=lambda name: len(texts[name]))
         fields[longest] = texts[longest][: len(texts[longest]) * 7 // 8]
     return line
+
+
+def _readable(text: str) -> str:
+    """With what is no character spelled out: not every reader of JSON takes half a surrogate pair."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class _Log:
@@ -98,7 +103,7 @@ class _Log:
         """False where it would have to wait."""
         if any(what & select.POLLOUT == 0 for _, what in self._poll.poll(0) or [(2, 0)]):
             return False
-        line = f"{program}: {text}" if self.format is LogFormat.TEXT else _as_json(program, text, record)
+        line = f"{program}: {text}" if self.format is LogFormat.TEXT else as_json(program, text, record)
         with contextlib.suppress(OSError):  # whoever read it is gone; that is no reason to stop guarding
             whole = line.encode(errors="backslashreplace")[: _LONGEST_LINE - 1]
             sys.stderr.write(whole.decode(errors="ignore") + "\n")

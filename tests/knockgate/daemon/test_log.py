@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tests.netns import until
 
-from knockgate.daemon.log import Seldom
+from knockgate.config.readers import LogFormat
+from knockgate.daemon import log
+from knockgate.daemon.log import Event, Record, Seldom, as_json
 
 SPEAKER = """
 import sys
@@ -70,3 +75,43 @@ def test_kinds_that_people_make_up_are_not_all_remembered(capfd: pytest.CaptureF
     capfd.readouterr()
     seldom.say("store", "again")  # so long ago that it is forgotten, which costs a line
     assert capfd.readouterr().err.endswith("gate: again\n")
+
+
+_TEXTS = (
+    st.text() | st.text(min_size=3000) | st.text(st.characters(min_codepoint=0xD800, max_codepoint=0x1F600))
+)
+
+
+@given(
+    text=_TEXTS, door=_TEXTS, key=_TEXTS, skew=st.floats(allow_nan=False, allow_infinity=False) | st.none()
+)
+@example(text="x" * 5000, door="\n", key="\udcff" * 5000, skew=None)
+@example(text='"\\\x1b\u2028' * 2000, door="ssh", key="jo", skew=1.5)
+def test_a_record_is_whole_however_long_its_texts(text: str, door: str, key: str, skew: float | None) -> None:
+    record = Record(event=Event.REFUSED, door=door, key=key, skew=skew, counts={"stale": 1})
+    line = as_json("gate", text, record)
+    assert len(line) < 4096 and line.isascii() and line.isprintable()
+    found = json.loads(line)
+    assert found["event"] == "refused" and found["counts"] == {"stale": 1} and found.get("skew") == skew
+    assert readable(text).startswith(found["message"]) and readable(door).startswith(found["door"])
+    if len(json.dumps(text + door + key)) < 3000:
+        assert (found["message"], found["door"], found["key"]) == tuple(map(readable, (text, door, key)))
+
+
+def readable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+def test_how_often_a_kind_was_not_told_is_a_field(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(log, "_log", log._Log())
+    log.begin(LogFormat.JSON)
+    seldom = Seldom("gate", every=0.0)
+    record = Record(event=Event.BOUND, reason="paced")
+    seldom._said["paced"] = (-1e9, 2)
+    seldom.say("paced", "too fast", record)
+    seldom.say("paced", "too fast", record)
+    first, second = map(json.loads, capfd.readouterr().err.splitlines())
+    assert first["more"] == 2 and "more" not in second
+    assert second == {"event": "bound", "program": "gate", "reason": "paced", "message": "too fast"}
