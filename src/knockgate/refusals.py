@@ -117,7 +117,8 @@ _ADVICE = {
     "right by other means",
     Reason.SOURCE_DENIED: "the client's -a says whom to let in; behind NAT that is not what the client sees",
     Reason.UNSTATED_SOURCE: "the client must not say -s; or see observed below [doors.NAME.sealed]",
-    Reason.TOO_MANY_LEASES: "they end by themselves; leases of [keys.NAME] says how many there may be",
+    Reason.TOO_MANY_LEASES: "they end by themselves; leases of [keys.NAME] says how many there may be, "
+    "and leases_in_all how many of all its ssh keys together",
 }
 
 

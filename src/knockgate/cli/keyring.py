@@ -146,6 +146,7 @@ def ssh_key_facts(key: SshKeys, files: KeyFiles) -> dict[str, object]:
         "sources": [str(each) for each in key.sources],
         "longest": key.longest,
         "leases": key.leases,
+        "leases_in_all": key.leases_in_all,
         **_when_facts(key),
         "in_words": ssh_keys_in_words(key, files),
     }

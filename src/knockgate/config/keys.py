@@ -194,6 +194,12 @@ class SshKeys:
         None,
     )
     leases: int = key("Leases that one ssh key may have at once.", whole(1, 10_000), 8)
+    leases_in_all: int = key(
+        "Leases that all of them together may have at once, so that who writes a file of keys does not take "
+        "the room of all others (`leases` of `[gate]`).",
+        whole(1, 100_000),
+        1000,
+    )
     expires: dt.datetime | None = key(
         "From then on they open nothing; leases end then at the latest.", readers.instant, None
     )

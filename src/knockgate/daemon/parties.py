@@ -26,6 +26,7 @@ def _party(keys: SshKeys, doors: dict[str, Door]) -> Party:
         sources=keys.sources,
         longest=keys.longest,
         leases=keys.leases,
+        leases_in_all=keys.leases_in_all,
         expires=keys.expires.timestamp() if keys.expires else None,
         hours=hours_of(keys),
         revoked=keys.revoked,

@@ -53,6 +53,7 @@ class Party:
     sources: Sequence[_Network] = ()  #: who may be let in; none: anybody
     longest: float | None = None  #: seconds of a lease, at most
     leases: int = 8  #: live ones of one key, at most
+    leases_in_all: int = 1000  #: live ones of all its keys together, at most
     expires: float | None = None  #: seconds since 1970
     hours: Hours | None = None  #: when its keys are good; None: always
     revoked: bool = False

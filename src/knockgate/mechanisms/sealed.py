@@ -31,6 +31,7 @@ from knockgate.errors import Reason, Refused
 from knockgate.mechanisms import certainty
 from knockgate.mechanisms.buckets import Bucket
 from knockgate.mechanisms.certainty import Certainty, ClockEffect, Floor, Span
+from knockgate.mechanisms.leases import Leases
 from knockgate.mechanisms.marks import TurnAway, Verdict
 from knockgate.mechanisms.parties import Asked, Denial, Grant, Line, granted
 from knockgate.model import Moment, Source
@@ -131,6 +132,7 @@ class Sealed:
         self._tags: OrderedDict[bytes, Source] = OrderedDict()
         self._paces: dict[bytes, Bucket] = {}
         self._leases: dict[bytes, dict[tuple[str, Source], float]] = {}  # of a key -> until, since the boot
+        self._of_parties = Leases()
         self._many = _KEYS
         self._waiting: _Authentic | None = None
         self._stand_ins = _stand_ins()
@@ -269,8 +271,9 @@ class Sealed:
         grant = granted(knock.asked, knock.lines)  # 14
         if isinstance(grant, Denial):
             return (_refused(knock, grant.reason, asked=grant.what),)
-        if not self._has_room(knock, grant, up):  # 15
-            return (_refused(knock, Reason.TOO_MANY_LEASES, asked=str(grant.line.party.leases)),)
+        full = self._lacks_room(knock, grant, up)  # 15
+        if full is not None:
+            return (_refused(knock, Reason.TOO_MANY_LEASES, asked=full),)
         return _opened(knock, grant)  # 16
 
     def _forget_idle_keys(self, up: float) -> None:
@@ -283,16 +286,19 @@ class Sealed:
         }
         self._many = max(_KEYS, 2 * len(self._paces))
 
-    def _has_room(self, knock: _Authentic, grant: Grant, up: float) -> bool:
+    def _lacks_room(self, knock: _Authentic, grant: Grant, up: float) -> str | None:
+        """How many leases there may be, where there are as many; else they are counted from now on."""
+        party = grant.line.party
         live = {each: until for each, until in self._leases.get(knock.fingerprint, {}).items() if until > up}
-        wanted = {(entrance.door, knock.asked.source) for entrance, _ in grant.leases}
-        has_room = len(live.keys() | wanted) <= grant.line.party.leases
-        if has_room:
-            for entrance, seconds in grant.leases:
-                each = (entrance.door, knock.asked.source)
-                live[each] = max(live.get(each, 0.0), up + seconds)  # a knock does not shorten a lease
+        wanted = {(entrance.door, knock.asked.source): seconds for entrance, seconds in grant.leases}
+        if len(live.keys() | wanted.keys()) > party.leases:
+            return str(party.leases)
+        if not self._of_parties.take(party.name, wanted, party.leases_in_all, up):
+            return f"{party.leases_in_all} in all of {party.name}"
+        for each, seconds in wanted.items():
+            live[each] = max(live.get(each, 0.0), up + seconds)  # a knock does not shorten a lease
         self._leases[knock.fingerprint] = live
-        return has_room
+        return None
 
 
 def _opened(knock: _Authentic, grant: Grant) -> tuple[SealedEffect, ...]:

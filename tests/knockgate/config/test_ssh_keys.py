@@ -57,7 +57,13 @@ def people(*lines: str) -> SshKeys:
 def test_a_key_with_nothing_more() -> None:
     configuration, (found,) = parsed('[keys.people]\nssh = "/etc/keys"\ndoors = ["ssh"]')
     assert (found.name, found.ssh, found.doors) == ("people", ("/etc/keys",), ("ssh",))
-    assert (found.users, found.shared, found.ours, found.leases) == ((), False, True, 8)
+    assert (found.users, found.shared, found.ours, found.leases, found.leases_in_all) == (
+        (),
+        False,
+        True,
+        8,
+        1000,
+    )
     assert (found.sources, found.longest, found.expires) == ((), None, None)
     assert found.files == (KeyFile("/etc/keys"),)
     assert configuration.sealed == Sealed()
@@ -77,6 +83,7 @@ def test_every_key() -> None:
         'sources = ["192.0.2.0/24"]',
         'longest = "2m"',
         "leases = 1",
+        "leases_in_all = 50",
         'hours = ["Mon 08:00-18:00"]',
         'hours_in = "Europe/Berlin"',
         "revoked = true",
@@ -85,7 +92,7 @@ def test_every_key() -> None:
     assert found.files == (KeyFile("/etc/b"), KeyFile("/etc/a"))
     assert (found.shared, found.ours, found.doors) == (True, False, ("web", "ssh"))
     assert found.sources == (ipaddress.ip_network("192.0.2.0/24"),)
-    assert (found.longest, found.leases) == (120, 1)
+    assert (found.longest, found.leases, found.leases_in_all) == (120, 1, 50)
     assert found.expires == dt.datetime(2027, 5, 4, tzinfo=dt.UTC)
     assert (found.hours, found.hours_in) == (Week(("Mon 08:00-18:00",), ((480, 1080),)), "Europe/Berlin")
     assert found.revoked and not people().revoked and people().hours is None
@@ -164,6 +171,7 @@ PEOPLE = '[keys.people]\nssh = "/etc/keys"\ndoors = ["ssh"]\n'
         ('users = "jo"', "must be a list of user names", '["jo"]'),
         ("shared = 1", "must be true or false", "without quotes"),
         ("leases = 0", "0 is not between 1 and 10000", "leases: "),
+        ("leases_in_all = 0", "0 is not between 1 and 100000", "leases_in_all: "),
         ('longest = "500ms"', "is not between", ""),
         ('sources = ["192.0.2.7/24"]', "is an address within a network", "did you mean"),
         ('doors = ["sh"]', "there is no door 'sh'", "there are: ssh, web, Web.2"),

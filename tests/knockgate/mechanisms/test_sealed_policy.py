@@ -305,6 +305,24 @@ def test_a_key_has_so_many_leases() -> None:
     assert gate.knock(address=third, **at(31)) is None
 
 
+def test_all_keys_of_a_party_have_so_many_leases() -> None:
+    """Who writes the file may have as many keys as they like. Others have room of their own."""
+    few = party(leases_in_all=2)
+    ours = [line(kind=kind, party=few) for kind in (signers.ED25519, signers.ECDSA)]
+    gate = Gate([*ours, line(kind=signers.SK_ED25519, party=party(name="others"))])
+    first, second, third = (bytes([198, 51, 100, last]) for last in (1, 2, 3))
+    assert gate.knock(address=first, **at(0)) is gate.knock(address=second, **at(1)) is None
+    assert gate.knock(signed(KeyKind.ECDSA_P256, address=first, lease=300, **at(2))) is None  # has it already
+    refused = refusal(gate.hear(seal(signed(KeyKind.ECDSA_P256, address=third, **at(3)), CARD)))
+    assert (refused.reason, refused.asked) == (Reason.TOO_MANY_LEASES, "2 in all of people")
+    assert gate.knock(token(TOUCHED, address=third)) is None
+    gate.wait(31)
+    assert gate.knock(signed(KeyKind.ECDSA_P256, address=third, **at(31))) is None
+    assert gate.knock(address=second, **at(32)) is Reason.TOO_MANY_LEASES
+    gate.wait(300)
+    assert gate.knock(address=second, **at(331)) is None
+
+
 def test_both_doors_or_none() -> None:
     gate = Gate([line(party=party(leases=1))])
     assert gate.knock(doors=("ssh", "web")) is Reason.TOO_MANY_LEASES
