@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from knockgate.daemon import log
 from knockgate.daemon.control import WardenClient
 from knockgate.daemon.link import COULD_NOT_START
 from knockgate.daemon.log import say, say_why
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     origin = Origin.of(parser.parse_args(argv))
     try:
         configuration = checked(origin)
+        log.begin(configuration.gate.log)
         with WardenClient(configuration.gate.run_directory) as warden:
             warden.reload(configuration.checksum)
     except KnockgateError as error:
