@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from knockgate.cli.knock import complete_profile
 from knockgate.cli.page import Page
 from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import FILE, Word
@@ -30,8 +31,13 @@ __all__ = ["trust"]
 _NAME = "letters, digits, _, . and -, at most 63 of them; the first is a letter, a digit or _"
 
 
+def _complete_replaced(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The profiles that there are, behind --replace; without it the name is to be a new one."""
+    return complete_profile(ctx, param, incomplete) if ctx.params.get("replace") else []
+
+
 @click.command(cls=Page)
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=_complete_replaced)
 @click.argument("host", metavar="HOST", type=Word("HOST", spellings.host))
 @click.argument("card", metavar="CARD", type=FILE)
 @click.option(

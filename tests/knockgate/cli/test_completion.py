@@ -153,6 +153,8 @@ def test_a_tab_completes_commands_and_profiles(shell: str, load: str, folder: Pa
         for typed, meant in (
             ("compl\t", "completion"),
             ("knock off\t", "knock office"),
+            ("trust off\t", "trust off"),  # is to be a new name
+            ("trust --replace off\t", "trust --replace office"),
             ("status --js\t", "status --json"),
         ):
             terminal.types(f"knockgate {typed}\n")
