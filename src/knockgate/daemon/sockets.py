@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Protocol
 
 from knockgate.errors import Unavailable
 
-__all__ = ["Readable", "Signals", "alone", "listen"]
+__all__ = ["Readable", "Signals", "accepted", "alone", "listen"]
+
+#: Where there is no room for one more connection, of ours or of the machine's.
+_NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+#: Seconds until it is tried again.
+_A_MOMENT = 0.01
 
 
 class Readable(Protocol):
@@ -45,6 +52,20 @@ def listen(directory: str, name: str, kind: socket.SocketKind, *, mode: int = 0o
         message = f"cannot make the socket {path}: {error.strerror or error}"
         raise Unavailable(message, hint="gate.run_directory names the folder") from None
     return sock
+
+
+def accepted(doorbell: socket.socket) -> socket.socket | None:
+    """Who has connected; None where they are gone again, or there is no room for them.
+
+    They go on ringing then. So it takes a moment: a loop that waits for them would turn without end.
+    """
+    try:
+        connection, _ = doorbell.accept()
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            time.sleep(_A_MOMENT)
+        return None
+    return connection
 
 
 def alone(directory: str, name: str, who: str) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from knockgate.daemon.sockets import listen
+from knockgate.daemon.sockets import accepted, listen
 from knockgate.firewall.ruleset import BOUNDS
 from knockgate.model import Source, address_text
 
@@ -104,10 +104,9 @@ class DocumentSocket:
         self._doorbell.close()
 
     def _answer(self) -> None:
-        try:
-            connection, _ = self._doorbell.accept()
-        except OSError:
-            return  # gone again
+        connection = accepted(self._doorbell)
+        if connection is None:
+            return
         connection.settimeout(0)
         if len(self._unread) == _ASKING:
             self._drop(next(iter(self._unread)))

@@ -37,7 +37,7 @@ from knockgate.daemon.link import (
 )
 from knockgate.daemon.log import Event, Record, say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Readable, Signals, alone, listen
+from knockgate.daemon.sockets import Readable, Signals, accepted, alone, listen
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.watch import Watch
@@ -248,9 +248,8 @@ class Warden:
 
 def _admitted(doorbell: socket.socket, also: int | None = None) -> socket.socket | None:
     """Who connected, if it is ours (``is_ours``) and still there."""
-    try:
-        connection, _ = doorbell.accept()
-    except OSError:
+    connection = accepted(doorbell)
+    if connection is None:
         return None
     if not is_ours(connection, also):
         connection.close()

@@ -3,10 +3,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import selectors
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -100,6 +102,24 @@ def test_slow_and_dead_clients_cost_nothing(tmp_path: Path) -> None:
             server.turn()
         assert json.loads(read) == LARGE  # slow, but not too slow
         assert slow[0].recv(8 << 20, socket.MSG_WAITALL).count(b"x") < 4 << 20  # dropped for the next ones
+
+
+def test_without_room_for_one_more_it_is_tried_now_and_then(tmp_path: Path) -> None:
+    """Who waits keeps the socket readable, and nobody may be busy with that."""
+    with Server(tmp_path) as server, socket.socket(socket.AF_UNIX) as waiting:
+        waiting.settimeout(10)
+        waiting.connect(server.path)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            begin = time.monotonic()
+            assert [server.turn() for _ in range(10)] == [1] * 10
+            took = time.monotonic() - begin
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert took >= 0.1
+        server.turn()
+        assert json.loads(waiting.recv(100)) == {"format": 1}
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
