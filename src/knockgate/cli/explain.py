@@ -231,8 +231,9 @@ def _flawed(files: Sequence[_Told]) -> Iterator[str]:
     for (file, line), flaw in list(flaws.items())[:_FLAWS]:
         place = file if line is None else f"{file}:{line}"
         yield f"NOT TAKEN: {place}: {flaw['message']}" + (f"; {flaw['hint']}" if flaw["hint"] else "")
-    if len(flaws) > _FLAWS:
-        yield f"NOT TAKEN: {len(flaws) - _FLAWS} more lines; `knockgate check` tells which"
+    left_out = sum({each["file"]: each["flaws_left_out"] for each in files}.values())
+    if (more := max(0, len(flaws) - _FLAWS) + left_out) > 0:
+        yield f"NOT TAKEN: {more} more lines; `knockgate check` tells which"
 
 
 # --- times --------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def explain(run_directory: str) -> dict[str, Any]:
         {"format": 1, "since": 3600.0, "port": "udp/62202",
          "clock": {"state": "sure", "vouched": true, "not_before": 1795391880.0},
          "files": [{"keys_of": "people", "file": "/etc/knockgate/authorized_keys", "keys": 3,
-                    "flaws": [{"line": 7, "message": "...", "hint": "..."}]}, ...],
+                    "flaws": [{"line": 7, "message": "...", "hint": "..."}], "flaws_left_out": 0}, ...],
          "knocks": [{"seconds_ago": 3.2, "result": "opened", "reason": null, "step": null, "why": null,
                      "hint": null, "leases": {"ssh": 15.0}, "key": "people/jo@laptop SHA256:AbCdEfGhIj",
                      "fingerprint": "SHA256:...", "card": "everybody", "suite": "xwing", "device": "5f3a...",
@@ -104,9 +104,10 @@ def explain(run_directory: str) -> dict[str, Any]:
     all others, by ``errors.Reason``: ``claims`` is what the last one says of itself, with the keys of a
     knock, and nobody has signed that; the card alone is certain. ``step`` is docs/spec/spa-v1.md's,
     ``standing`` is ``known``, ``barred`` or null, as the admin has said of the device; ``flaws`` without a
-    line are why a file cannot be used. ``devices`` are those of the newest dates, at most 10,000. ``skew``:
-    seconds that the sender's clock is behind ours, null where ours is not known to be right. All but
-    ``format`` is missing where there are no ssh keys. Raises Unavailable.
+    line are why a file cannot be used; at most 20 of a file are told, and 1,000 in all. ``devices`` are those
+    of the newest dates, at most 10,000. ``skew``: seconds that the sender's clock is behind ours, null where
+    ours is not known to be right. All but ``format`` is missing where there are no ssh keys. Raises
+    Unavailable.
     """
     return _document(run_directory, EXPLAIN_SOCKET)
 

@@ -7,7 +7,7 @@ knock again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from knockgate.clock import KernelClock
@@ -15,7 +15,7 @@ from knockgate.config import devices, gatekeys
 from knockgate.config.devices import Devices
 from knockgate.config.doors import Configuration
 from knockgate.config.gatekeys import GateKeys
-from knockgate.config.keyfiles import KeyFiles, Notice, Reading
+from knockgate.config.keyfiles import FileState, KeyFiles, Notice, Reading
 from knockgate.config.keys import SshKeys
 from knockgate.daemon.addresses import OwnAddresses
 from knockgate.daemon.ears import Ears, Sounds
@@ -61,6 +61,8 @@ _SOON, _LATER = 60.0, 3600.0
 _NANO = 10**9
 #: Devices that are told of: whoever asks waits for it, and so do all knocks.
 _DEVICES = 10_000
+#: Flaws that are told of: of one file, and of all.
+_FLAWS_OF_ONE, _FLAWS = 20, 1000
 
 
 class SealedGrants(Hearing):
@@ -278,15 +280,7 @@ class SealedGrants(Hearing):
             "format": 1,
             "port": str(self._port),
             "clock": self._time(),
-            "files": [
-                {
-                    "keys_of": each.group,
-                    "file": each.path,
-                    "keys": len(each.keys),
-                    "flaws": [_flaw(notice) for notice in ((each.trouble,) if each.trouble else each.flaws)],
-                }
-                for each in self._files.files
-            ],
+            "files": list(_told_of(self._files.files)),
             **self._stories.document(),
             "devices": [
                 {
@@ -324,6 +318,22 @@ def own_files(configuration: Configuration) -> tuple[GateKeys, Devices]:
     """The gate's keys, and what its admin has said of devices; raises ConfigError."""
     folder = Path(configuration.gate.state_directory)
     return gatekeys.load(folder / GATE_KEYS), devices.load(folder / DEVICES)
+
+
+def _told_of(files: Iterable[FileState]) -> Iterator[dict[str, object]]:
+    """Of flaws only some: who writes a file decides how many there are, and knocks wait for the telling."""
+    room = _FLAWS
+    for each in files:
+        flaws = (each.trouble,) if each.trouble else each.flaws
+        told = flaws[: min(_FLAWS_OF_ONE, room)]
+        room -= len(told)
+        yield {
+            "keys_of": each.group,
+            "file": each.path,
+            "keys": len(each.keys),
+            "flaws": [_flaw(notice) for notice in told],
+            "flaws_left_out": len(flaws) - len(told),
+        }
 
 
 def _flaw(notice: Notice) -> dict[str, object]:

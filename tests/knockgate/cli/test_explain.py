@@ -243,7 +243,7 @@ STRANGER: dict[str, Any] = {
     "sender": "198.51.100.7",
     "claims": {key: KNOCK[key] for key in list(KNOCK)[list(KNOCK).index("key") :]} | {"key": None},
 }
-FILE = {"keys_of": "people", "file": "/etc/keys", "keys": 1, "flaws": []}
+FILE = {"keys_of": "people", "file": "/etc/keys", "keys": 1, "flaws": [], "flaws_left_out": 0}
 DOCUMENT: dict[str, Any] = {
     "format": 1,
     "since": 3600.0,
@@ -373,6 +373,10 @@ def test_many_flaws_do_not_hide_the_rest(tmp_path: Path) -> None:
     lines = _told(tmp_path, files=[FILE | {"flaws": flaws}] * 2).stdout.splitlines()
     assert lines[-6:-1] == [f"NOT TAKEN: /etc/keys:{number}: is no key" for number in range(1, 6)]
     assert lines[-1] == "NOT TAKEN: 6 more lines; `knockgate check` tells which"
+    some = FILE | {"flaws": flaws[:2], "flaws_left_out": 70}
+    (tmp_path / "again").mkdir()
+    lines = _told(tmp_path / "again", files=[some, some]).stdout.splitlines()
+    assert lines[-1] == "NOT TAKEN: 70 more lines; `knockgate check` tells which"
 
 
 def test_a_gate_that_hears_no_sealed_knocks(tmp_path: Path) -> None:

@@ -125,6 +125,24 @@ def test_a_key_that_is_taken_out_opens_nothing_from_then_on(tmp_path: Path) -> N
 
 
 @isolated
+def test_what_is_told_of_flaws_is_bounded(tmp_path: Path) -> None:
+    """Who writes the file may write nonsense on all its lines; knocks wait while somebody is told."""
+    with stage(tmp_path) as gate:
+        gate.write_keys(*["nonsense"] * 4000, signers.line(signers.ED25519))
+        gate.knock()
+        gate.until_opened(1)
+        told: Any = gate.explained()
+        (file,) = told["files"]
+        assert [flaw["line"] for flaw in file["flaws"]] == list(range(1, 21))
+        assert file["flaws_left_out"] == 3980
+        gate.write_keys("nonsense", signers.line(signers.ED25519))
+        gate.knock()
+        gate.until_opened(2)
+        told = gate.explained()
+        assert (len(told["files"][0]["flaws"]), told["files"][0]["flaws_left_out"]) == (1, 0)
+
+
+@isolated
 def test_a_gate_without_a_clock_takes_a_wrong_one_and_still_no_replay(tmp_path: Path) -> None:
     """Blind: an hour off opens; the repaired clock opens; what was sent before does not."""
     with stage(tmp_path, clock="unknown") as gate:
@@ -190,7 +208,9 @@ def test_marks_that_cannot_be_read_end_nothing(tmp_path: Path) -> None:
     with stage(tmp_path) as gate:
         gate.gate.end()
         with contextlib.closing(sqlite3.connect(gate.state / "marks.sqlite")) as base, base:
-            rows = ((number.to_bytes(32), bytes(16), 0, 1, 1) for number in range(60_000))  # more than is cached
+            rows = (
+                (number.to_bytes(32), bytes(16), 0, 1, 1) for number in range(60_000)
+            )  # more than is cached
             base.executemany("INSERT INTO marks VALUES (?, ?, ?, ?, ?)", rows)
         gate.gate.start()
         assert gate.explained()["devices_left_out"] == 50_000
