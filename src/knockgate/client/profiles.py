@@ -26,7 +26,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from knockgate.client import home, spellings
+from knockgate.client import home, rights, spellings
 from knockgate.client.allow import Allow, SealedAllow, Whoever, allowed, is_plain, sealed_allowed
 from knockgate.client.send import DELAY, Family
 from knockgate.config.keys import user_name
@@ -156,6 +156,7 @@ def load(path: Path) -> dict[str, Profile]:
         return {}
     except OSError:
         pass  # reading it says what is wrong
+    rights.check(path)
     return _profiles(Document.load(path))
 
 

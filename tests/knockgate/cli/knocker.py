@@ -22,6 +22,7 @@ def at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("knockgate.client.identities.home_of_user", lambda: folder)
     (folder / "card").write_text(CARD.text())
+    (folder / "card").chmod(0o600)
     (folder / ".ssh").mkdir(mode=0o700)
     return folder
 

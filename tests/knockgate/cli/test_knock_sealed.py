@@ -226,6 +226,44 @@ def test_a_profile_is_knocked_at_by_name_and_options_come_before_it(profiles: Pa
 
 
 @isolated
+def test_a_card_or_profile_that_others_may_write_is_not_believed(home: Path, profiles: Path) -> None:
+    """Whoever writes them chooses where one knocks. A card that others read is half a secret less."""
+    addresses()
+    card, file = home / "card", home / "config" / "knockgate" / "profiles.toml"
+    closed = [(card, 0o600), (file, 0o644), (home, 0o700), (file.parent, 0o755)]
+    with gate(public(profiles)) as there:
+        done = knockgate("knock", "home")  # the control
+        assert (done.returncode, done.stderr) == (0, "")
+        for mode in (0o602, 0o646, 0o666):
+            for path in (card, file):
+                path.chmod(mode)
+                done = knockgate("knock", "home")
+                assert (done.returncode, done.stdout) == (2, "")
+                assert done.stderr.splitlines() == [
+                    f"knockgate: {path}: others than its owner may write it",
+                    f"  hint: look at what is in it; then: chmod go-w {path}",
+                ]
+                path.chmod(dict(closed)[path])
+        for folder, name in ((home, "card"), (file.parent, "profiles.toml")):
+            folder.chmod(0o777)
+            done = knockgate("knock", "home")
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr.startswith(f"knockgate: {folder}: others may write in this folder\n")
+            assert f"look at what is in {name}; then: chmod go-w {folder}\n" in done.stderr
+            folder.chmod(0o1777)  # where nobody takes another's file away
+            assert knockgate("knock", "home").returncode == 0
+            folder.chmod(dict(closed)[folder])
+        there.number(3)
+        card.chmod(0o644)
+        told = knockgate("knock", "home")
+        assert told.returncode == 0 and told.stderr.splitlines() == [
+            f"knockgate: {card} can be read by others, and a card is half a secret",
+            f"  hint: chmod 600 {card}",
+        ]
+        there.number(4)
+
+
+@isolated
 def test_several_profiles_are_knocked_at_one_after_the_other(profiles: Path) -> None:
     addresses()
     with gate(public(profiles)) as there:

@@ -12,7 +12,7 @@ from knockgate.cli.knocking.attempt import Attempt
 from knockgate.cli.knocking.signing import Keys, fingerprint, key_facts, key_in_words, needs_in_words
 from knockgate.cli.knocking.whom import Whom
 from knockgate.cli.terminal import advise, say
-from knockgate.client import device, route, sealed
+from knockgate.client import device, rights, route, sealed
 from knockgate.client.allow import Network
 from knockgate.client.device import Ticket
 from knockgate.client.identities import Candidate
@@ -56,9 +56,13 @@ class SealedAttempt(Attempt):
     what = "the packet"
 
     def __init__(self, profile: SealedProfile) -> None:
-        """Raises ConfigError where the card is none, or where no packet can ask for that."""
+        """Raises ConfigError where the card is none or others may write it, or no packet can ask for that."""
         self._plan = profile
+        rights.check(profile.card)
         self._card = read_card(profile.card)
+        if rights.others_read(profile.card):
+            say(f"{profile.card} can be read by others, and a card is half a secret")
+            advise(f"chmod 600 {profile.card}")
         super().__init__(profile)
         self._clock = KernelClock(Reliance.AUTO)
         self._suite = Suite.X25519 if profile.small else Suite.XWING
