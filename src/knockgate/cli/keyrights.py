@@ -105,7 +105,7 @@ def of_ssh(found: Configuration, key: SshKeys, files: Sequence[FileState], now: 
         doors=tuple(_of_all(each, key, files) for each in _doors(found, key.doors)),
         when=tuple(_when(key)),
         lets_in=(_networks(key),),
-        leases=f"{key.leases} at once, of each ssh key",
+        leases=f"{key.leases} at once, of each ssh key; {key.leases_in_all} of all of them together",
         against=tuple(against),
         doubts=tuple(doubts),
     )
@@ -138,7 +138,7 @@ def of_line(found: Configuration, key: SshKeys, file: str, entry: Authorized, no
         doors=tuple(doors),
         when=tuple(when),
         lets_in=tuple(lets_in),
-        leases=f"{key.leases} at once",
+        leases=f"{key.leases} at once; {key.leases_in_all} with all others of key {key.name}",
         against=tuple(against),
         doubts=(),
         place=f"{file}:{entry.line}",

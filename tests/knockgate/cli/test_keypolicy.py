@@ -56,7 +56,10 @@ def test_a_key_of_gate_toml(gate: SealedGate) -> None:
     assert f"who     1 key in {gate.folder}/people\n" in words
     assert "opens   ssh (tcp/22), for 15s, or up to 10m where it asks for that; " in words
     assert "when    always\n" in words and "now     nothing is against it\n" in words
-    assert "leases  8 at once, of each ssh key\n" in words and "lets in any address\n" in words
+    assert (
+        "leases  8 at once, of each ssh key; 1000 of all of them together\n" in words
+        and "lets in any address\n" in words
+    )
     assert "udp/62202" in words and "OPENS NOTHING" not in words
     found = told(gate)
     assert found["in_words"] + "\n" == words
@@ -65,15 +68,15 @@ def test_a_key_of_gate_toml(gate: SealedGate) -> None:
 
 
 def test_every_limit_is_told(gate: SealedGate) -> None:
-    more = 'sources = ["192.0.2.0/24", "2001:db8::7"]\nlongest = "1m"\nleases = 2\nexpires = 2099-01-01\n'
-    more += f'hours = ["{days(0)}"]\nhours_in = "UTC"'
+    more = 'sources = ["192.0.2.0/24", "2001:db8::7"]\nlongest = "1m"\nleases = 2\nleases_in_all = 5\n'
+    more += f'expires = 2099-01-01\nhours = ["{days(0)}"]\nhours_in = "UTC"'
     configured(gate, more, doors="sealed.touch = true\nsealed.devices = 'known'\nsealed.observed = 'never'")
     found = told(gate, status=1)
     (door,) = found["doors"]
     assert door["longest"] == 60 and "none of its keys is on" in door["against"]
     assert found["lets_in"] == ["192.0.2.0/24, 2001:db8::7"]
     assert found["when"] == [f"{days(0)} (UTC); leases end with these hours", "until 2099-01-02 00:00:00Z"]
-    assert found["leases"] == "2 at once, of each ssh key"
+    assert found["leases"] == "2 at once, of each ssh key; 5 of all of them together"
     assert door["demands"] == [
         "a token must have been touched",
         "from devices that were enrolled",
