@@ -1,7 +1,8 @@
 """What became of sealed knocks: the last ones of who has a key in full, and strangers' by number.
 
 A stranger decides neither how long anything here is nor how much of it there is: of each reason there is a
-count and the last one. What that one says of itself, nobody has signed.
+count and the last one. What that one says of itself, nobody has signed. Nor does one key push out what is
+told of the others, however often it knocks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from knockgate.refusals import advice_on, reason_in_words, step_of, why_refused
 __all__ = ["Stories"]
 
 _REMEMBERED = 200
+#: Those of a key that stay when room is needed for others.
+_OF_ONE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class Stories:
     def __init__(self, row: Callable[[bytes], bytes], standing: Callable[[bytes], str | None]) -> None:
         self._row, self._standing = row, standing
         self._since = time.monotonic()
-        self._ends: deque[_End] = deque(maxlen=_REMEMBERED)
+        self._ends: deque[_End] = deque()
+        self._number: dict[bytes, int] = {}  # of those, by the fingerprint
         self._strangers: dict[Reason, _Strangers] = {}
         self.opened = 0
         self.refused: dict[Reason, int] = {}
@@ -55,18 +59,34 @@ class Stories:
     def taken(self, story: Story, leases: Mapping[str, float]) -> None:
         """It was let through; ``leases`` has the doors that opened then, which may be none."""
         self.opened += bool(leases)
-        self._ends.appendleft(_End(story, time.monotonic(), leases=leases))
+        self._remember(_End(story, time.monotonic(), leases=leases))
 
     def turned_away(self, refused: KnockRefused) -> None:
         """It was not."""
         self._count(refused.reason, 1)
         if refused.key is not None and refused.story is not None:
-            self._ends.appendleft(_End(refused.story, time.monotonic(), refused))
+            self._remember(_End(refused.story, time.monotonic(), refused))
             return
         one = self._strangers.setdefault(refused.reason, _Strangers())
         one.count += 1
         one.relayed += bool(refused.asked)
         one.at, one.sender, one.story = time.monotonic(), refused.sender, refused.story
+
+    def _remember(self, end: _End) -> None:
+        key = end.story.fingerprint
+        self._ends.appendleft(end)
+        self._number[key] = self._number.get(key, 0) + 1
+        if len(self._ends) <= _REMEMBERED:
+            return
+        # The oldest of those that have many goes first; where none has, the oldest of all.
+        going = next((each for each in reversed(self._ends) if self._has_many(each)), self._ends[-1])
+        self._ends.remove(going)
+        self._number[going.story.fingerprint] -= 1
+        if not self._number[going.story.fingerprint]:
+            del self._number[going.story.fingerprint]
+
+    def _has_many(self, end: _End) -> bool:
+        return self._number[end.story.fingerprint] > _OF_ONE
 
     def junk(self, count: int) -> None:
         """So many were of none of our cards."""

@@ -128,6 +128,25 @@ def test_strangers_are_counted_by_reason() -> None:
     assert known.refused == {Reason.NOT_OURS: 1001, Reason.UNKNOWN_KEY: 5, Reason.DUPLICATE: 2}
 
 
+def test_who_knocks_most_does_not_push_out_the_others() -> None:
+    """Its own older ones go; while there is room, all stay."""
+    known = stories()
+    known.taken(STORY, {"ssh": 1.0})
+    loud = dataclasses.replace(STORY, fingerprint=b"loud" * 8)
+    for number in range(199):
+        known.turned_away(KnockRefused(Reason.UNKNOWN_DEVICE, "loud", CLIENT, story=loud))
+        assert len(told(known)["knocks"]) == number + 2
+    for number in range(30):
+        known.turned_away(KnockRefused(Reason.UNKNOWN_DEVICE, "loud", CLIENT, story=loud))
+        known.taken(dataclasses.replace(STORY, fingerprint=bytes([100 + number]) * 32), {"ssh": 1.0})
+    keys = [each["fingerprint"] for each in told(known)["knocks"]]
+    assert len(keys) == 200 and len(set(keys)) == 32
+    for number in range(300):  # from then on more keys than there is room for
+        known.taken(dataclasses.replace(STORY, fingerprint=number.to_bytes(32)), {"ssh": 1.0})
+    keys = [each["fingerprint"] for each in told(known)["knocks"]]
+    assert len(keys) == 200 and len(set(keys)) == 200
+
+
 def test_no_more_is_kept_whoever_sends() -> None:
     known = stories()
     for number in range(500):
