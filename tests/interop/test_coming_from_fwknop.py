@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -41,6 +42,9 @@ ALLOW_IP 192.0.2.7
 HERE = {"192.0.2.7": CLIENT, "gate.example": HOST, "/usr/local/bin/knockgate": "/run/bin/knockgate"}
 PRELUDE = 'sudo() { "$@"; }; systemctl() { echo "$@" >> /run/systemctl; }; PATH=/run/bin:$PATH; '
 SHUT = ("INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP")
+LAUNCHER = f"""#!/bin/sh
+PYTHONPATH={shlex.quote(f"{REPO}/src")} exec {shlex.quote(sys.executable)} -m knockgate "$@"
+"""
 
 
 def here(text: str) -> str:
@@ -112,7 +116,7 @@ def machine() -> Iterator[Reader]:
         "/etc/fwknop/access.conf": access,
         "/etc/fwknop/fwknopd.conf": "PCAP_INTF near;\nPCAP_LOOP_SLEEP 1000;\nFWKNOP_RUN_DIR /run/fwknop;\n",
         "/run/home/.fwknoprc": here(RC) + keys,
-        "/run/bin/knockgate": f'#!/bin/sh\nPYTHONPATH={REPO}/src exec {sys.executable} -m knockgate "$@"\n',
+        "/run/bin/knockgate": LAUNCHER,
     }.items():
         Path(path).parent.mkdir(exist_ok=True)
         Path(path).write_text(text)

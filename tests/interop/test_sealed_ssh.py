@@ -11,6 +11,7 @@ import os
 import pty
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,9 @@ class Host:
         (self.ssh / "config").write_text(_CONFIG)
         programs = folder / "programs"
         programs.mkdir()
-        (programs / "knockgate").write_text(f'#!/bin/sh\nexec {sys.executable} -m knockgate "$@"\n')
+        (programs / "knockgate").write_text(
+            f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m knockgate "$@"\n'
+        )
         (programs / "knockgate").chmod(0o755)
         self.jo.others["PATH"] = f"{programs}:{os.environ['PATH']}"
 

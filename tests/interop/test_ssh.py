@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -90,7 +91,9 @@ class Scene:
         )
         programs = self._folder / "programs"
         programs.mkdir()
-        (programs / "knockgate").write_text(f'#!/bin/sh\nexec {sys.executable} -m knockgate "$@"\n')
+        (programs / "knockgate").write_text(
+            f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m knockgate "$@"\n'
+        )
         (programs / "knockgate").chmod(0o755)
         self._environment = {
             "HOME": pwd.getpwuid(0).pw_dir,
