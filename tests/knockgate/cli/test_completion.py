@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).write_text(script(shell))
     program = tmp_path / "bin" / "knockgate"
     program.parent.mkdir()
-    program.write_text(PROGRAM.format(python=sys.executable))
+    program.write_text(PROGRAM.format(python=shlex.quote(sys.executable)))
     program.chmod(0o755)
     (tmp_path / "knockgate").mkdir()
     (tmp_path / "knockgate" / "profiles.toml").write_text(PROFILES)
