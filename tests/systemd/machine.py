@@ -165,6 +165,21 @@ class Host:
             timeout=PATIENCE,
         )
 
+    def start(self, command: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command there and let it run; it dies with us."""
+        return subprocess.Popen(
+            [
+                *self._enter,
+                "env",
+                "-i",
+                f"PATH={PATH}",
+                *(f"{k}={v}" for k, v in environment.items()),
+                *command,
+            ],
+            stdin=subprocess.DEVNULL,
+            preexec_fn=_die_with_us(),  # noqa: PLW1509 - it calls the kernel and nothing else
+        )
+
     def tell(self, *command: str, **environment: str) -> str:
         """What a command printed; where it fails, so does the test, with what it said."""
         done = self.run(command, **environment)
@@ -191,11 +206,17 @@ class Machine(Host):
 
 
 @contextlib.contextmanager
-def boot(*, prepare: str = ":", lend: Sequence[Path] = ()) -> Iterator[Machine]:
+def boot(
+    *,
+    prepare: str = ":",
+    lend: Sequence[Path] = (),
+    before: Callable[[Host, Host], None] | None = None,
+) -> Iterator[Machine]:
     """Boot a machine and take it away again.
 
     ``prepare`` is a shell script that runs in the machine's tree and network just before its first
-    process; ``lend`` are folders of ours that it sees, read-only, at the same place.
+    process; ``lend`` are folders of ours that it sees, read-only, at the same place. ``before`` is called
+    with the machine's network and the client, once they are cabled and before anything else of the machine.
     """
     mounted = _cgroup2()
     assert mounted, "why_not() has said so"
@@ -211,7 +232,10 @@ def boot(*, prepare: str = ":", lend: Sequence[Path] = ()) -> Iterator[Machine]:
         group.mkdir()
         machine_end, client_end = _network(stack), _network(stack)
         client = Host(["nsenter", "-t", str(client_end), "-n", "--"])
-        _cable(Host(["nsenter", "-t", str(machine_end), "-n", "--"]), client, machine_end)
+        near = Host(["nsenter", "-t", str(machine_end), "-n", "--"])
+        _cable(near, client, machine_end)
+        if before:
+            before(near, client)
         log = stack.enter_context(tempfile.TemporaryFile("w+"))
         join = 'echo 0 >"$0/cgroup.procs" && exec "$@"'
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup"]
