@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from tests.knockgate.daemon.running import CLIENT, OTHER, all_leases, leases
 from tests.knockgate.daemon.sealed_stage import OPENED, until_open
 from tests.knockgate.daemon.test_packets import message
 from tests.netns import isolated, until
+
+from knockgate.errors import Unavailable
 
 
 def hours(begin: int, end: int) -> str:
@@ -82,3 +86,32 @@ def test_a_key_of_fwknops_that_is_revoked(tmp_path: Path) -> None:
         gate.gate.until_said("a knock of alice is refused: key-revoked: the key is revoked")
         gate.knock(message(ports=(test_packets.WEB,)), test_packets.BOB)
         until(lambda: gate.gate.status()["packets"]["opened"] == 1, "bob is not revoked")
+
+
+def is_anew(gate: sealed_stage.Stage) -> bool:
+    """Whether the listener answers, and has not heard any knock yet."""
+    with contextlib.suppress(Unavailable):
+        return gate.opened() == 0 and gate.refused() == {}
+    return False
+
+
+@isolated
+def test_what_changes_of_a_key_alone_is_in_force_after_a_reload(tmp_path: Path) -> None:
+    """Though its doors are the same, and the half with rights knows no more of it."""
+    with sealed_stage.stage(tmp_path) as gate:
+        gate.knock()
+        gate.until_opened(1)
+        checksum = gate.gate.configuration().checksum
+        gate.gate.write(f"{gate.text}revoked = true\n", gate='clock = "trusted"\n')
+        assert gate.gate.configuration().checksum == checksum
+        with gate.gate.warden() as warden:
+            warden.reload(checksum)
+        until(lambda: is_anew(gate), "there is another listener")
+        gate.knock()
+        gate.until_refused("key-revoked")
+        assert leases() == {OPENED}  # it is no reason to shut what is open
+        gate.gate.write(gate.text, gate='clock = "trusted"\n')
+        gate.gate.send(signal.SIGHUP)
+        until(lambda: is_anew(gate), "there is another listener")
+        gate.knock()
+        gate.until_opened(1)
