@@ -150,7 +150,7 @@ def _on_devices(path: Path, found: Configuration) -> Iterator[Advice]:
     try:
         said = devices.load(path)
     except ConfigError as error:
-        if os.access(path, os.R_OK):
+        if os.access(path, os.R_OK) or not _is_there(path):
             yield Stopper("", f"{error}; so no gate starts", error.hint or "")
         return  # who may not read this may not read the keys, which was said
     for door in found.doors:

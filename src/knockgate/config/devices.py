@@ -11,10 +11,15 @@ behind it is for people. A door with ``devices = "known"`` lets known ones in al
 nowhere. Both are about the device, whichever SSH key it knocks with.
 
 An edit leaves the lines of other devices, and comments, to the octet as they were.
+
+Where there was a file once and there is none any more, devices that were barred would come in again, and
+nobody would know. So beside it lies another one that says that there is one (``keep``), and to read what is
+gone is an error then.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +34,7 @@ __all__ = [
     "comments",
     "enrolled",
     "forgotten",
+    "keep",
     "load",
     "parse",
     "read",
@@ -53,15 +59,22 @@ class Devices:
 
 
 def load(path: Path) -> Devices:
-    """What the file says; where there is none, nothing. Raises ConfigError."""
+    """What the file says; where there never was one, nothing. Raises ConfigError."""
     return parse(read(path), str(path))
 
 
 def read(path: Path) -> str:
-    """Its text, for an edit; where there is no file, it is empty. ConfigError, as for files of secrets."""
+    """Its text, for an edit; where there never was a file, it is empty.
+
+    Raises ConfigError, as for files of secrets, and where the file is gone.
+    """
     try:
         path.lstat()
     except FileNotFoundError:
+        if os.path.lexists(_kept(path)):
+            message = f"{path} is gone: devices that were barred in it would come in again"
+            hint = f"bring it back from a backup; if nobody was barred: install -m 600 /dev/null {path}"
+            raise ConfigError(message, hint=hint) from None
         return ""
     except OSError:
         pass  # nobody is to be let in for that; what it is comes next
@@ -152,3 +165,16 @@ def save(path: Path, text: str) -> None:
         hint = "take devices out that are no more"
         raise ConfigError(f"would be longer than {MAX_BYTES} bytes", file=str(path), hint=hint)
     private.replace(path, text)
+    keep(path)
+
+
+def keep(path: Path) -> None:
+    """From now on it is an error where the file, if there is one, is gone. Raises Unavailable."""
+    if os.path.lexists(path) and not os.path.lexists(_kept(path)):
+        private.replace(
+            _kept(path), f"# There is a file {path.name} beside this one; if that is lost, no gate starts.\n"
+        )
+
+
+def _kept(path: Path) -> Path:
+    return path.with_name(f"{path.name}.kept")

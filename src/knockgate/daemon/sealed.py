@@ -84,6 +84,7 @@ class SealedGrants(Hearing):
             raise AssertionError("a gate with ssh keys hears sealed packets")
         folder = Path(configuration.gate.state_directory)
         own, said = own_files(configuration)
+        devices.keep(folder / DEVICES)  # somebody may have written it by hand
         self._doors = {door.name: door for door in configuration.doors}
         self._hands = hands
         self._port = sealed.port

@@ -145,6 +145,9 @@ def test_the_word_on_devices(gate: SealedGate) -> None:
     message, hint = only(gate, starts=False)
     assert message.endswith("devices:2: is no line of a list of devices; so no gate starts")
     assert hint.startswith("a line is `known` or `barred`")
+    (gate.folder / "state" / "devices").unlink()
+    message, hint = only(gate, starts=False)
+    assert "devices is gone: devices that were barred" in message and hint.startswith("bring it back")
 
 
 def test_a_list_of_devices_that_others_may_read(gate: SealedGate) -> None:

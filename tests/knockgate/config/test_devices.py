@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.netns import isolated, own_mounts, run
 
-from knockgate.config.devices import MAX_BYTES, Devices, barred, enrolled, forgotten, load, parse, read, save
+from knockgate.config.devices import (
+    MAX_BYTES,
+    Devices,
+    barred,
+    enrolled,
+    forgotten,
+    keep,
+    load,
+    parse,
+    read,
+    save,
+)
 from knockgate.errors import ConfigError, Unavailable
 
 LAPTOP, PHONE, TABLET = bytes(range(16)), b"p" * 16, b"t" * 16
@@ -42,6 +53,30 @@ def test_what_it_says(file: Path) -> None:
 def test_without_a_file_nobody_is_known_or_barred(tmp_path: Path) -> None:
     assert load(tmp_path / "devices") == Devices()
     assert read(tmp_path / "devices") == ""
+
+
+def test_a_file_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    """Whoever was barred in it would come in again. Of one that never was nobody was barred."""
+    path = tmp_path / "devices"
+    keep(path)
+    assert load(path) == Devices()  # control: there is none to be kept
+    save(path, barred("", PHONE))
+    assert load(path).barred == {PHONE}
+    path.unlink()
+    for reads in (load, read):
+        with pytest.raises(ConfigError, match="is gone: devices that were barred") as caught:
+            reads(path)
+        assert caught.value.hint and str(path) in caught.value.hint
+    path.touch(0o600)
+    assert load(path) == Devices()
+
+
+def test_one_that_was_written_by_hand_is_kept_too(file: Path) -> None:
+    keep(file)
+    keep(file)
+    file.unlink()
+    with pytest.raises(ConfigError, match="is gone"):
+        load(file)
 
 
 @pytest.mark.parametrize(
@@ -214,15 +249,16 @@ def test_it_is_written_whole_and_for_its_owner_alone(tmp_path: Path) -> None:
             assert read(file) == text and file.stat().st_mode & 0o7777 == 0o600
     finally:
         os.umask(before)
-    assert list(tmp_path.iterdir()) == [file]
+    assert sorted(tmp_path.iterdir()) == [file, tmp_path / "devices.kept"]
 
 
 @isolated
 def test_a_disk_that_is_not_to_be_written() -> None:
     own_mounts()
     file = Path("/run/devices")
+    kept = file.with_name("devices.kept")
     save(file, TEXT)  # control
     run("mount", "-o", "remount,ro", "/run")
     with pytest.raises(Unavailable, match="Read-only"):
         save(file, "")
-    assert read(file) == TEXT and list(file.parent.glob("*devices*")) == [file]
+    assert read(file) == TEXT and sorted(file.parent.glob("*devices*")) == [file, kept]

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.knockgate.daemon.running import CLIENT, CLIENT6, OTHER, all_leases, leases
-from tests.knockgate.daemon.sealed_stage import OPENED, device, message, now, stage, until_open
+from tests.knockgate.daemon.sealed_stage import DEVICE, OPENED, device, message, now, stage, until_open
 from tests.knockgate.spa import sealed_messages as messages
 from tests.knockgate.spa import sealed_signers as signers
 from tests.netns import isolated, until
 
-from knockgate.spa.sealed import GateKey, KeyKind, SourceKind, Suite, seal
+from knockgate.spa.sealed import GateKey, KeyKind, SourceKind, Suite, device_row, seal
+from knockgate.store.marks import SqliteMarks
 
 _HOUR = 3600 * 10**9
 
@@ -200,6 +201,28 @@ def test_a_gate_does_not_start_without_its_marks(tmp_path: Path) -> None:
         gate.gate.start()
         gate.knock()
         gate.until_opened(1)
+
+
+@isolated
+def test_a_gate_does_not_start_where_the_word_on_devices_is_lost(tmp_path: Path) -> None:
+    """Also where somebody has written it by hand; and it does with an empty one."""
+    with stage(tmp_path) as gate:
+        gate.knock()
+        gate.until_opened(1)  # control: there never was one
+        assert gate.gate.end() == 0
+        said = gate.state / "devices"
+        row = device_row(SqliteMarks.peek_salt(gate.state / "marks.sqlite"), DEVICE)
+        said.write_text(f"barred {row.hex()}\n")
+        said.chmod(0o600)
+        gate.gate.start()
+        gate.knock()
+        gate.until_refused("unknown-device")
+        assert gate.gate.end() == 0
+        said.unlink()
+        assert gate.gate.cannot_start()[0] != 0
+        assert f"{said} is gone: devices that were barred in it would come in again" in gate.gate.log()
+        said.touch(0o600)
+        gate.gate.start()
 
 
 @isolated
