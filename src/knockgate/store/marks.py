@@ -31,7 +31,7 @@ from knockgate.mechanisms.certainty import Floor, Span
 from knockgate.mechanisms.marks import Known, Marked, Spend, Verdict, judge
 from knockgate.spa.sealed import device_row
 from knockgate.spa.sealed.dates import Date
-from knockgate.store.base import Lost, PrivateBase
+from knockgate.store.base import InUse, Lost, PrivateBase
 from knockgate.world import DeviceMark
 
 __all__ = ["DeviceMark", "SqliteMarks"]
@@ -287,11 +287,15 @@ def _read_gate(base: PrivateBase, path: Path) -> tuple[bytes, bytes, int]:
 
 
 def _salt_of(path: Path) -> bytes | None:
-    """None: it is missing or damaged. Raises Unavailable while it is used, and where it is newer."""
+    """None: it is missing or damaged. Raises Unavailable while it is used, is newer, or not for us to use."""
     try:
         base = _opened(path)
     except Lost:
         return None
+    except InUse:
+        raise
+    except Unavailable as error:  # not ours to put another one in its place, whatever it is
+        raise Unavailable(str(error), hint=f"make it right, or move it away: mv {path} {path}.old") from None
     try:
         return _read_gate(base, path)[1]
     except Lost:

@@ -278,6 +278,13 @@ def test_a_reset_leaves_what_it_has_no_business_with(file: Path, damage: str) ->
     with pytest.raises(Unavailable) as caught:
         SqliteMarks.reset(file, OURS, low=NOW)
     assert caught.value.hint and files_of(file) == before
+    if damage == "newer":
+        return
+    # And it does what it says.
+    assert caught.value.hint.endswith(f"move it away: mv {file} {file}.old")
+    file.rename(f"{file}.old")
+    assert SqliteMarks.reset(file, OURS, low=NOW) is False
+    opened(file).close()
 
 
 @isolated
