@@ -231,7 +231,13 @@ def test_an_agent_that_asks_before_it_signs(tmp_path: Path) -> None:
             done = there.log_in("-o", "ProxyCommand=knockgate connect --timeout 0.2 %h %p")
             assert done.returncode == 255 and "nobody confirmed" in done.stderr, done.stderr
             assert answers.read_text().count("Allow use of key") == 1
-            assert gate.sealed() | {"clock": {}} == {"opened": 0, "refused": {}, "keys": 1, "clock": {}}
+            assert gate.sealed() | {"clock": {}} == {
+                "opened": 0,
+                "refused": {},
+                "keys": 1,
+                "strangers": {},
+                "clock": {},
+            }
             (tmp_path / "yes").touch()
             there.enters(gate)
             assert answers.read_text().count("Allow use of key") == 3
