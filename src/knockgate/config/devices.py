@@ -73,7 +73,9 @@ def read(path: Path) -> str:
     except FileNotFoundError:
         if os.path.lexists(_kept(path)):
             message = f"{path} is gone: devices that were barred in it would come in again"
-            hint = f"bring it back from a backup; if nobody was barred: install -m 600 /dev/null {path}"
+            owner = path.parent.stat().st_uid
+            make = f"install -m 600 {f'-o {owner} ' if owner else ''}/dev/null {path}"
+            hint = f"`{make}`, then write into it again who was barred: a line `barred DEVICE` for each"
             raise ConfigError(message, hint=hint) from None
         return ""
     except OSError:

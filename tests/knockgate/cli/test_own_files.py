@@ -147,7 +147,9 @@ def test_the_word_on_devices(gate: SealedGate) -> None:
     assert hint.startswith("a line is `known` or `barred`")
     (gate.folder / "state" / "devices").unlink()
     message, hint = only(gate, starts=False)
-    assert "devices is gone: devices that were barred" in message and hint.startswith("bring it back")
+    assert "devices is gone: devices that were barred" in message and hint.startswith(
+        "`install -m 600 /dev/null "
+    )
 
 
 def test_a_list_of_devices_that_others_may_read(gate: SealedGate) -> None:
