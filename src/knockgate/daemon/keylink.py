@@ -190,6 +190,10 @@ class Kept:
         finally:
             os.close(file)
 
+    def close(self) -> None:
+        """End the conversation."""
+        self._socket.close()
+
     def _ask(self, verb: Verb, index: int) -> tuple[Reply, int | None]:
         """The answer, and a descriptor where there is one."""
         try:

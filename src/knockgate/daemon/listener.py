@@ -320,16 +320,24 @@ def _hear_some(capture: PacketCapture, then: Callable[[bytes], None]) -> None:
 
 
 def serve(
-    origin: Origin, runner: socket.socket | None, *, keeper: str | None = None, drop_rights: bool = False
+    origin: Origin,
+    runner: socket.socket | None,
+    *,
+    runner_at: str | None = None,
+    keeper: str | None = None,
+    drop_rights: bool = False,
 ) -> None:
     """Listen until a signal.
 
-    ``keeper``: the socket of who reads the files of keys, where it is not we. ``drop_rights``: give all
-    rights away once everything is open.
+    ``runner_at``: where the runner is, if it does not share a link with us. ``keeper``: the socket of who
+    reads the files of keys, where it is not we. ``drop_rights``: give all rights away once all is open.
     """
     configuration = origin.load()
     log.begin(configuration.gate.log)
-    if runner is None and any(door.commands for door in configuration.doors):
+    has_commands = any(door.commands for door in configuration.doors)
+    if runner is None and runner_at and has_commands:
+        runner = _connected(runner_at)
+    if runner is None and has_commands:
         # The file has changed since the runner was decided on.
         raise BeginAnew
     ward = Ward(configuration)
@@ -346,6 +354,19 @@ def serve(
     say(PROGRAM, line)
     notify.ready(line)
     listener.serve()
+
+
+def _connected(path: str) -> socket.socket:
+    """The link to a runner that has a socket; it does not block."""
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        link.connect(path)
+    except OSError as error:
+        link.close()
+        message = f"cannot reach the runner at {path}: {error.strerror or error}"
+        raise Unavailable(message, hint="systemctl status knockgate-runner") from None
+    link.settimeout(0)
+    return link
 
 
 def _listening(doors: int, keys: int, ssh_keys: int | None) -> str:
@@ -367,6 +388,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     )
     Origin.add_arguments(parser)
     parser.add_argument("--runner", metavar="FD", type=int, help="descriptor of the link to the runner")
+    parser.add_argument("--runner-at", metavar="SOCKET", help="where the runner is, if there are commands")
     parser.add_argument("--keeper", metavar="SOCKET", help="where the files of keys are read for it")
     parser.add_argument("--drop-rights", action="store_true", help="keep no capability once it listens")
     add_pause(parser)
@@ -377,7 +399,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         runner = socket.socket(fileno=arguments.runner)
         runner.settimeout(0)
     try:
-        serve(Origin.of(arguments), runner, keeper=arguments.keeper, drop_rights=arguments.drop_rights)
+        serve(
+            Origin.of(arguments),
+            runner,
+            runner_at=arguments.runner_at,
+            keeper=arguments.keeper,
+            drop_rights=arguments.drop_rights,
+        )
     except BeginAnew:
         sys.exit(BEGIN_ANEW)
     except (Gone, Surprise) as error:

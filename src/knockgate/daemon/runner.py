@@ -8,18 +8,19 @@ other end is gone. What stands open then is on the disk (``daemon.commands``), f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import selectors
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from knockgate.daemon import log, notify
 from knockgate.daemon.commands import Runner, boottime
 from knockgate.daemon.errands import ENDS_WITHIN, LONGEST, Errand
-from knockgate.daemon.link import Surprise
+from knockgate.daemon.link import Surprise, is_ours, number_of
 from knockgate.daemon.log import Event, Record, say, say_why
 from knockgate.daemon.origin import Origin
 from knockgate.daemon.sockets import Signals
@@ -36,15 +37,26 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PATIENCE, _TO_BE_ENDED = 10.0, 3.0
 
 
-class Service:
-    """The runner behind its link."""
+class Doorbell(NamedTuple):
+    """Where a listener connects that is not our supervisor's, one after the other."""
 
-    def __init__(self, origin: Origin, link: socket.socket, runner: Runner) -> None:
-        self._origin, self._link, self._runner = origin, link, runner
+    socket: socket.socket
+    listener: int | None  #: its user, beside root
+
+
+class Service:
+    """The runner behind its link, or behind a doorbell, and then whoever rings has the link."""
+
+    def __init__(self, origin: Origin, link: socket.socket | Doorbell, runner: Runner) -> None:
+        self._origin, self._runner = origin, runner
+        self._doorbell = link if isinstance(link, Doorbell) else None
+        self._link = None if isinstance(link, Doorbell) else link
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self._ends: float | None = None
-        for readable, act in ((link, self._hear), (self._signals, self._obey)):
-            runner.selector.register(readable, selectors.EVENT_READ, act)
+        runner.selector.register(self._signals, selectors.EVENT_READ, self._obey)
+        if self._link:
+            runner.selector.register(self._link, selectors.EVENT_READ, self._hear)
+        self._wait_for_a_ring()
 
     def serve(self) -> None:
         """Run what is asked for until a signal, or until nobody can ask any more."""
@@ -57,7 +69,28 @@ class Service:
         while self._runner.opens and boottime() < self._ends + _TO_BE_ENDED:
             self._runner.step(self._ends + _TO_BE_ENDED - boottime())
 
+    def _wait_for_a_ring(self) -> None:
+        if self._doorbell:
+            self._runner.selector.register(self._doorbell.socket, selectors.EVENT_READ, self._admit)
+
+    def _admit(self) -> None:
+        """A listener at a time. One that is new has read the configuration anew, and so do we."""
+        if not self._doorbell:
+            return
+        with contextlib.suppress(OSError):
+            link, _ = self._doorbell.socket.accept()
+            if not is_ours(link, self._doorbell.listener):
+                link.close()
+                return
+            link.settimeout(0)
+            self._link = link
+            self._runner.selector.unregister(self._doorbell.socket)
+            self._runner.selector.register(link, selectors.EVENT_READ, self._hear)
+            self._reload()
+
     def _hear(self) -> None:
+        if not self._link:
+            return
         try:
             message = self._link.recv(LONGEST + 1)
         except BlockingIOError:
@@ -66,6 +99,11 @@ class Service:
             message = b""
         if message:
             self._runner.run(Errand.decode(message))
+        elif self._doorbell:
+            self._runner.selector.unregister(self._link)
+            self._link.close()
+            self._link = None
+            self._wait_for_a_ring()
         else:
             say(PROGRAM, "nobody is left to ask; ending")
             self._end()
@@ -80,7 +118,9 @@ class Service:
     def _end(self) -> None:
         if self._ends is None:
             self._ends = boottime() + _PATIENCE
-            self._runner.selector.unregister(self._link)
+            heard = self._link or (self._doorbell.socket if self._doorbell else None)
+            if heard:
+                self._runner.selector.unregister(heard)
 
     def _reload(self) -> None:
         try:
@@ -93,11 +133,14 @@ class Service:
             say(PROGRAM, "the commands stay as they were")
 
 
-def serve(origin: Origin, link: socket.socket) -> None:
-    """Take up what is still to be closed, and serve. The state directory is made if it is missing."""
+def serve(origin: Origin, link: socket.socket | Doorbell, state: str | None = None) -> None:
+    """Take up what is still to be closed, and serve.
+
+    ``state`` is a folder of our own, where that of the gate is the listener's. It is made if it is missing.
+    """
     configuration = origin.load()
     log.begin(configuration.gate.log)
-    folder = Path(configuration.gate.state_directory)
+    folder = Path(state or configuration.gate.state_directory)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         boot = _BOOT.read_text().strip()
@@ -126,7 +169,8 @@ def _link(descriptor: int) -> socket.socket:
         link.settimeout(0)
     except OSError as error:
         raise Unavailable(
-            f"--link {descriptor}: {error.strerror}", hint="`knockgate run` starts it"
+            f"--link {descriptor}: {error.strerror}",
+            hint="`knockgate run` starts it, or knockgate-runner.socket",
         ) from None
     return link
 
@@ -139,12 +183,19 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         epilog="What stands open when this program ends stays open, and is closed by the next one.",
     )
     Origin.add_arguments(parser)
-    parser.add_argument(
-        "--link", metavar="FD", type=int, required=True, help="descriptor of a SOCK_SEQPACKET socket"
-    )
+    ends = parser.add_mutually_exclusive_group(required=True)
+    ends.add_argument("--link", metavar="FD", type=int, help="descriptor of a SOCK_SEQPACKET socket")
+    ends.add_argument("--doorbell", metavar="FD", type=int, help="the same, to which a listener connects")
+    parser.add_argument("--listener-user", metavar="NAME", help="who may be that listener, beside root")
+    parser.add_argument("--state", metavar="DIR", help="a folder of its own, instead of the gate's")
     arguments = parser.parse_args(argv)
     try:
-        serve(Origin.of(arguments), _link(arguments.link))
+        if arguments.link is not None:
+            link: socket.socket | Doorbell = _link(arguments.link)
+        else:
+            name = arguments.listener_user
+            link = Doorbell(_link(arguments.doorbell), number_of(name) if name else None)
+        serve(Origin.of(arguments), link, arguments.state)
     except KnockgateError as error:
         say_why(PROGRAM, error)
         sys.exit(2)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 #: Which have a ``main``.
-HALVES = ("keeper", "listener", "reload", "runner", "warden")
+HALVES = ("keeper", "listener", "reload", "rules", "runner", "warden")
 
 
 def main() -> None:

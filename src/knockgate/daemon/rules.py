@@ -1,0 +1,42 @@
+"""``knockgate-rules.service``: put the table in force and end, as ``knockgate up`` does without a trial.
+
+Nothing stays to own it, so whoever flushes all tables takes it away; the unit is started again with
+nftables.service.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from knockgate.daemon.guard import Guard
+from knockgate.daemon.link import COULD_NOT_START
+from knockgate.daemon.log import say, say_why
+from knockgate.daemon.origin import Origin
+from knockgate.errors import KnockgateError
+from knockgate.firewall.nftables import Nftables
+
+__all__ = ["PROGRAM", "main"]
+
+PROGRAM = "knockgate-rules"
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Exits 0 once it is in force, 2 with a line and a hint where it is not."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Put the table in force, and end.")
+    Origin.add_arguments(parser)
+    origin = Origin.of(parser.parse_args(argv))
+    try:
+        with Nftables(own=True) as firewall:
+            guard = Guard(origin, firewall)
+            guard.load()
+    except KnockgateError as error:
+        say_why(PROGRAM, error)
+        sys.exit(COULD_NOT_START)
+    by_daemon = [door.name for door in guard.configuration.daemon_doors()]
+    by_packet = [door.name for door in guard.configuration.doors if door.keyed]
+    if waiting := [*by_daemon, *by_packet]:
+        say(PROGRAM, f"without the daemon no knock opens {', '.join(waiting[:8])}")
+    sys.exit(0)
