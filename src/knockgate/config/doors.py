@@ -138,10 +138,10 @@ def _door(document: Document, name: str, table: object, *, keyed: bool) -> Door:
         _check_commands(document, (*keys, "commands"), door, table["commands"])
     if not door.ports and not door.commands:
         raise document.wrong(keys, "guards no port and runs no command", 'give it ports = ["tcp/22"]')
-    for name in ("allow", "shadow"):
-        if getattr(door, name) and not door.ports:
+    for word in ("allow", "shadow"):
+        if getattr(door, word) and not door.ports:
             hint = "it only runs commands when somebody knocks"
-            raise document.wrong((*keys, name), "the door guards no port", hint)
+            raise document.wrong((*keys, word), "the door guards no port", hint)
     if door.ports and door.lease < 1:
         raise document.wrong((*keys, "lease"), "a lease of ports lasts at least 1s", 'for example "15s"')
     return door

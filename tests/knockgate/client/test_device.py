@@ -55,7 +55,7 @@ def mode(path: Path) -> int:
 
 
 def test_the_first_knock_of_all(path: Path) -> None:
-    assert ticket(path) == (device_id(SECRET, GATE, MACHINE), Date(0, NOW), True)
+    assert ticket(path) == Ticket(device_id(SECRET, GATE, MACHINE), Date(0, NOW), True)
     assert mode(path) == mode(path.with_suffix(".lock")) == 0o600
     assert mode(path.parent) == 0o700
     assert sorted(each.name for each in path.parent.iterdir()) == ["device.json", "device.lock"]
@@ -72,7 +72,7 @@ def test_a_umask_that_takes_nothing_away_opens_nothing(path: Path) -> None:
 
 def test_what_follows(path: Path) -> None:
     ticket(path)
-    assert ticket(path, NOW + 5) == (device_id(SECRET, GATE, MACHINE), Date(0, NOW + 5), False)
+    assert ticket(path, NOW + 5) == Ticket(device_id(SECRET, GATE, MACHINE), Date(0, NOW + 5), False)
     assert ticket(path, NOW + 5).date == Date(0, NOW + 6), "the clock has not moved"
     assert ticket(path, NOW).date == Date(0, NOW + 7), "it was put back a little"
     assert ticket(path, NOW - WINDOW).date == Date(1, NOW - WINDOW), "it had been ahead"
@@ -82,7 +82,7 @@ def test_what_follows(path: Path) -> None:
 def test_gates_do_not_know_of_each_other(path: Path) -> None:
     ticket(path, NOW + 10**18)
     other = ticket(path, gate=OTHER)
-    assert other == (device_id(SECRET, OTHER, MACHINE), Date(0, NOW), True)
+    assert other == Ticket(device_id(SECRET, OTHER, MACHINE), Date(0, NOW), True)
     assert ticket(path).date.era == 1
 
 
@@ -115,9 +115,9 @@ def test_no_more_eras_make_a_new_device_for_all_gates(path: Path) -> None:
     path.write_text(json.dumps(text))
     assert ticket(path, NOW - 1).date == Date(LAST_ERA, NOW + 1), "no new era is needed yet"
     found = ticket(path, NOW - 2 * WINDOW, fresh_secret=lambda: b"n" * 32)
-    assert found == (device_id(b"n" * 32, GATE, MACHINE), Date(0, NOW - 2 * WINDOW), True)
+    assert found == Ticket(device_id(b"n" * 32, GATE, MACHINE), Date(0, NOW - 2 * WINDOW), True, renewed=True)
     assert found.device != before.device
-    assert ticket(path, gate=OTHER) == (device_id(b"n" * 32, OTHER, MACHINE), Date(0, NOW), True)
+    assert ticket(path, gate=OTHER) == Ticket(device_id(b"n" * 32, OTHER, MACHINE), Date(0, NOW), True)
 
 
 @given(st.lists(st.integers(1, 2**63 - 1), min_size=1, max_size=8))
@@ -322,7 +322,7 @@ def _on_a_small_disk(fill: bool) -> None:
         (disk / "fill").unlink()
     else:
         run("mount", "-o", "remount,bind,rw", str(disk))
-    assert ticket(path, NOW + 1) == (before.device, Date(0, NOW + 1), False)
+    assert ticket(path, NOW + 1) == Ticket(before.device, Date(0, NOW + 1), False)
 
 
 def test_a_full_disk() -> None:
