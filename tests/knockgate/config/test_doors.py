@@ -33,6 +33,7 @@ from knockgate.config.doors import (
     load,
     parse,
 )
+from knockgate.config.readers import LogFormat
 from knockgate.config.toml import Wrong, fields_of
 from knockgate.errors import ConfigError
 from knockgate.model import Port, Protocol, TcpFlag
@@ -60,6 +61,7 @@ tracked = 1
 clock = "unknown"
 allow = ["203.0.113.0/24", "2001:db8::7"]
 shadow = true
+log = "json"
 run_directory = "/tmp/run"
 state_directory = "/tmp/state"
 
@@ -142,6 +144,7 @@ MEANT = Configuration(
         clock=Reliance.UNKNOWN,
         allow=(ip_network("203.0.113.0/24"), ip_network("2001:db8::7")),
         shadow=True,
+        log=LogFormat.JSON,
         run_directory="/tmp/run",
         state_directory="/tmp/state",
     ),
@@ -386,6 +389,7 @@ OTHERWISE: dict[tuple[type[object], str], object] = {
     (Gate, "hurried"): 17,
     (Gate, "leases"): 17,
     (Gate, "log_group"): 17,
+    (Gate, "log"): LogFormat.TEXT,
     (Gate, "tracked"): 17,
     (Gate, "clock"): Reliance.TRUSTED,
     (Gate, "allow"): (ip_network("203.0.113.0/25"), ip_network("2001:db8::7")),
