@@ -199,6 +199,46 @@ def test_a_reload_takes_what_is_right_and_says_what_is_wrong(site: Site) -> None
     assert answers(site.machine.client, gate.CONTROL)
 
 
+def test_commands_are_run_by_a_runner_that_is_there_from_then_on(site: Site) -> None:
+    path, told = gate.CONFIG, "/root/told"
+    assert site.machine.is_active("knockgate-runner") == ["inactive"]
+    command = f'[doors.packet.commands]\nopen = ["/bin/sh", "-c", "id -un >> {told}; echo %IP% >> {told}"]\n'
+    site.machine.tell("sh", "-c", f"cp -p {path} /root/gate.toml; cat >> {path} <<'EOF'\n{command}EOF")
+    site.machine.tell("systemctl", "reload", WARDEN)
+    until_active(site.machine, *HALVES, "knockgate-runner")
+    for times in (1, 2):
+        site.machine.tell("systemctl", "restart", LISTENER)  # which the runner outlives
+        assert until(lambda: site.knock("packet"), "packet opens", 20.0)
+        text = until(
+            lambda n=times: (got := site.machine.run(["cat", told]).stdout).count(CLIENT) >= n and got,  # type: ignore[misc]
+            "the command has run",
+        )
+        assert text.startswith(f"root\n{CLIENT}\n")
+        site.close()
+    site.machine.tell("cp", "-p", "/root/gate.toml", path)
+    site.machine.tell("systemctl", "reload", WARDEN)
+
+
+def test_the_table_alone_is_put_back_with_nftables(site: Site) -> None:
+    rules = "knockgate-rules"
+    site.close()
+    site.machine.tell("sh", "-c", "printf '#!/usr/sbin/nft -f\\nflush ruleset\\n' > /etc/nftables.conf")
+    site.machine.tell("systemctl", "start", "nftables", rules)
+    until(lambda: site.machine.is_active(WARDEN, rules) == ["inactive", "active"], "one instead of the other")
+    assert site.open_doors() == set()
+    site.machine.tell("nft", "flush", "ruleset")
+    assert site.open_doors() == set(PORTS)  # control: nobody watches
+    site.machine.tell("systemctl", "restart", "nftables")
+    until(lambda: site.open_doors() == set(), "it is put back", 10.0)
+    assert site.knock("kernel")
+    site.machine.tell("systemctl", "reload", rules)
+    assert site.open_doors() == {"kernel"}
+    site.machine.tell("systemctl", "stop", rules)
+    assert site.open_doors() == {"kernel"}
+    site.machine.tell("systemctl", "start", *HALVES)
+    until_active(site.machine, *HALVES)
+
+
 def test_a_file_in_the_way_is_left_alone(site: Site) -> None:
     path = f"/etc/systemd/system/{WARDEN}.service"
     site.machine.tell("sh", "-c", f"cp {path} /root/unit; echo '# mine' >> {path}")

@@ -100,6 +100,11 @@ class Guard:
         self.configuration = new
         return True
 
+    @property
+    def ruleset(self) -> str:
+        """The rules of the configuration, as text that loads where nothing is in force."""
+        return self._ruleset
+
     def is_in_force(self) -> bool:
         """Whether the rules are there; somebody may have emptied a table that is not ours alone."""
         return self._firewall.in_force() == mark_of(self.configuration)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from knockgate.daemon.guard import Guard
+from knockgate.daemon.lasttime import guard_or_last_time, keep
 from knockgate.daemon.link import COULD_NOT_START
 from knockgate.daemon.log import say, say_why
 from knockgate.daemon.origin import Origin
@@ -27,11 +28,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Exits 0 once it is in force, 2 with a line and a hint where it is not."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Put the table in force, and end.")
     Origin.add_arguments(parser)
-    origin = Origin.of(parser.parse_args(argv))
+    parser.add_argument("--last", metavar="FILE", type=Path, help="rules for when the configuration is wrong")
+    arguments = parser.parse_args(argv)
     try:
         with Nftables(own=True) as firewall:
-            guard = Guard(origin, firewall)
-            guard.load()
+            guard = guard_or_last_time(PROGRAM, Origin.of(arguments), firewall, arguments.last)
+            if arguments.last:
+                keep(PROGRAM, guard, arguments.last)
     except KnockgateError as error:
         say_why(PROGRAM, error)
         sys.exit(COULD_NOT_START)

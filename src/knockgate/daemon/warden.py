@@ -16,12 +16,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from knockgate.config.unshut import shadow_in_words
 from knockgate.daemon import log, loggroup, notify
 from knockgate.daemon.control import FOLDER, LINK_SOCKET, WARDEN_SOCKET
 from knockgate.daemon.guard import Guard
+from knockgate.daemon.lasttime import guard_or_last_time, keep
 from knockgate.daemon.link import (
     ANY_CHECKSUM,
     REQUEST_SIZE,
@@ -281,15 +283,19 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def serve(origin: Origin, *, own: bool, listener: str | None = None) -> None:
-    """Put the configuration in force and answer for it until a signal; ``listener`` is its user's name."""
+def serve(origin: Origin, *, own: bool, listener: str | None = None, last: Path | None = None) -> None:
+    """Put the configuration in force and answer for it until a signal; ``listener`` is its user's name.
+
+    ``last``: where the rules are kept for a start at which the configuration is wrong.
+    """
     with Nftables(own=own) as firewall:
-        guard = Guard(origin, firewall)
-        guard.load()
+        guard = guard_or_last_time(PROGRAM, origin, firewall, last)
         log.begin(guard.configuration.gate.log)
         watch = None if guard.owned else firewall.watch()
         if not firewall.is_loaded():  # removed before it was watched
             guard.load()
+        if last:
+            keep(PROGRAM, guard, last)
         warden = Warden(guard, watch, number_of(listener) if listener else None)
         say(PROGRAM, warden.guarding())
         notify.ready(warden.guarding())
@@ -306,11 +312,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     Origin.add_arguments(parser)
     parser.add_argument("--watch", action="store_true", help="watch the table instead of owning it")
     parser.add_argument("--listener-user", metavar="NAME", help="who may be the listener, beside root and us")
+    parser.add_argument("--last", metavar="FILE", type=Path, help="rules for when the configuration is wrong")
     add_pause(parser)
     arguments = parser.parse_args(argv)
     os.umask(0o077)
     try:
-        serve(Origin.of(arguments), own=not arguments.watch, listener=arguments.listener_user)
+        serve(
+            Origin.of(arguments),
+            own=not arguments.watch,
+            listener=arguments.listener_user,
+            last=arguments.last,
+        )
     except KnockgateError as error:
         say_why(PROGRAM, error)
         cannot_start(arguments.pause)

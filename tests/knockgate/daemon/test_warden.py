@@ -282,6 +282,28 @@ def test_a_listener_that_is_no_user_is_told_of(tmp_path: Path) -> None:
 
 
 @isolated
+def test_a_wrong_configuration_at_the_start_leaves_the_doors_as_they_were_last(tmp_path: Path) -> None:
+    last = tmp_path / "last.nft"
+    warden = Warden(tmp_path, "--last", str(last))
+    warden.send(signal.SIGTERM)
+    warden.ended()
+    with Nftables(own=False) as firewall:
+        before = firewall.text()
+        firewall.unload()  # as at a boot
+        warden.file.write_text("[doors.ssh]\n")
+        for arguments, guards in (((), False), (("--last", str(last)), True)):  # the first is the control
+            said = _cannot_start(warden.file, *arguments)
+            assert firewall.is_loaded() == guards
+            assert ("the doors are guarded as they were last" in said) == guards
+        assert firewall.text() == before
+        firewall.unload()
+        last.write_text("nonsense")
+        assert "NOTHING IS GUARDED" in _cannot_start(warden.file, "--last", str(last))
+        last.unlink()
+        assert "NOTHING IS GUARDED" in _cannot_start(warden.file, "--last", str(last))
+
+
+@isolated
 def test_a_second_warden_is_kept_out(tmp_path: Path) -> None:
     """It would take the sockets away from the first."""
     warden = Warden(tmp_path)
