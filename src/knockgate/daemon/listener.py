@@ -34,7 +34,7 @@ from knockgate.daemon.bearers import bearers_of, ssh_keys_of
 from knockgate.daemon.control import EXPLAIN_SOCKET, STATUS_SOCKET
 from knockgate.daemon.errands import Errand
 from knockgate.daemon.grants import Grants
-from knockgate.daemon.keylink import Kept
+from knockgate.daemon.kept import Kept
 from knockgate.daemon.link import BEGIN_ANEW, Surprise, add_pause, cannot_start
 from knockgate.daemon.log import NOTE, Event, Record, Seldom, say, say_why
 from knockgate.daemon.origin import Origin

@@ -19,7 +19,8 @@ from tests.netns import DEADLINE, until
 from knockgate.config import doors, places
 from knockgate.config.keyfiles import KeyFiles
 from knockgate.config.keys import load, load_ssh
-from knockgate.daemon.keylink import MOST_FILES, Kept, Reply, Request, Status, Verb, checksum_of
+from knockgate.daemon.kept import Kept
+from knockgate.daemon.keylink import MOST_FILES, Reply, Request, Status, Verb, checksum_of
 from knockgate.daemon.link import Surprise
 from knockgate.daemon.ward import BeginAnew, Gone
 from knockgate.errors import ConfigError, Unavailable
