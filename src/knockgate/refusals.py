@@ -102,7 +102,7 @@ _ADVICE = {
     "the door",
     Reason.NOT_VERIFIED: "make the key with `ssh-keygen -O verify-required`, or take that word from its line",
     Reason.TOO_MANY_DEVICES: "where the clock is synchronised, the one that has not knocked for longest "
-    "makes room, unless it was once taken with a date that is still to come; else raise devices in "
+    "makes room, unless its clock was set back once or its date is still to come; else raise devices in "
     "[sealed], or `knockgate replay reset` forgets all (`knockgate device forget` makes no room)",
     Reason.REPLAYED: "knock again: each knock has a newer date; if that one is refused as well, the "
     "client has older files than it had: without its device.json it is another device",

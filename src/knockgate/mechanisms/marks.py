@@ -8,13 +8,10 @@ none is late because another one was early.
 
 Where a key has too many devices, one is forgotten, and of the key remains *low*, the newest ``issued`` that
 was ever taken of those. A device without a mark must be newer than that. A mark of a later era does not say
-what was taken before it, and era 0 may have been in 2038: so beside the mark stands the device's *newest*,
-the newest ``issued`` of all its eras. Whose newest is lowest goes first, and only if freshness has that
-behind it, by a clock that the gate is sure of: so low is never as new as what an honest client sends while
-that clock is right.
-
-What was never taken is not closed off by low: a knock dated ahead in an era before the mark's, which the mark
-had made worthless, is once more as good as if the device had never been heard of. It opens once at most.
+what was taken before it, and era 0 may have been in 2038; and a knock of era 0 that comes after it is
+forgotten would make a mark below what was taken of era 1. So only devices of era 0 are forgotten (``newest_of``).
+Whose newest is lowest goes first, and only if freshness has that behind it, by a clock that the gate is sure
+of: so low is never as new as what an honest client sends while that clock is right.
 
 Of keys that nobody has any more all goes that is old enough, and the low that they leave holds for all keys:
 it is one number, however many keys somebody makes up (``daemon/gonekeys.py``).
@@ -33,11 +30,11 @@ from knockgate.errors import Reason
 from knockgate.mechanisms.certainty import Span
 from knockgate.spa.sealed.dates import WINDOW, Date
 
-__all__ = ["Known", "Marked", "Spend", "TurnAway", "Verdict", "judge"]
+__all__ = ["Known", "Marked", "Spend", "TurnAway", "Verdict", "judge", "newest_of"]
 
 
 class Marked(NamedTuple):
-    """A device of a key, and the newest ``issued`` that was taken of it, in whichever era."""
+    """A device of a key, and what low is to become if it is forgotten (``newest_of``)."""
 
     device: bytes
     newest: int
@@ -72,6 +69,13 @@ class Spend:
 
 
 Verdict = TurnAway | Spend
+
+_NEVER = (1 << 63) - 1
+
+
+def newest_of(mark: Date) -> int:
+    """What must be behind us before a device with this mark may be forgotten; of a later era it never is."""
+    return mark.issued if mark.era == 0 else _NEVER
 
 
 def judge(date: Date, known: Known, taken: Span, *, may_spend: bool = True) -> Verdict:

@@ -8,7 +8,7 @@ before the verdict is told. What is turned away writes nothing: a knock sent aga
 
     gate    incarnation, salt, low     which keys it belongs to; devices are hashed with the salt; what every
                                        device without a mark must be newer than. Never changes.
-    marks   key, device -> era, issued, newest     the device as hashed; the newest ``issued`` of all eras
+    marks   key, device -> era, issued, newest     the device as hashed; ``newest_of``
     lows    key -> issued              the newest that was forgotten of the key; in the place of a key b"": of
                                        keys that nobody has any more, and it holds for all
     floor   time, up, boot             none or one
@@ -28,7 +28,7 @@ from pathlib import Path
 
 from knockgate.errors import Unavailable
 from knockgate.mechanisms.certainty import Floor, Span
-from knockgate.mechanisms.marks import Known, Marked, Spend, Verdict, judge
+from knockgate.mechanisms.marks import Known, Marked, Spend, Verdict, judge, newest_of
 from knockgate.spa.sealed import device_row
 from knockgate.spa.sealed.dates import Date
 from knockgate.store.base import InUse, Lost, PrivateBase
@@ -243,9 +243,9 @@ class SqliteMarks:
     def _spend(self, key: bytes, row: bytes, known: Known, verdict: Spend) -> None:
         """Within a transaction."""
         if known.mark is None:
-            done = [self._base.do(_FIRST, key, row, *verdict.mark, verdict.mark.issued)]
+            done = [self._base.do(_FIRST, key, row, *verdict.mark, newest_of(verdict.mark))]
         else:
-            done = [self._base.do(_NEXT, *verdict.mark, verdict.mark.issued, key, row, *known.mark)]
+            done = [self._base.do(_NEXT, *verdict.mark, newest_of(verdict.mark), key, row, *known.mark)]
         if verdict.forget is not None:
             done.append(self._base.do(_FORGET, key, verdict.forget, verdict.low))
         if verdict.low > known.low:

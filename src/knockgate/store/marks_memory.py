@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from knockgate.mechanisms.certainty import Floor, Span
-from knockgate.mechanisms.marks import Known, Marked, Spend, Verdict, judge
+from knockgate.mechanisms.marks import Known, Marked, Spend, Verdict, judge, newest_of
 from knockgate.spa.sealed import device_row
 from knockgate.spa.sealed.dates import Date
 from knockgate.world import DeviceMark
@@ -25,7 +25,7 @@ class MemoryMarks:
         self.salt = salt
         self._most, self._low = devices, low
         self._marks: dict[bytes, dict[bytes, Date]] = {}  # key -> row -> mark
-        self._newest: dict[bytes, dict[bytes, int]] = {}  # key -> row -> the newest issued, of any era
+        self._newest: dict[bytes, dict[bytes, int]] = {}  # key -> row -> ``newest_of``
         self._lows: dict[bytes, int] = {}
         self._floor: Floor | None = None
 
@@ -50,7 +50,7 @@ class MemoryMarks:
             if verdict.forget is not None:
                 del marks[verdict.forget], newest[verdict.forget]
             self._marks[key] = marks | {row: verdict.mark}
-            newest[row] = max(newest.get(row, 0), verdict.mark.issued)
+            newest[row] = max(newest.get(row, 0), newest_of(verdict.mark))
             self._lows[key] = verdict.low
             self._floor = floor or self._floor
         return verdict

@@ -39,7 +39,7 @@ from knockgate.mechanisms.certainty import (
     span,
     started,
 )
-from knockgate.mechanisms.marks import Known, Marked, Spend, Verdict, judge
+from knockgate.mechanisms.marks import Known, Marked, Spend, Verdict, judge, newest_of
 from knockgate.model import Moment
 from knockgate.spa.sealed.dates import WINDOW, Date, following
 
@@ -130,7 +130,7 @@ class Memory:
             if verdict.forget is not None:
                 del self.dates[verdict.forget], self.newest[verdict.forget]
             self.dates[packet.device], self.low = verdict.mark, verdict.low
-            self.newest[packet.device] = max(verdict.mark.issued, self.newest.get(packet.device, 0))
+            self.newest[packet.device] = max(newest_of(verdict.mark), self.newest.get(packet.device, 0))
             self.kept = floor or self.kept
         return verdict
 
@@ -293,7 +293,7 @@ class Life:
             if verdict.forget is not None:
                 del self.newest[verdict.forget]
             row = self.gate.memory.row(packet.device)
-            self.newest[row] = max(packet.date.issued, self.newest.get(row, 0))
+            self.newest[row] = max(newest_of(packet.date), self.newest.get(row, 0))
             if verdict.refused is None:
                 self.is_on_time(packet)
         elif verdict.reason is Reason.TOO_MANY_DEVICES:
