@@ -9,9 +9,9 @@ none is late because another one was early.
 Where a key has too many devices, one is forgotten, and of the key remains *low*, the newest ``issued`` that
 was ever taken of those. A device without a mark must be newer than that. A mark of a later era does not say
 what was taken before it, and era 0 may have been in 2038; and a knock of era 0 that comes after it is
-forgotten would make a mark below what was taken of era 1. So only devices of era 0 are forgotten (``newest_of``).
-Whose newest is lowest goes first, and only if freshness has that behind it, by a clock that the gate is sure
-of: so low is never as new as what an honest client sends while that clock is right.
+forgotten would make a mark below what was taken of era 1. So only devices of era 0 are forgotten
+(``newest_of``). Whose newest is lowest goes first, and only if freshness has that behind it, by a clock that
+the gate is sure of: so low is never as new as what an honest client sends while that clock is right.
 
 Of keys that nobody has any more all goes that is old enough, and the low that they leave holds for all keys:
 it is one number, however many keys somebody makes up (``daemon/gonekeys.py``).
