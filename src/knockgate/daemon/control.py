@@ -232,7 +232,7 @@ def _connected(run_directory: str, name: str, kind: socket.SocketKind) -> socket
         raise Unavailable("no right to ask the daemon", hint="run it as root") from None
     except OSError:  # no such socket, nobody behind it, or a path too long for one
         connection.close()
-        hint = "start it with `knockgate run`"
+        hint = "start it with `knockgate run`, or as a service: systemctl start knockgate-listener"
         raise Unavailable("the daemon is not running", hint=hint) from None
     return connection
 
