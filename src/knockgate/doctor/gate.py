@@ -83,7 +83,11 @@ def judge(state: State, *, needs_daemon: bool, guards: bool) -> Iterator[Finding
         seen = (
             "the daemon is not running" if state.warden is None else "the daemon's listener does not answer"
         )
-        bad.append(found(Kind.NOT_RUNNING, seen, "knockgate run; systemctl restart knockgate"))
+        bad.append(
+            found(
+                Kind.NOT_RUNNING, seen, "knockgate run; systemctl restart knockgate-warden knockgate-listener"
+            )
+        )
     yield from bad
     if not bad:
         by = "owned by the daemon" if state.warden and state.warden.owned else "watched by the daemon"
