@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `bench` itself, run as a file
 
 from bench.fwknop_figures import FIGURES
-from bench.report import Report, stage_command, two_cores
+from bench.report import Arguments, Report, stage_command, two_cores
 from knockdemo import terminal
 
 PROGRAM = "fwknop"
@@ -23,15 +23,7 @@ _QUICK = {"seconds": 2.0, "knocks": 20, "connects": 50, "keys": [1, 100], "rate"
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench/fwknop.py", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=FIGURES,
-        default=list(FIGURES),
-        metavar="FIGURE",
-        help=f"one or more of: {', '.join(FIGURES)}",
-    )
+    parser = Arguments(PROGRAM, __doc__.splitlines()[0], FIGURES, _QUICK)
     parser.add_argument("--rate", type=int, default=143_000, help="junk: packets a second (%(default)s)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long a flood lasts (%(default)g)")
     parser.add_argument("--knocks", type=int, default=100, help="genuine knocks in a flood (%(default)s)")
@@ -53,12 +45,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help="flood: numbers of keys",
     )
-    parser.add_argument("--quick", action="store_true", help="small numbers, in about two minutes")
-    parser.add_argument("--json", metavar="FILE", help="also write all figures there; - is standard output")
-    args = parser.parse_args(argv)
-    if args.quick:
-        vars(args).update(_QUICK)
-    return args
+    return parser.read(argv)
 
 
 def _main(argv: list[str] | None) -> int:

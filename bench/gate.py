@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `bench` itself, run as a file
 
 from bench.gate_figures import FIGURES
-from bench.report import Report, stage_command, two_cores
+from bench.report import Arguments, Report, stage_command, two_cores
 from knockdemo import terminal
 
 PROGRAM = "gate"
@@ -22,27 +22,14 @@ _QUICK = {"seconds": 3.0, "knocks": 30, "connects": 100, "reloads": 40, "flushes
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench/gate.py", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=FIGURES,
-        default=list(FIGURES),
-        metavar="FIGURE",
-        help=f"one or more of: {', '.join(FIGURES)}",
-    )
+    parser = Arguments(PROGRAM, __doc__.splitlines()[0], FIGURES, _QUICK)
     parser.add_argument("--rate", type=int, default=150_000, help="flood: packets a second (%(default)s)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long a flood lasts (%(default)g)")
     parser.add_argument("--knocks", type=int, default=300, help="genuine knocks in a flood (%(default)s)")
     parser.add_argument("--connects", type=int, default=1000, help="connects after a knock (%(default)s)")
     parser.add_argument("--reloads", type=int, default=200, help="reloads under load (%(default)s)")
     parser.add_argument("--flushes", type=int, default=50, help="flushes by somebody else (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="small numbers, in about a minute")
-    parser.add_argument("--json", metavar="FILE", help="also write all figures there; - is standard output")
-    args = parser.parse_args(argv)
-    if args.quick:
-        vars(args).update(_QUICK)
-    return args
+    return parser.read(argv)
 
 
 def _main(argv: list[str] | None) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.flood import machine
@@ -13,7 +14,7 @@ from knockdemo import terminal
 from knockdemo.lab.space import enter
 from knockgate.errors import Unavailable
 
-__all__ = ["Report", "stage_command", "two_cores"]
+__all__ = ["Arguments", "Report", "stage_command", "two_cores"]
 
 
 def two_cores(whose: str) -> list[int]:
@@ -28,6 +29,28 @@ def stage_command(module: str) -> list[str]:
     """What runs ``bench.MODULE`` inside."""
     root = Path(__file__).resolve().parents[1]
     return ["env", f"PYTHONPATH={root / 'src'}:{root}", sys.executable, "-m", f"bench.{module}"]
+
+
+class Arguments(argparse.ArgumentParser):
+    """What every bench asks: which figures, small numbers or not, and a file."""
+
+    def __init__(self, program: str, says: str, figures: Iterable[str], quick: Mapping[str, object]) -> None:
+        """``quick``: what other options are with ``--quick``."""
+        super().__init__(prog=f"bench/{program}.py", description=says)
+        self._quick = quick
+        known = list(figures)
+        text = f"one or more of: {', '.join(known)}"
+        self.add_argument("--only", nargs="+", choices=known, default=known, metavar="FIGURE", help=text)
+        self.add_argument("--quick", action="store_true", help="small numbers, in a minute or two")
+        text = "also write all figures there; - is standard output"
+        self.add_argument("--json", metavar="FILE", help=text)
+
+    def read(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """The values; of a mistake it says what is wrong, and ends."""
+        args = self.parse_args(argv)
+        if args.quick:
+            vars(args).update(self._quick)
+        return args
 
 
 class Report:
