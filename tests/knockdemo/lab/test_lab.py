@@ -319,6 +319,7 @@ def check(report: dict[str, Any], window: int) -> None:
     assert report["sweep"]["ascending_per_s"] > 100
 
 
+@pytest.mark.long
 def test_lab_as_root_and_as_an_ordinary_user_at_once(scratch: Path) -> None:
     """Two labs side by side answer alike and leave nothing: no process, mount, namespace, file or rule."""
     users = [None, NOBODY] if IS_ROOT else [None, None]
