@@ -27,7 +27,7 @@ __all__ = ["FIGURES"]
 
 _SOURCE = "192.0.2.7"
 #: Lines of a file of keys.
-_LINES = 4000
+_LINES = 3000
 
 
 def first_connection(lab: SealedLab) -> None:
