@@ -155,7 +155,7 @@ def test_the_terminal_that_goes_away_takes_nothing_with_it(tmp_path: Path) -> No
     file = gate(tmp_path, SSH)
     child, terminal = pty.fork()
     if child == 0:
-        words = command("up", "--confirm", "2s", file)
+        words = command("up", "--confirm", "6s", file)
         os.execvpe(words[0], words, environment())  # noqa: S606 - a child of a terminal of its own
     until(lambda: table() != "", "it is loaded")
     os.close(terminal)
