@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import pwd
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,23 @@ def process(*words: str, text: str | None = None) -> Done:
         timeout=DEADLINE,
         check=False,
         env=environment(),
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def as_nobody(*words: str) -> Done:
+    """Run a command line as a user who may do nothing; only root can."""
+    nobody = pwd.getpwnam("nobody")
+    done = subprocess.run(
+        command(*words),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+        env=environment(),
+        user=nobody.pw_uid,
+        group=nobody.pw_gid,
+        extra_groups=(),
     )
     return Done(done.returncode, done.stdout, done.stderr)
 

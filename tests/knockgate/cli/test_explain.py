@@ -200,7 +200,8 @@ def test_what_a_gate_that_is_not_there_tells(tmp_path: Path) -> None:
     file = gate_file(tmp_path, '[doors.ssh]\nports = ["tcp/22"]\n')
     done = knockgate("explain", "--config", file)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "knockgate: the daemon is not running\n  hint: start it with `knockgate run`\n"
+    hint = "start it with `knockgate run`, or as a service: systemctl start knockgate-listener"
+    assert done.stderr == f"knockgate: the daemon is not running\n  hint: {hint}\n"
 
 
 def test_without_a_configuration() -> None:

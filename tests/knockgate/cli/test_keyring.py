@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
-import subprocess
 from pathlib import Path
 
 import pytest
+from tests.folders import let_others_in
 from tests.knockgate.cli.gates import SSH, WEB, Host, gate, running, status
-from tests.knockgate.cli.process import command, environment, knockgate
+from tests.knockgate.cli.process import as_nobody, knockgate
 from tests.knockgate.daemon.sealed_stage import make_gate
-from tests.netns import DEADLINE, isolated, run, until
+from tests.netns import isolated, run, until
 
 SECRETS = "KEY: correct horse battery\nHMAC_KEY: staple and something more\n"
 
@@ -207,20 +206,8 @@ def test_check_without_rights_says_what_it_could_not_read(tmp_path: Path) -> Non
         each.write_text(made(tmp_path, f"key-{each.name}"))
     files[1].chmod(0o600)
     configuration = ssh_keyed(tmp_path, f"ssh = {[str(each) for each in files]}")
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
-    nobody = pwd.getpwnam("nobody")
-    done = subprocess.run(
-        command("check", configuration),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-        env=environment(),
-        user=nobody.pw_uid,
-        group=nobody.pw_gid,
-        extra_groups=(),
-    )
+    let_others_in(tmp_path)
+    done = as_nobody("check", configuration)
     assert done.returncode == 0, done.stderr
     assert f"1 key in {files[0]}, no keys in {files[1]}" in done.stdout
     told = f"warning: key people: {files[1]}: cannot be read: Permission denied\n  hint: run it as root"

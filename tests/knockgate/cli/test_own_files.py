@@ -7,16 +7,14 @@ import dataclasses
 import datetime as dt
 import json
 import os
-import pwd
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.knockgate.cli.process import command, environment, knockgate
+from tests.folders import let_others_in
+from tests.knockgate.cli.process import as_nobody, knockgate
 from tests.knockgate.cli.sealed_gates import SealedGate, initialised
-from tests.netns import DEADLINE
 
 from knockgate.config import gatekeys
 from knockgate.config.gatekeys import GateKeys
@@ -168,25 +166,13 @@ def test_marks_are_looked_at_beside_who_uses_them(gate: SealedGate) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 def test_without_rights_it_says_what_it_did_not_look_at(gate: SealedGate) -> None:
-    for folder in (gate.folder, gate.folder.parent, gate.folder.parent.parent):
-        folder.chmod(0o755)
-    nobody = pwd.getpwnam("nobody")
+    let_others_in(gate.folder)
     for mode, says in (
         (0o700, f"{gate.folder}/state: Permission denied"),
         (0o755, "gate.keys cannot be read"),
     ):
         (gate.folder / "state").chmod(mode)
-        done = subprocess.run(
-            command("check", gate.config),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-            env=environment(),
-            user=nobody.pw_uid,
-            group=nobody.pw_gid,
-            extra_groups=(),
-        )
+        done = as_nobody("check", gate.config)
         assert done.returncode == 0, done.stderr
         assert "knockgate: the gate's own keys and marks were not looked at: " in done.stderr
         assert says in done.stderr and "hint: run it as root" in done.stderr

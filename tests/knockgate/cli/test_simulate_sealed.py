@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import secrets
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from tests.folders import let_others_in
 from tests.knockgate.capture import files
 from tests.knockgate.capture.tcpdump import Tcpdump
-from tests.knockgate.cli.process import Done, command, environment, knockgate
+from tests.knockgate.cli.process import Done, as_nobody, knockgate
 from tests.knockgate.daemon.running import OTHER
 from tests.knockgate.daemon.sealed_stage import DOORS, PEOPLE, Stage, device, make_gate, message, now, stage
 from tests.knockgate.spa import sealed_messages as messages
 from tests.knockgate.spa import sealed_signers as signers
-from tests.netns import DEADLINE, isolated, until
+from tests.netns import isolated, until
 from tests.packets import ipv4, udp
 
 from knockgate.spa.sealed import KeyKind, SourceKind, Suite, seal
@@ -155,20 +154,8 @@ def test_without_the_gates_keys_the_rest_is_done(tmp_path: Path) -> None:
 def test_without_rights_it_says_what_it_leaves_out(tmp_path: Path) -> None:
     gate = at_home(tmp_path)
     file = captured(tmp_path, seal(message(), messages.CARD))
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
-    nobody = pwd.getpwnam("nobody")
-    done = subprocess.run(
-        command("simulate", str(gate.gate.file), file),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-        env=environment(),
-        user=nobody.pw_uid,
-        group=nobody.pw_gid,
-        extra_groups=(),
-    )
+    let_others_in(tmp_path)
+    done = as_nobody("simulate", str(gate.gate.file), file)
     assert done.returncode == 1
     assert f"sealed packets are left out: {gate.state}/gate.keys cannot be read: Permission" in done.stderr
     assert "hint: run it as root" in done.stderr

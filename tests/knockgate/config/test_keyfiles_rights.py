@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.folders import let_others_in
 from tests.knockgate.config.key_files import Gate, aged, group, key, watched, written
 
 from knockgate.config.keys import KeyFile
@@ -185,8 +186,7 @@ def test_without_rights_it_says_so(path: Path) -> None:
     path.chmod(0o600)
     readable = written(path.with_name("all"), key(2))
     os.chown(readable, AL, AL)
-    for folder in (path.parent, *path.parent.parents[:-2]):
-        folder.chmod(0o755)
+    let_others_in(path.parent)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

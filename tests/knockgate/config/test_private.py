@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.folders import let_others_in
 from tests.knockgate.daemon.sealed_stage import INCARNATION, make_gate
 
 from knockgate.config import devices, gatekeys, private
@@ -41,9 +42,7 @@ def owners(folder: Path) -> dict[str, tuple[int, int]]:
 
 def as_listener(folder: Path, body: Callable[[], None]) -> None:
     """``body`` in a child that is the listener's user and has no rights."""
-    above = [each for each in folder.parents if "pytest-of-" in str(each)]
-    for each in above:
-        each.chmod(0o755)
+    let_others_in(folder.parent)
     child = os.fork()
     if child == 0:
         status = 1

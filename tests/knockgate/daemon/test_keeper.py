@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.folders import let_others_in
 from tests.knockgate.spa import sealed_signers as signers
 from tests.netns import DEADLINE, until
 
@@ -178,9 +179,7 @@ def test_when_it_is_gone_the_listener_hears_of_it_and_none_reads_on(keeper: Keep
 @pytest.mark.parametrize(("user", "is_heard"), [(1, True), (65534, False), (0, True)])
 def test_only_the_listener_is_heard(tmp_path: Path, user: int, *, is_heard: bool) -> None:
     keeper = Keeper(tmp_path, "--listener-user", pwd.getpwuid(1).pw_name)
-    above = [folder for folder in tmp_path.parents if "pytest-of-" in str(folder)]
-    for folder in (tmp_path, *above):
-        folder.chmod(0o755)
+    let_others_in(tmp_path)
     Path(keeper.path).chmod(0o666)  # nothing but the check itself is in the way
     message = Request(Verb.LOOK, 0, checksum_of(places.load(keeper.file))).encode()
     child = os.fork()

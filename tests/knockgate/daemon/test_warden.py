@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.folders import let_others_in
 from tests.knockgate.daemon.running import DAEMON, KERNEL, all_leases, leases
 from tests.netns import DEADLINE, isolated, run, until
 
@@ -239,9 +240,7 @@ def test_who_is_heard_is_root_and_we_and_on_the_link_the_listener(tmp_path: Path
     listener = pwd.getpwuid(1)
     warden = Warden(tmp_path, "--listener-user", listener.pw_name)
     configuration = warden.configuration()
-    above = [folder for folder in tmp_path.parents if "pytest-of-" in str(folder)]
-    for folder in (tmp_path, *above, warden.directory, warden.directory / "warden"):
-        folder.chmod(0o755)
+    let_others_in(warden.directory / "warden")
     for name, milliseconds in ((WARDEN_SOCKET, 1000), (LINK_SOCKET, 0)):
         asked = request(configuration, milliseconds=milliseconds)
         Path(warden.directory, name).chmod(0o666)  # nothing but the check itself is in the way
