@@ -37,6 +37,7 @@ from knockgate.spa.fwknop import Hash, Mode
 __all__ = [
     "SEALED_PORT",
     "SPA_PORT",
+    "OnePacketProfile",
     "PacketProfile",
     "Profile",
     "SealedProfile",
@@ -72,7 +73,24 @@ class SequenceProfile(Profile):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PacketProfile(Profile):
+class OnePacketProfile(Profile):
+    """The knock is one packet, which says whom to let in."""
+
+    allow: SealedAllow = key(
+        "Whom to let in: an address; the /64 of an IPv6 address; `route`, this machine's address on the way "
+        "to the host; `observed`, whoever sends the packet; or a URL that answers with the address.",
+        sealed_allowed,
+        Whoever.ROUTE,
+    )
+    resolve_http: bool = key(
+        "Let that URL be one without TLS, whose answer anybody on the way can change.",
+        flag,
+        False,  # noqa: FBT003 - a default
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacketProfile(OnePacketProfile):
     """The knock is one packet of fwknop's."""
 
     fwknop: Path | None = key(
@@ -86,11 +104,6 @@ class PacketProfile(Profile):
         "whoever sends the packet; or a URL that answers with the address.",
         allowed,
         Whoever.ROUTE,
-    )
-    resolve_http: bool = key(
-        "Let that URL be one without TLS, whose answer anybody on the way can change.",
-        flag,
-        False,  # noqa: FBT003 - a default
     )
     port: Port = key("Where the packet is sent.", spellings.spa_port, SPA_PORT)
     lease: float | None = key("Ask for this long; without it the host decides.", spellings.lease_time, None)
@@ -106,22 +119,11 @@ class PacketProfile(Profile):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SealedProfile(Profile):
+class SealedProfile(OnePacketProfile):
     """The knock is one packet of our own, sealed to the gate and signed with an SSH key."""
 
     card: Path = key("The gate's card, as `knockgate trust` keeps it.", spellings.card_path)
     doors: tuple[str, ...] = key('The doors to be opened, such as `["ssh"]`.', spellings.sealed_doors)
-    allow: SealedAllow = key(
-        "Whom to let in: an address; the /64 of an IPv6 address; `route`, this machine's address on the way "
-        "to the host; `observed`, whoever sends the packet; or a URL that answers with the address.",
-        sealed_allowed,
-        Whoever.ROUTE,
-    )
-    resolve_http: bool = key(
-        "Let that URL be one without TLS, whose answer anybody on the way can change.",
-        flag,
-        False,  # noqa: FBT003 - a default
-    )
     port: Port = key("Where the packet is sent.", spellings.spa_port, SEALED_PORT)
     lease: float | None = key("Ask for this long; without it the door decides.", spellings.sealed_lease, None)
     identity: Path | None = key("Sign with this SSH key and no other one.", spellings.identity_path, None)
@@ -187,11 +189,7 @@ def _profile(document: Document, keys: Keys, table: object) -> Profile:
         )
         raise document.wrong(keys, "there is nothing to knock with", hint)
     profile = read(document, keys, given, _KINDS[marks[0]])
-    if (
-        isinstance(profile, PacketProfile | SealedProfile)
-        and is_plain(profile.allow)
-        and not profile.resolve_http
-    ):
+    if isinstance(profile, OnePacketProfile) and is_plain(profile.allow) and not profile.resolve_http:
         hint = "use https, or say resolve_http = true: anybody on the way can change who is let in"
         raise document.wrong((*keys, "allow"), "is a URL without TLS", hint)
     return profile

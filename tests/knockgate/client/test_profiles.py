@@ -173,16 +173,22 @@ def test_who_is_let_in_is_an_address_or_the_way_to_one(word: str, allowed: objec
 def test_a_mistake_about_a_packet_is_told_with_its_line_and_key(
     tmp_path: Path, line: str, place: str, message: str, hint: str
 ) -> None:
-    file = tmp_path / "profiles.toml"
-    right = {"host": 'host = "home.example"', "fwknop": 'fwknop = ""', "access": 'access = ["tcp/22"]'}
-    file.write_text("\n".join(["[profiles.home]", *(right | {line.split(maxsplit=1)[0]: line}).values()]))
+    right = ['host = "home.example"', 'fwknop = ""', 'access = ["tcp/22"]']
+    is_told(tmp_path / "profiles.toml", right, line, (place, message, hint))
+
+
+def is_told(file: Path, right: list[str], line: str, what: tuple[str, str, str]) -> None:
+    """``line`` in a profile that is ``right`` without it, or instead of that key's line."""
+    place, message, hint = what
+    by_key = {each.split(maxsplit=1)[0]: each for each in [*right, line]}
+    file.write_text("\n".join(["[profiles.home]", *by_key.values()]))
     with pytest.raises(ConfigError) as caught:
         profiles.load(file)
     assert caught.value.key == f"profiles.home{place}"
     assert caught.value.line is not None
     assert file.read_text().splitlines()[caught.value.line - 1].startswith(place[1:])
     assert message in caught.value.message and hint in (caught.value.hint or "")
-    file.write_text("\n".join(["[profiles.home]", *right.values()]))
+    file.write_text("\n".join(["[profiles.home]", *right]))
     assert list(profiles.load(file)) == ["home"]
 
 
@@ -323,17 +329,8 @@ def test_a_profile_with_a_card_knocks_sealed(tmp_path: Path, monkeypatch: pytest
 def test_a_mistake_about_a_sealed_knock_is_told_with_its_line_and_key(
     tmp_path: Path, line: str, place: str, message: str, hint: str
 ) -> None:
-    file = tmp_path / "profiles.toml"
-    right = {"host": 'host = "home.example"', "card": 'card = "/card"', "doors": 'doors = ["ssh"]'}
-    file.write_text("\n".join(["[profiles.home]", *(right | {line.split(maxsplit=1)[0]: line}).values()]))
-    with pytest.raises(ConfigError) as caught:
-        profiles.load(file)
-    assert caught.value.key == f"profiles.home{place}"
-    assert caught.value.line is not None
-    assert file.read_text().splitlines()[caught.value.line - 1].startswith(place[1:])
-    assert message in caught.value.message and hint in (caught.value.hint or "")
-    file.write_text("\n".join(["[profiles.home]", *right.values()]))
-    assert list(profiles.load(file)) == ["home"]
+    right = ['host = "home.example"', 'card = "/card"', 'doors = ["ssh"]']
+    is_told(tmp_path / "profiles.toml", right, line, (place, message, hint))
 
 
 @given(

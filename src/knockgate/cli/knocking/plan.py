@@ -16,7 +16,13 @@ from click.core import ParameterSource
 from knockgate.cli.knocking.options import FwknopOption, PacketOption, SealedOption
 from knockgate.client import profiles, send, spellings
 from knockgate.client.allow import Network, Whoever, is_plain
-from knockgate.client.profiles import PacketProfile, Profile, SealedProfile, SequenceProfile
+from knockgate.client.profiles import (
+    OnePacketProfile,
+    PacketProfile,
+    Profile,
+    SealedProfile,
+    SequenceProfile,
+)
 from knockgate.config.toml import Reader, Wrong
 from knockgate.errors import ConfigError
 from knockgate.model import Port
@@ -60,7 +66,7 @@ def planned(host: str | None, *, packet: bool, given: dict[str, Any]) -> Profile
         {name: value for name, value in given.items() if value not in (None, ()) and value is not False}
     )
     plan = _of_words(host, asked, packet=packet) or replace(_profile(host), **asked)
-    if isinstance(plan, PacketProfile | SealedProfile):
+    if isinstance(plan, OnePacketProfile):
         plan = _complete(plan)
     if plan.source and plan.family == send.Family.AF_UNSPEC:
         # A name with both kinds of address: take the kind that can be reached from there.
@@ -139,11 +145,11 @@ def _check_options(kind: type[Profile]) -> None:
         raise ConfigError(message, key="--delay", hint="leave it away")
 
 
-def _complete(plan: PacketProfile | SealedProfile) -> Profile:
+def _complete(plan: OnePacketProfile) -> Profile:
     if is_plain(plan.allow) and not plan.resolve_http:
         hint = "use https, or add --resolve-http: anybody on the way can change who is let in"
         raise ConfigError("is a URL without TLS", key="-R", hint=hint)
-    if isinstance(plan, SealedProfile):
+    if not isinstance(plan, PacketProfile):
         return plan
     from knockgate.client.request import login_name  # noqa: PLC0415 - see cli
 
