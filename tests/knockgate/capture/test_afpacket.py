@@ -3,10 +3,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import select
-import signal
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Iterator
 
@@ -19,40 +17,21 @@ from tests.knockgate.capture.cable import (
     Cable,
     before,
     cable,
-    descriptors,
     gives_both,
     gives_until_empty,
     knock_at,
 )
-from tests.netns import (
-    DEADLINE,
-    Network,
-    Sender,
-    add_vlan,
-    heard,
-    isolated,
-    mac,
-    packet_socket,
-    run,
-    until,
-    up,
-    without_rights,
-)
+from tests.knockgate.capture.captures import Kind, both
+from tests.netns import DEADLINE, Sender, add_vlan, heard, isolated, mac, packet_socket, run, until, up
 from tests.packets import ACK, UDP, ipv4, ipv6, octets, raw, tcp, udp
 
 from knockgate.capture import afpacket
-from knockgate.capture.afpacket import Capture, PacketCapture
-from knockgate.capture.ring import PacketRing
-from knockgate.errors import Unavailable
-from knockgate.wire.bpf import Instruction, assemble, openings
+from knockgate.capture.afpacket import PacketCapture
+from knockgate.wire.bpf import assemble, openings
 from knockgate.wire.frames import observe
 
 OTHER_MAC = b"\x02other"
 SO_DETACH_FILTER, SO_ATTACH_FILTER, SO_GET_FILTER, SO_LOCK_FILTER = 27, 26, 26, 44
-
-#: What both of them promise is tested with both.
-Kind = type[PacketCapture] | type[PacketRing]
-both = pytest.mark.parametrize("kind", [PacketCapture, PacketRing])
 
 
 # --- the filter ---------------------------------------------------------------------------------------
@@ -350,225 +329,6 @@ def test_hears_an_address_that_came_later() -> None:
                 assert packet is not None
                 observation = observe(packet)
                 seen.add((observation.source, observation.destination, observation.port))
-
-
-# --- the interface goes and comes back ----------------------------------------------------------------
-
-
-def until_listening(capture: Capture, *, expected: bool) -> None:
-    """The change must end the wait of receive(): nothing is sent, and it has no timeout."""
-
-    def too_long(*_: object) -> None:
-        raise TimeoutError(f"listening was not {expected}")
-
-    signal.signal(signal.SIGALRM, too_long)
-    signal.setitimer(signal.ITIMER_REAL, DEADLINE)
-    while capture.listening is not expected:
-        assert capture.receive(None) is None
-    signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-@both
-@isolated
-def test_hears_again_when_the_interface_is_up_again(kind: Kind) -> None:
-    """An interface that goes down is told by ``listening``, and it is heard again when it is up."""
-    with cable() as wire, kind(EVERYTHING, "near") as capture:
-        for _ in range(2):
-            assert capture.listening
-            wire.wire.send(SYN)
-            assert wire.gives(capture) == [SYN]
-            wire.down()
-            until_listening(capture, expected=False)
-            wire.up()
-            until_listening(capture, expected=True)
-        wire.wire.send(SYN)
-        assert wire.gives(capture) == [SYN]
-
-
-@both
-@isolated
-def test_a_blink_is_not_told(kind: Kind) -> None:
-    """An interface that is up again before anybody looked is heard on as if nothing had been."""
-    with cable() as wire, kind(EVERYTHING, "near") as capture:
-        wire.wire.send(SYN)
-        wire.down()
-        wire.up()
-        assert wire.gives(capture) == [SYN]
-        assert capture.listening
-
-
-@both
-@isolated
-def test_what_came_before_the_end_is_not_lost(kind: Kind) -> None:
-    """Packets that were waiting when the interface went down, or away, are still given out."""
-    with cable() as wire, kind(EVERYTHING, "near") as capture:
-        wire.wire.send(SYN)
-        wire.down()
-        assert until(lambda: capture.receive(0.0), "the packet") == SYN
-        wire.up()
-        until_listening(capture, expected=True)
-        wire.wire.send(SYN6)
-        wire.unplug()
-        assert until(lambda: capture.receive(0.0), "the packet") == SYN6
-
-
-@both
-@isolated
-def test_can_begin_while_the_interface_is_down(kind: Kind) -> None:
-    """A capture of an interface that is down waits for it."""
-    with cable() as wire:
-        wire.down()
-        with kind(EVERYTHING, "near") as capture:
-            until_listening(capture, expected=False)
-            wire.up()
-            until_listening(capture, expected=True)
-            wire.wire.send(SYN)
-            assert wire.gives(capture) == [SYN]
-
-
-@both
-@isolated
-def test_hears_an_interface_that_was_made_anew(kind: Kind) -> None:
-    """An interface that is deleted and made again under its name is heard, whatever its new index is."""
-    with cable() as wire, kind(EVERYTHING, "near") as capture:
-        index = socket.if_nametoindex("near")
-        for new in (0, index, index):
-            old = socket.if_nametoindex("near")
-            wire.unplug()
-            until_listening(capture, expected=False)
-            wire.plug(new)
-            assert (socket.if_nametoindex("near") == old) is (new == old)
-            until_listening(capture, expected=True)
-            wire.wire.send(SYN)
-            assert wire.gives(capture) == [SYN]
-
-
-@both
-@isolated
-def test_looks_for_its_interface_while_it_waits(kind: Kind) -> None:
-    """Whoever waits without end is woken when the interface comes back, though nothing is heard of it."""
-    with cable() as wire, kind(EVERYTHING, "near") as capture:
-        wire.unplug()
-        until_listening(capture, expected=False)
-        later = "sleep 0.3; ip link add near type veth peer name far; ip link set near up"
-        with subprocess.Popen(["sh", "-c", later]):  # by then the wait has begun, or the test says less
-            until_listening(capture, expected=True)
-
-
-@both
-@isolated
-def test_hears_an_interface_that_was_replaced_unnoticed(kind: Kind) -> None:
-    """The same when nobody looked between the old interface and the new one."""
-    with cable() as wire, kind(EVERYTHING, "near") as capture:
-        for new in (0, socket.if_nametoindex("near"), 0):
-            wire.unplug()
-            wire.plug(new)
-            assert until(lambda: capture.receive(0.0) is None and capture.listening, "listening")
-            wire.wire.send(SYN)
-            assert wire.gives(capture) == [SYN]
-
-
-@both
-@isolated
-def test_hears_an_interface_that_was_lent(kind: Kind) -> None:
-    """An interface that was moved to another network and back, where it has the same index, is heard."""
-    with cable() as wire, kind(EVERYTHING, "near") as capture:
-        home, index = Network.here(), socket.if_nametoindex("near")
-        away = Network()
-        away.adopt("near")
-        until_listening(capture, expected=False)
-        with away:
-            home.adopt("near")
-        assert socket.if_nametoindex("near") == index
-        wire.up()
-        until_listening(capture, expected=True)
-        wire.wire.send(SYN)
-        assert wire.gives(capture) == [SYN]
-
-
-# --- what cannot be done ------------------------------------------------------------------------------
-
-
-@isolated
-def test_says_which_interfaces_there_are() -> None:
-    """A missing interface is Unavailable, with those that are there as a hint; no name crashes it."""
-    with cable():
-        for name in ("eth7", "no-such-interface-at-all", "nul\0", "über", "a b", "near/"):
-            with pytest.raises(Unavailable) as caught:
-                PacketCapture(EVERYTHING, name)
-            assert caught.value.message == f"no interface {name}"
-            assert caught.value.hint == "there are: lo, near"
-        PacketCapture(EVERYTHING, "near").close()
-
-
-@both
-@isolated
-def test_says_which_right_is_missing(kind: Kind) -> None:
-    """Without CAP_NET_RAW there is no capture but a hint what to do; with it there is one (control)."""
-
-    def refused() -> None:
-        for interface in ("lo", ""):
-            with pytest.raises(Unavailable) as caught:
-                kind(EVERYTHING, interface)
-            assert caught.value.message == "no right to listen to packets"
-            assert "CAP_NET_RAW" in (caught.value.hint or "")
-
-    kind(EVERYTHING, "lo").close()
-    without_rights(refused)
-
-
-@both
-@isolated
-def test_needs_no_right_once_it_is_open(kind: Kind) -> None:
-    """An open capture hears, counts and finds its interface again after the right was given away."""
-    with cable() as wire, kind(EVERYTHING, "near") as capture:
-        wire.down()
-        until_listening(capture, expected=False)
-        wire.up()
-
-        def deprived() -> None:
-            with pytest.raises(PermissionError):
-                socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-            until_listening(capture, expected=True)
-            wire.wire.send(SYN)
-            assert wire.gives(capture) == [SYN]
-            assert capture.drops() == (2, 0)
-
-        without_rights(deprived)
-
-
-@isolated
-def test_leaves_nothing_open() -> None:
-    """No descriptor stays open when opening fails at whatever step, nor after one close() or two."""
-    impossible = [Instruction(0x06, 0, 0, 0), Instruction(0xFFFF, 0, 0, 0)]
-    hear, calls = afpacket.hear, [0]
-
-    def second_fails(sock: socket.socket, protocol: int, index: int) -> None:
-        calls[0] += 1
-        if calls[0] == 2:
-            raise OSError(19, "No such device")
-        hear(sock, protocol, index)
-
-    before_all = descriptors()
-    # Whoever keeps the error keeps what it came by: nothing is closed by the way of being forgotten.
-    errors = []
-    with pytest.raises(Unavailable) as caught:
-        PacketCapture(EVERYTHING, "eth7")
-    errors.append(caught.value)
-    with pytest.raises(Unavailable, match="cannot listen on lo") as caught:
-        PacketCapture(impossible, "lo")
-    errors.append(caught.value)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(afpacket, "hear", second_fails)
-        with pytest.raises(Unavailable, match="cannot listen on the interfaces: No such device") as caught:
-            PacketCapture(EVERYTHING)
-        errors.append(caught.value)
-    assert descriptors() == before_all
-    with PacketCapture(EVERYTHING) as capture:
-        assert descriptors() == before_all + 3  # control: two sockets, and what waits for both
-    assert descriptors() == before_all
-    capture.close()
-    assert descriptors() == before_all
 
 
 @both

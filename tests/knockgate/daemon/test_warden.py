@@ -6,92 +6,22 @@ import os
 import pwd
 import signal
 import socket
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.folders import let_others_in
-from tests.knockgate.daemon.running import DAEMON, KERNEL, all_leases, leases
-from tests.netns import DEADLINE, isolated, run, until
+from tests.knockgate.daemon.running import all_leases, leases
+from tests.knockgate.daemon.wardens import ANOTHER, SOURCE, SSH, Warden, ask, request
+from tests.netns import isolated
 
-from knockgate.config import doors
-from knockgate.config.doors import Configuration
 from knockgate.daemon.control import LINK_SOCKET, WARDEN_SOCKET, WardenClient
-from knockgate.daemon.link import BEGIN_ANEW, EVERY_DOOR, Reply, Request, Status, Verb
-from knockgate.daemon.loggroup import bound_to
-from knockgate.daemon.nflog import reports
-from knockgate.daemon.run import alone
-from knockgate.daemon.ward import BeginAnew, Gone, Ward
+from knockgate.daemon.link import EVERY_DOOR, Reply, Request, Status, Verb
 from knockgate.errors import Unavailable
 from knockgate.firewall.nftables import Nftables
 
-SRC = Path(__file__).resolve().parents[3] / "src"
-SOURCE, ANOTHER = bytes([192, 0, 2, 7]), bytes([192, 0, 2, 8])
-SSH, WEB = 0, 1
 LONGEST = 30 * 86400 * 1000
-
-
-class Warden:
-    """A warden as a process of its own, ready; with a configuration of a kernel's door and a daemon's."""
-
-    def __init__(self, folder: Path, *arguments: str, code: str = "") -> None:
-        self.directory = folder / "run"
-        self.directory.mkdir(mode=0o700)
-        self.file = folder / "gate.toml"
-        self.file.write_text(f'[gate]\nrun_directory = "{self.directory}"\n{KERNEL}{DAEMON}')
-        self._log = folder / "log"
-        start = f"import sys; sys.path.insert(0, {str(SRC)!r}); from knockgate.daemon import warden; "
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self._log.open("w") as log:
-            ready.bind(str(folder / "notify"))
-            ready.settimeout(DEADLINE)
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-c", f"{start}{code}warden.main()"),
-                    *("--config", str(self.file), *arguments),
-                ],
-                stderr=log,
-                env={"NOTIFY_SOCKET": str(folder / "notify")},
-            )
-            assert ready.recv(100).startswith(b"READY=1\n")
-
-    def configuration(self) -> Configuration:
-        return doors.load(self.file)
-
-    def connect(self, name: str) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sock.settimeout(DEADLINE)
-        sock.connect(str(self.directory / name))
-        return sock
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def send(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    def ended(self) -> int:
-        return self._process.wait(DEADLINE)
-
-
-def ask(sock: socket.socket, request: Request) -> Reply:
-    sock.send(request.encode())
-    return Reply.decode(sock.recv(1000))
-
-
-def request(
-    configuration: Configuration,
-    verb: Verb = Verb.OPEN,
-    door: int = WEB,
-    *,
-    source: bytes = SOURCE,
-    milliseconds: int = 0,
-    number: int = 7,
-) -> Request:
-    return Request(verb, number, door, source, milliseconds, configuration.checksum)
 
 
 @isolated
@@ -261,132 +191,6 @@ def test_who_is_heard_is_root_and_we_and_on_the_link_the_listener(tmp_path: Path
                 client.close(configuration, None)
 
 
-def _cannot_start(file: Path, *arguments: str) -> str:
-    """What a warden says that ends at once."""
-    start = f"import sys; sys.path.insert(0, {str(SRC)!r}); from knockgate.daemon.warden import main; main()"
-    command = [sys.executable, "-I", "-c", start, "--config", str(file), *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
-    assert ended.returncode == 2
-    return ended.stderr
-
-
-@isolated
-def test_a_listener_that_is_no_user_is_told_of(tmp_path: Path) -> None:
-    file = tmp_path / "gate.toml"
-    file.write_text(f'[gate]\nrun_directory = "{tmp_path}"\n{KERNEL}')
-    ended = _cannot_start(file, "--listener-user", "nobody-of-that-name")
-    assert "there is no user nobody-of-that-name\n" in ended and "hint: knockgate install" in ended
-    with Nftables(own=False) as firewall:
-        assert firewall.is_loaded()  # all the same
-
-
-@isolated
-def test_a_wrong_configuration_at_the_start_leaves_the_doors_as_they_were_last(tmp_path: Path) -> None:
-    last = tmp_path / "last.nft"
-    warden = Warden(tmp_path, "--last", str(last))
-    warden.send(signal.SIGTERM)
-    warden.ended()
-    with Nftables(own=False) as firewall:
-        before = firewall.text()
-        firewall.unload()  # as at a boot
-        warden.file.write_text("[doors.ssh]\n")
-        for arguments, guards in (((), False), (("--last", str(last)), True)):  # the first is the control
-            said = _cannot_start(warden.file, *arguments)
-            assert firewall.is_loaded() == guards
-            assert ("the doors are guarded as they were last" in said) == guards
-        assert firewall.text() == before
-        firewall.unload()
-        last.write_text("nonsense")
-        assert "NOTHING IS GUARDED" in _cannot_start(warden.file, "--last", str(last))
-        last.unlink()
-        assert "NOTHING IS GUARDED" in _cannot_start(warden.file, "--last", str(last))
-
-
-@isolated
-def test_a_second_warden_is_kept_out(tmp_path: Path) -> None:
-    """It would take the sockets away from the first."""
-    warden = Warden(tmp_path)
-    with pytest.raises(Unavailable, match="is running already"), alone(str(warden.directory)):
-        pass
-    said = _cannot_start(warden.file, "--watch")
-    assert "another warden is running already" in said or "belongs to a knockgate" in said
-    with WardenClient(str(warden.directory)) as client:
-        assert client.ping()
-    warden.send(signal.SIGKILL)
-    warden.ended()
-    with alone(str(warden.directory)):  # control
-        pass
-
-
-@isolated
-def test_listeners_come_and_go_and_get_what_the_kernel_reports(tmp_path: Path) -> None:
-    warden = Warden(tmp_path)
-    configuration = warden.configuration()
-    group = configuration.gate.log_group
-    with bound_to(group), warden.connect(LINK_SOCKET) as link:  # another program's
-        reply = ask(link, request(configuration, Verb.HEAR))
-        assert reply.status is Status.KERNEL and "another program has log group" in reply.says
-    run("nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }")
-    run("nft", f'add rule inet t c udp dport 7000 log group {group} prefix "heard"')
-    first = Ward(configuration)
-    with first.hear() as heard, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.sendto(b"", ("127.0.0.1", 7000))
-        assert [each.prefix for each in reports(until(lambda: _waiting(heard), "a report"))] == ["heard"]
-        sender.sendto(b"", ("127.0.0.1", 7000))
-    assert first.open(configuration.doors[WEB], SOURCE) is None
-    assert first.open(configuration.doors[SSH], SOURCE) == "door ssh is not the daemon's to open"
-    second = Ward(configuration)  # has to wait for its turn
-    first._socket.close()
-    with second.hear() as heard:
-        # What came while nobody listened is there.
-        assert [each.prefix for each in reports(until(lambda: _waiting(heard), "a report"))] == ["heard"]
-    warden.send(signal.SIGHUP)
-    with pytest.raises(BeginAnew):
-        until(second.take_notices, "the notice")
-    third = Ward(dataclasses.replace(configuration, doors=configuration.doors[:1]))
-    with pytest.raises(BeginAnew):
-        third.hear()
-    warden.send(signal.SIGTERM)
-    assert warden.ended() == 0
-    with pytest.raises(Gone, match="the warden is gone"):
-        third.take_notices()
-
-
-@pytest.mark.parametrize("is_gone", [True, False])
-@pytest.mark.parametrize("says", [True, False])
-def test_what_the_warden_said_last_is_heard(tmp_path: Path, *, says: bool, is_gone: bool) -> None:
-    """When it reloads it may leave with a request unread, and that is what the kernel tells first."""
-    configuration = doors.parse(f'[gate]\nrun_directory = "{tmp_path}"\n{KERNEL}{DAEMON}')
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as doorbell:
-        (tmp_path / LINK_SOCKET).parent.mkdir()
-        doorbell.bind(str(tmp_path / LINK_SOCKET))
-        doorbell.listen()
-        ward = Ward(configuration)
-        link, _ = doorbell.accept()
-
-    def leave() -> None:
-        link.recv(1, socket.MSG_PEEK)
-        if says:
-            link.send(Reply(Status.OTHER_CONFIGURATION).encode())
-        link.close()
-
-    leaving = threading.Thread(target=leave)
-    leaving.start()
-    if is_gone:
-        ward._socket.send(Request(Verb.PING).encode())
-        leaving.join()
-    with ward._socket, pytest.raises(BeginAnew if says else Gone):
-        ward.open(configuration.doors[WEB], SOURCE)
-    leaving.join()
-
-
-def _waiting(sock: socket.socket) -> bytes:
-    try:
-        return sock.recv(1 << 16)
-    except BlockingIOError:
-        return b""
-
-
 @isolated
 def test_peers_are_bounded_and_a_full_queue_stops_nobody(tmp_path: Path) -> None:
     warden = Warden(tmp_path)
@@ -405,42 +209,6 @@ def test_peers_are_bounded_and_a_full_queue_stops_nobody(tmp_path: Path) -> None
         assert all(ask(peer, ping).number == 7 for peer in more)
         for peer in peers:
             assert peer.recv(1000) == b""  # they came first
-
-
-@isolated
-def test_a_wrong_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
-    warden = Warden(tmp_path)
-    before = warden.file.read_text()
-    listing = ("nft", "-s", "list", "table", "inet", "knockgate")
-    rules = run(*listing)
-    with WardenClient(str(warden.directory)) as client:
-        for wrong, why in (
-            (before.replace("ports", "prots"), "unknown key"),
-            ("", "there is no door"),
-            (before.replace("/run", "/other"), "run_directory: cannot change while the daemon runs"),
-            (
-                before.replace("[gate]", '[gate]\nstate_directory = "/other"'),
-                "state_directory: cannot change",
-            ),
-        ):
-            warden.file.write_text(wrong)
-            with pytest.raises(Unavailable, match=f"not reloaded: .*{why}"):
-                client.reload()
-            assert why in warden.log().splitlines()[-2]
-            assert run(*listing) == rules
-        warden.file.write_text(before.replace("7000", "7100"))
-        with pytest.raises(Unavailable, match="another configuration"):
-            client.reload(bytes(range(16)))
-        assert run(*listing) == rules
-        client.reload(warden.configuration().checksum)
-        listed = run("nft", "list", "table", "inet", "knockgate")
-        assert "7100" in listed and "7000" not in listed and "7000" in rules
-        # Leases of another length need other chains; those that are not needed any more go.
-        assert "lease_tcp_3600000ms" in listed
-        warden.file.write_text(before.replace('"1h"', '"90s"'))
-        client.reload()
-        listed = run("nft", "list", "table", "inet", "knockgate")
-        assert "lease_tcp_3600000ms" not in listed and "lease_tcp_90000ms" in listed
 
 
 @isolated
@@ -466,86 +234,3 @@ def test_the_half_with_rights_has_loaded_nothing_that_parses_packets(tmp_path: P
     assert not [name for name in ours if name.startswith(forbidden)]
     assert not {"daemon.nflog", "daemon.listener", "daemon.grants", "daemon.runner"} & set(ours)
     assert not [name for name in loaded if name.split(".")[0] in ("cryptography", "click", "asyncio", "rich")]
-
-
-@isolated
-def test_the_first_load_spares_the_session_that_one_types_on(tmp_path: Path) -> None:
-    """As ``up`` does: grace where no table was before, and none where one was."""
-    grace = ("nft", "list", "set", "inet", "knockgate", "grace")
-    first = Warden(tmp_path)
-    assert "tcp" in run(*grace).partition("elements")[2]
-    first.send(signal.SIGTERM)
-    assert first.ended() == 0
-    run("nft", "flush", "set", "inet", "knockgate", "grace")
-    other = tmp_path / "other"
-    other.mkdir()
-    Warden(other)
-    assert "elements" not in run(*grace)
-
-
-@isolated
-def test_a_watched_table_that_somebody_emptied_is_filled_again(tmp_path: Path) -> None:
-    warden = Warden(tmp_path, "--watch")
-    run("nft", "add", "element", "inet", "knockgate", "leases4", "{ 192.0.2.7 . tcp . 22 timeout 1h }")
-    run("nft", "flush", "table", "inet", "knockgate")
-    until(lambda: "emptied it" in warden.log(), "it was noticed")
-    assert "vmap @ports" in run("nft", "list", "chain", "inet", "knockgate", "guard")
-    assert leases()
-
-
-@isolated
-def test_an_interface_that_is_not_there_is_no_reload(tmp_path: Path) -> None:
-    warden = Warden(tmp_path)
-    before = warden.file.read_text()
-    with WardenClient(str(warden.directory)) as client:
-        warden.file.write_text(before.replace("[gate]", '[gate]\ninterface = "eht0"'))
-        with pytest.raises(Unavailable, match="no interface eht0"):
-            client.reload()
-        warden.file.write_text(before.replace("[gate]", '[gate]\ninterface = "lo"'))
-        client.reload()
-
-
-_STOPS_AFTER_KEYS = """
-def then(origin, configuration, read=listener.ssh_keys_of):
-    found = read(origin, configuration)
-    print("read", flush=True)
-    sys.stdin.readline()
-    return found
-listener.ssh_keys_of = then
-"""
-
-
-@isolated
-@pytest.mark.parametrize("reloads", [True, False])
-def test_a_reload_is_told_also_to_a_listener_that_has_just_read_its_keys(
-    tmp_path: Path, *, reloads: bool
-) -> None:
-    """The checksum says nothing of keys: what was read before the reload must not stay in force."""
-    warden = Warden(tmp_path)
-    start = f"import sys; sys.path.insert(0, {str(SRC)!r}); from knockgate.daemon import listener"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-        ready.bind(str(tmp_path / "listening"))
-        ready.settimeout(DEADLINE)
-        with subprocess.Popen(
-            [
-                *(sys.executable, "-I", "-c", f"{start}{_STOPS_AFTER_KEYS}listener.main()"),
-                *("--config", str(warden.file)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={"NOTIFY_SOCKET": str(tmp_path / "listening")},
-        ) as listener:
-            assert listener.stdout and listener.stdin
-            assert listener.stdout.readline() == "read\n"
-            if reloads:
-                with WardenClient(str(warden.directory)) as client:
-                    client.reload()
-            print(file=listener.stdin, flush=True)
-            if not reloads:
-                assert ready.recv(100).startswith(b"READY=1\n")
-                listener.send_signal(signal.SIGTERM)
-            try:
-                assert listener.wait(DEADLINE) == (BEGIN_ANEW if reloads else 0)
-            finally:
-                listener.kill()
