@@ -45,6 +45,9 @@ class Advice:
     message: str
     hint: str
 
+    def __str__(self) -> str:
+        return f"door {self.door}: {self.message}" if self.door else self.message
+
 
 class Stopper(Advice):
     """With which no gate starts, whatever its configuration says."""

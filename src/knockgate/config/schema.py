@@ -318,6 +318,17 @@ class Configuration:
         """The doors whose sequence the daemon follows."""
         return [door for door in self.doors if door.sequence and door.sequence.runs_in is RunsIn.DAEMON]
 
+    def quiet_ports(self) -> set[Port]:
+        """Where the daemon hears knocks and packets; the table drops them, so that they look like doors.
+
+        A door without ports only runs commands, as knockd does: its knocks are left as they are.
+        """
+        found = {packets.port for packets in (self.fwknop, self.sealed) if packets}
+        for door in self.daemon_doors():
+            if door.ports and door.sequence:
+                found |= set(door.sequence.steps)
+        return found
+
     def door_of(self, port: Port) -> Door | None:
         """The door that a port belongs to."""
         return next((door for door in self.doors if port in door.ports), None)

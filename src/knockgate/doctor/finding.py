@@ -189,6 +189,11 @@ class Kind(enum.Enum):
     FOREIGN = _Is(Topic.RIGHTS, _ERROR, "its owner can write it, and so decides who comes in")
     KEYS_UNUSABLE = _Is(Topic.RIGHTS, _ERROR, "what cannot be used opens nothing")
     KEYS_MISSING = _Is(Topic.RIGHTS, _ERROR, "without the gate's key no sealed knock opens anything")
+    CLOSED_TO_UNIT = _Is(
+        Topic.RIGHTS,
+        _ERROR,
+        "a unit that cannot read or write what it needs opens nothing",
+    )
 
     LOCKED_OUT = _Is(
         Topic.SSHD, _ERROR, "sshd refuses a line with an option of ours, so nobody logs in with that key"
@@ -203,6 +208,7 @@ class Kind(enum.Enum):
     OTHER_CONFIGURATION = _Is(Topic.GATE, _ERROR, "what is guarded is not what the configuration says")
     NOT_RUNNING = _Is(Topic.GATE, _ERROR, "nobody hears the knocks that a daemon has to hear")
     NOT_AT_BOOT = _Is(Topic.GATE, _WARNING, "after a reboot nothing is guarded, or nobody hears a knock")
+    TWICE_AT_BOOT = _Is(Topic.GATE, _WARNING, "of two units that exclude each other, either may be left out")
     NOT_CONFIGURED = _Is(Topic.GATE, _NOTE, "without a configuration only the host was looked at")
     SHADOW = _Is(Topic.GATE, _WARNING, "nobody is kept out; it is only counted who would be")
     NO_RESCUE = _Is(

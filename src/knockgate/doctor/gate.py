@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +13,13 @@ from knockgate.doctor.finding import Finding, Kind, Severity, Topic, blind, fine
 from knockgate.doctor.host import Host, output_of, read_text, running_programs
 from knockgate.doctor.sshd import settings_of
 from knockgate.doctor.surroundings import BOOT_FILES
+from knockgate.doctor.units import LISTENER, RULES, WARDEN, Does, enabled, is_there
 from knockgate.errors import Unavailable
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import TABLE, mark_of
 
 __all__ = ["State", "examine", "judge", "judge_boot", "judge_rescue"]
 
-_UNITS = "/etc/systemd/system/*.[wr]*/*knockgate*"  # .wants and .requires
 #: Who asks for a name at a console.
 _CONSOLES = {"agetty", "getty", "login", "sulogin", "mingetty"}
 
@@ -45,13 +44,15 @@ def examine(host: Host) -> Iterator[Finding]:
     except Unavailable as error:
         yield blind(Topic.GATE, f"the gate itself: {error}", error.hint or "run it as root")
     else:
-        yield from judge(state, needs_daemon=host.needs_daemon, guards=bool(host.guarded))
+        yield from judge(
+            state, needs_daemon=host.needs_daemon, guards=bool(host.guarded), units=is_there(LISTENER)
+        )
     yield from judge_shadow(host.configuration)
     texts = []
     for path in BOOT_FILES:
         with contextlib.suppress(OSError):  # told with the rules
             texts.append(read_text(path) or "")
-    yield from judge_boot(glob.glob(_UNITS), texts, needs_daemon=host.needs_daemon)  # noqa: PTH207
+    yield from judge_boot(enabled(), texts, needs_daemon=host.needs_daemon, units=is_there(WARDEN))
     yield from _on_rescue(host)
 
 
@@ -70,11 +71,12 @@ def _look(host: Host) -> State:
     return State(loaded, loaded and mark == mark_of(found_), facts, listening)
 
 
-def judge(state: State, *, needs_daemon: bool, guards: bool) -> Iterator[Finding]:
-    """``guards``: doors have ports; else there need be no table."""
+def judge(state: State, *, needs_daemon: bool, guards: bool, units: bool) -> Iterator[Finding]:
+    """``guards``: doors have ports; else there need be no table. ``units``: ours are there."""
     bad = []
     if not state.loaded and guards:
-        fix = "knockgate up --confirm 60s" + (", then knockgate run" if needs_daemon else "")
+        runs = f"systemctl start {LISTENER}" if units else "knockgate run"
+        fix = "knockgate up --confirm 60s" + (f", then {runs}" if needs_daemon else "")
         bad.append(found(Kind.NOT_LOADED, "the table is not loaded", fix))
     elif state.loaded and not state.in_force:
         seen = "the table was made from another configuration"
@@ -83,10 +85,9 @@ def judge(state: State, *, needs_daemon: bool, guards: bool) -> Iterator[Finding
         seen = (
             "the daemon is not running" if state.warden is None else "the daemon's listener does not answer"
         )
+        fix = f"systemctl restart {WARDEN} {LISTENER}; journalctl -u 'knockgate-*' says why it ended"
         bad.append(
-            found(
-                Kind.NOT_RUNNING, seen, "knockgate run; systemctl restart knockgate-warden knockgate-listener"
-            )
+            found(Kind.NOT_RUNNING, seen, fix if units else "knockgate install --now; or: knockgate run")
         )
     yield from bad
     if not bad:
@@ -104,12 +105,31 @@ def judge_shadow(configuration: Configuration) -> Iterator[Finding]:
         yield found(Kind.SHADOW, f"not shut: {', '.join(names)}, with shadow = true", fix)
 
 
-def judge_boot(units: Sequence[str], boot_files: Sequence[str], *, needs_daemon: bool) -> Iterator[Finding]:
-    """``units`` of ours that are enabled, and what is in the files that nftables.service loads."""
-    if units or (not needs_daemon and any(TABLE in text for text in boot_files)):
-        return
-    fix = "systemctl enable --now the gate's units; without a daemon: docs/gate.md, At boot"
-    yield found(Kind.NOT_AT_BOOT, "nothing that runs at boot puts the gate up", fix)
+def judge_boot(
+    starts: Mapping[str, Does], boot_files: Sequence[str], *, needs_daemon: bool, units: bool
+) -> Iterator[Finding]:
+    """``starts``: units that are enabled; ``boot_files``: what is in those that nftables.service loads.
+
+    ``units``: ours are there, enabled or not.
+    """
+    wanted = f"{WARDEN} {LISTENER}" if needs_daemon else RULES
+    fix = f"systemctl enable --now {wanted}"
+    if not units:
+        fix = (
+            "knockgate install --now"
+            if needs_daemon
+            else f"knockgate install; {fix}; or docs/gate.md, At boot"
+        )
+    guards = bool(starts) or any(TABLE in text for text in boot_files)
+    if not guards:
+        yield found(Kind.NOT_AT_BOOT, "nothing that runs at boot puts the gate up", fix)
+    elif needs_daemon and not any(Does.HEARS in each for each in starts.values()):
+        seen = f"what runs at boot hears no knock: {', '.join(starts) or 'rules of nftables.service alone'}"
+        yield found(Kind.NOT_AT_BOOT, seen, fix)
+    if RULES in starts and (others := {WARDEN, LISTENER} & set(starts)):
+        seen = f"{RULES} and {min(others)} are both to be started at boot"
+        given_up = [RULES] if needs_daemon else sorted(others)
+        yield found(Kind.TWICE_AT_BOOT, seen, f"systemctl disable {' '.join(given_up)}")
 
 
 # --- rescue -------------------------------------------------------------------------------------------

@@ -120,11 +120,10 @@ def _on_addresses(interfaces: Sequence[Interface]) -> Iterator[Finding]:
         kind = (
             Kind.LINK_LOCAL_ONLY if any(local.address.is_link_local for _, local in have) else Kind.NO_ADDRESS
         )
-        names = ", ".join(each.name for each in interfaces) or "no interface"
-        seen = (
-            "has only link-local addresses" if kind is Kind.LINK_LOCAL_ONLY else "has no address that works"
-        )
-        yield found(kind, f"{names} {seen}", "ip address add ADDRESS dev INTERFACE; see that DHCP works")
+        what = "only link-local addresses" if kind is Kind.LINK_LOCAL_ONLY else "no address that works"
+        names = ", ".join(each.name for each in interfaces)
+        seen = f"{names}: {what}" if names else "there is no interface but loopback"
+        yield found(kind, seen, "ip address add ADDRESS dev INTERFACE; see that DHCP works")
         return
     yield fine(Topic.NETWORK, "a client reaches this host at " + _listed(local for _, local in reached))
     changing = [local for _, local in reached if local.changes]

@@ -41,13 +41,22 @@ def judge(
     inside = {each.port for each in listeners} - outside
     told = list(_on_doors(configuration, outside, inside, sent_on)) if configuration else []
     yield from told
-    guarded = {port for door in configuration.doors for port in door.ports} if configuration else set()
-    free = sorted(outside - guarded)
+    shut = set(_shut(configuration)) if configuration else set()
+    free = sorted(outside - shut)
     if free:
         fix = "name them in a door's ports, or have them listen on 127.0.0.1, where nobody needs them"
         yield found(Kind.UNGUARDED, f"no door guards {_listed(free)}", fix)
     elif not told:
         yield fine(Topic.PORTS, "whatever listens is behind a door, and behind each door something listens")
+
+
+def _shut(configuration: Configuration) -> Iterator[Port]:
+    """The ports at which the table keeps strangers out: doors, and where knocks arrive."""
+    yield from configuration.quiet_ports()
+    for door in configuration.doors:
+        yield from door.ports
+    for door in configuration.kernel_doors():
+        yield from door.sequence.steps if door.sequence else ()
 
 
 def _on_doors(
@@ -68,7 +77,7 @@ def _on_doors(
                 fix = f"start its service; or take {port} out of door {door.name}"
                 yield found(Kind.NO_LISTENER, f"door {door.name}: nobody listens on {port}", fix)
     for advice in on_listeners(configuration, outside):
-        yield found(Kind.KNOCK_PORT_USED, f"door {advice.door}: {advice.message}", advice.hint)
+        yield found(Kind.KNOCK_PORT_USED, str(advice), advice.hint)
 
 
 def examine_containers(host: Host) -> Iterator[Finding]:

@@ -13,7 +13,8 @@ from knockgate.config.doors import Configuration
 from knockgate.doctor.finding import Finding, Kind, Topic, blind, fine, found
 from knockgate.doctor.host import Host
 from knockgate.doctor.surroundings import on_one_time
-from knockgate.errors import ConfigError
+from knockgate.doctor.units import on_units
+from knockgate.errors import ConfigError, Unavailable
 
 __all__ = ["Place", "Seen", "examine", "judge", "judge_folders", "places_of"]
 
@@ -50,10 +51,21 @@ def examine(host: Host) -> Iterator[Finding]:
             bad.append(blind(Topic.RIGHTS, f"{place.path}: {error.strerror}", "run it as root"))
     bad += _on_keys(host)
     for advice in on_one_time(host.configuration):
-        bad += _unusable(f"door {advice.door}: {advice.message}", advice.hint)
+        bad += _unusable(str(advice), advice.hint)
+    bad += _on_units(host.configuration)
     yield from bad
     if not bad:
         yield fine(Topic.RIGHTS, f"only root writes {host.path} and what belongs to it")
+
+
+def _on_units(configuration: Configuration) -> Iterator[Finding]:
+    try:
+        for advice in on_units(configuration):
+            yield found(Kind.CLOSED_TO_UNIT, str(advice), advice.hint)
+    except Unavailable as error:
+        yield blind(Topic.RIGHTS, f"what the units may write: {error}", error.hint or "run it as root")
+    except OSError as error:
+        yield blind(Topic.RIGHTS, f"{error.filename}: {error.strerror}", "run it as root")
 
 
 def _own_users() -> set[int]:

@@ -52,7 +52,7 @@ def _in_the_kernel(host: Host) -> Iterator[Finding]:
     before = list(judge(rules, guarded=bool(host.guarded)))
     if host.configuration:
         before += [
-            found(Kind.BACK_DOOR, f"door {each.door}: {each.message}", each.hint)
+            found(Kind.BACK_DOOR, str(each), each.hint)
             for each in on_redirects(host.configuration, rules.redirects)
         ]
         fix = "look whether it leads to the port of a door"

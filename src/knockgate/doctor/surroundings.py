@@ -16,6 +16,8 @@ from pathlib import Path
 from knockgate.config.advice import Advice
 from knockgate.config.doors import Configuration
 from knockgate.doctor.listening import read_listeners
+from knockgate.doctor.units import on_units
+from knockgate.errors import Unavailable
 from knockgate.firewall.redirects import Redirect
 from knockgate.model import Port, address_text
 
@@ -42,6 +44,8 @@ def look_around(configuration: Configuration) -> Iterator[Advice]:
     yield from on_interface(configuration)
     yield from on_listeners(configuration, listeners())
     yield from on_one_time(configuration)
+    with contextlib.suppress(Unavailable, OSError):  # doctor tells of it
+        yield from on_units(configuration)
     yield from _on_saved_copies(BOOT_FILES)
 
 
@@ -68,15 +72,28 @@ def on_one_time(configuration: Configuration) -> Iterator[Advice]:
 
 
 def on_listeners(configuration: Configuration, live: set[Port]) -> Iterator[Advice]:
-    """Programs that listen on a knock port."""
+    """Programs that listen where knocks arrive."""
+    hint = "knock at a port that nothing uses: knock ports are silent"
     for door in configuration.doors:
         for step in dict.fromkeys(door.sequence.steps if door.sequence else ()):
             if step in live and door.ports:
-                message = f"a program listens on {step}, and nobody reaches it while the gate is up"
-                yield Advice(door.name, message, "knock at a port that nothing uses: knock ports are silent")
+                message = f"a program listens on {step}, and {_unheard(configuration)}"
+                yield Advice(door.name, message, hint)
             elif step in live:
                 message = f"a program listens on {step}, so whoever uses it knocks"
                 yield Advice(door.name, message, "knock at a port that nothing uses")
+    for table, packets in (("fwknop", configuration.fwknop), ("sealed", configuration.sealed)):
+        if packets and packets.port in live:
+            message = f"a program listens on {packets.port}, where packets come to, and "
+            fix = f"end it (ss -ulpn says which it is), or give [{table}] another port, and its clients"
+            yield Advice("", message + _unheard(configuration), fix)
+
+
+def _unheard(configuration: Configuration) -> str:
+    """What a knock port means to a program that listens there: the gate hears a copy in any case."""
+    if configuration.gate.shadow:
+        return "it gets each knock as well, until shadow is taken away; then nobody reaches it"
+    return "nobody reaches it while the gate is up"
 
 
 def listeners(proc: Path = Path("/proc/net")) -> set[Port]:

@@ -16,7 +16,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from knockgate.config.doors import Configuration, Door, RunsIn
+from knockgate.config.doors import Configuration, Door
 from knockgate.config.readers import Network
 from knockgate.errors import Unavailable
 from knockgate.firewall.doorway import SHADOW_KEPT, SHADOW_SOURCES
@@ -103,15 +103,7 @@ class MemoryFirewall:
         self._automaton = automaton_of(configuration)
         self._doors = {door.name: door for door in configuration.doors}
         self._guarded = {port: door for door in configuration.doors for port in door.ports}
-        self._quiet = {
-            step
-            for door in configuration.doors
-            if door.ports and door.sequence and door.sequence.runs_in is RunsIn.DAEMON
-            for step in door.sequence.steps
-        }
-        for packets in (configuration.fwknop, configuration.sealed):
-            if packets:
-                self._quiet.add(packets.port)
+        self._quiet = configuration.quiet_ports()
 
     # --- world.Firewall ---
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from knockgate.config.doors import Configuration, RunsIn
+from knockgate.config.doors import Configuration
 from knockgate.errors import ConfigError
 from knockgate.firewall import doorway
 from knockgate.firewall.doorway import FAMILIES, NO_SYN_ALONE, forget, reset
@@ -180,19 +180,10 @@ def _sets(configuration: Configuration) -> Iterator[str]:
 
 
 def _ports(configuration: Configuration) -> Iterator[tuple[str, str]]:
-    """What branches off: guarded ports, knocks of the kernel's, and the daemon's, which are kept quiet.
-
-    A door without ports only runs commands, as knockd does: its knocks are left as they are.
-    """
-    kinds: dict[Port, str] = {}
-    for door in configuration.doors:
-        if door.sequence and door.sequence.runs_in is RunsIn.DAEMON and door.ports:
-            kinds |= dict.fromkeys(door.sequence.steps, "quiet")
+    """What branches off: guarded ports, knocks of the kernel's, and the daemon's, which are kept quiet."""
+    kinds = dict.fromkeys(configuration.quiet_ports(), "quiet")
     for door in configuration.kernel_doors():
         kinds |= dict.fromkeys(door.sequence.steps if door.sequence else (), "knock")
-    for packets in (configuration.fwknop, configuration.sealed):
-        if packets:
-            kinds[packets.port] = "quiet"
     for number, door in enumerate(configuration.doors):
         kinds |= dict.fromkeys(door.ports, doorway.chain_of(configuration, number))
     for port, chain in sorted(kinds.items()):

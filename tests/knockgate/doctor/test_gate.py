@@ -13,7 +13,9 @@ from tests.netns import isolated, own_mounts, run, without_rights
 from knockgate.doctor import gate
 from knockgate.doctor.finding import Kind
 from knockgate.doctor.host import Host
+from knockgate.doctor.units import LISTENER, RULES, WARDEN, Does
 
+BOTH = Does.GUARDS | Does.HEARS
 DAEMON = SSH.replace("[doors.ssh.sequence]\n", '[doors.ssh.sequence]\nruns_in = "daemon"\n')
 NOW = {Kind.NOT_LOADED, Kind.OTHER_CONFIGURATION, Kind.NOT_RUNNING, Kind.NOT_LOOKED_AT}
 
@@ -72,20 +74,43 @@ def test_without_a_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("units", "files", "needs_daemon", "comes_back"),
+    ("starts", "files", "needs_daemon", "lacks"),
     [
-        ([], [], False, False),
-        (["/etc/systemd/system/multi-user.target.wants/knockgate.service"], [], True, True),
-        ([], ['include "/etc/knockgate/rules.nft"'], False, True),
-        ([], ['include "/etc/knockgate/rules.nft"'], True, False),
-        ([], ["flush ruleset"], False, False),
+        ({}, [], False, {Kind.NOT_AT_BOOT}),
+        ({}, [], True, {Kind.NOT_AT_BOOT}),
+        ({WARDEN: Does.GUARDS, LISTENER: BOTH}, [], True, set()),
+        ({"gate.service": BOTH}, [], True, set()),
+        ({WARDEN: Does.GUARDS}, [], True, {Kind.NOT_AT_BOOT}),
+        ({WARDEN: Does.GUARDS}, [], False, set()),
+        ({RULES: Does.GUARDS}, [], False, set()),
+        ({RULES: Does.GUARDS}, [], True, {Kind.NOT_AT_BOOT}),
+        ({RULES: Does.GUARDS, WARDEN: Does.GUARDS}, [], False, {Kind.TWICE_AT_BOOT}),
+        ({RULES: Does.GUARDS, WARDEN: Does.GUARDS, LISTENER: BOTH}, [], True, {Kind.TWICE_AT_BOOT}),
+        ({}, ['include "/etc/knockgate/rules.nft"'], False, set()),
+        ({}, ['include "/etc/knockgate/rules.nft"'], True, {Kind.NOT_AT_BOOT}),
+        ({}, ["flush ruleset"], False, {Kind.NOT_AT_BOOT}),
     ],
 )
 def test_what_comes_back_at_boot(
-    units: list[str], files: list[str], needs_daemon: bool, comes_back: bool
+    starts: dict[str, Does], files: list[str], needs_daemon: bool, lacks: set[Kind]
 ) -> None:
-    found = {each.kind for each in gate.judge_boot(units, files, needs_daemon=needs_daemon)}
-    assert found == (set() if comes_back else {Kind.NOT_AT_BOOT})
+    found = list(gate.judge_boot(starts, files, needs_daemon=needs_daemon, units=True))
+    assert {each.kind for each in found} == lacks
+    for each in found:
+        names = each.fix.split()[2:]
+        assert ("disable" in each.fix) is (each.kind is Kind.TWICE_AT_BOOT)
+        assert (LISTENER in names) is (needs_daemon and each.kind is Kind.NOT_AT_BOOT)
+        assert (RULES in names) is (needs_daemon is (each.kind is Kind.TWICE_AT_BOOT))
+
+
+def test_units_that_are_not_there_have_to_be_laid_down_first() -> None:
+    for needs_daemon in (True, False):
+        (found,) = gate.judge_boot({}, [], needs_daemon=needs_daemon, units=False)
+        assert found.fix.startswith("knockgate install")
+    nothing = gate.State(loaded=True, in_force=True, warden=None, listening=False)
+    for units in (True, False):
+        (found,) = gate.judge(nothing, needs_daemon=True, guards=True, units=units)
+        assert ("knockgate install" in found.fix, LISTENER in found.fix) == (not units, units)
 
 
 def test_a_gate_that_only_looks_on_is_told_of() -> None:

@@ -7,7 +7,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.knockgate.doctor.looking import SSH, host, kinds, of
+import pytest
+from tests.knockgate.doctor.looking import COMMANDS, KEYED, SSH, host, kinds, of
 from tests.netns import Network, isolated, run, up, veth, without_rights
 
 from knockgate.doctor import ports
@@ -67,7 +68,30 @@ def test_who_listens_on_a_knock_port() -> None:
     with listening(("10.9.9.1", 22)):
         assert there() == set()
         with listening(("10.9.9.1", 7000)):
-            assert there() == {Kind.KNOCK_PORT_USED, Kind.UNGUARDED}
+            assert there() == {Kind.KNOCK_PORT_USED}
+            assert there(COMMANDS.replace("udp/2", "tcp/7000")) == {Kind.KNOCK_PORT_USED, Kind.UNGUARDED}
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [(KEYED.format(folder="/x"), 62202), ('[keys.jo]\nfwknop = "/x"\ndoors = ["ssh"]\n', 62201)],
+)
+def test_who_listens_where_packets_come_to(text: str, port: int) -> None:
+    up("lo", "10.9.9.1/32")
+    with listening(("10.9.9.1", 22)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        assert there(SSH + text) == set()
+        datagrams.bind(("127.0.0.1", port))
+        assert there(SSH + text) == set()
+    with listening(("10.9.9.1", 22)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.bind(("0.0.0.0", port))
+        assert there(SSH + text) == {Kind.KNOCK_PORT_USED}
+        found = of(ports.examine(host(SSH + text)), Kind.KNOCK_PORT_USED)
+        assert f"udp/{port}" in found.seen and "nobody reaches it while the gate is up" in found.seen
+        assert "[sealed]" in found.fix if port == 62202 else "[fwknop]" in found.fix
+        found = of(ports.examine(host(SSH + text, "shadow = true")), Kind.KNOCK_PORT_USED)
+        assert "it gets each knock as well" in found.seen
+        assert there() == {Kind.UNGUARDED}  # without such keys it is a port like any other
 
 
 @isolated

@@ -11,10 +11,12 @@ from tests.knockgate.cli.sealed_gates import LINE, initialised
 from tests.knockgate.doctor.looking import SSH, kinds, of, written
 
 from knockgate.config import doors
-from knockgate.doctor import rights
+from knockgate.doctor import rights, units
 from knockgate.doctor.finding import Kind
 from knockgate.doctor.host import Host
 from knockgate.doctor.rights import Place, Seen
+from knockgate.doctor.units import Confined
+from knockgate.errors import Unavailable
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
@@ -127,3 +129,23 @@ def test_secrets_of_fwknops(tmp_path: Path) -> None:
     assert of(found, Kind.KEYS_UNUSABLE).fix == f"chmod 600 {secrets}"
     lines = [line for line in secrets.read_text().splitlines() if "BASE64: " in line]
     assert len(lines) == 2 and not any(line.split()[-1] in str(found) for line in lines)
+
+
+@ROOT
+@pytest.mark.root
+def test_what_the_units_cannot_get_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = tmp_path / "lines"
+    lines.touch(mode=0o600)
+    text = f'[doors.x]\nports = ["tcp/1"]\n[doors.x.sequence]\nruns_in = "daemon"\none_time = "{lines}"\n'
+    known = written(tmp_path, text)
+    assert kinds(rights.examine(known)) == set()
+    nobody = Confined("nobody", 65534, frozenset({65534}), (), (str(tmp_path),))
+    monkeypatch.setattr(units, "confined", lambda _: nobody)
+    assert kinds(rights.examine(known)) == {Kind.CLOSED_TO_UNIT}
+    assert of(rights.examine(known), Kind.CLOSED_TO_UNIT).seen.startswith("door x: knockgate-listener cannot ")
+
+    def silent(_: str) -> None:
+        raise Unavailable("systemctl is not there")
+
+    monkeypatch.setattr(units, "confined", silent)
+    assert kinds(rights.examine(known)) == {Kind.NOT_LOOKED_AT}
