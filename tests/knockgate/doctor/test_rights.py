@@ -142,7 +142,8 @@ def test_what_the_units_cannot_get_at(tmp_path: Path, monkeypatch: pytest.Monkey
     nobody = Confined("nobody", 65534, frozenset({65534}), (), (str(tmp_path),))
     monkeypatch.setattr(units, "confined", lambda _: nobody)
     assert kinds(rights.examine(known)) == {Kind.CLOSED_TO_UNIT}
-    assert of(rights.examine(known), Kind.CLOSED_TO_UNIT).seen.startswith("door x: knockgate-listener cannot ")
+    seen = of(rights.examine(known), Kind.CLOSED_TO_UNIT).seen
+    assert seen.startswith(f"door x: knockgate-listener cannot write {lines}")
 
     def silent(_: str) -> None:
         raise Unavailable("systemctl is not there")
