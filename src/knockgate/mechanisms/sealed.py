@@ -131,8 +131,8 @@ class Sealed:
         self._budgets = {card: Bucket(budget, 2 * budget) for card in cards}
         self._tags: OrderedDict[bytes, Source] = OrderedDict()
         self._paces: dict[bytes, Bucket] = {}
-        self._leases: dict[bytes, dict[tuple[str, Source], float]] = {}  # of a key -> until, since the boot
-        self._of_parties = Leases()
+        self._leases = Leases()  # of keys, by the fingerprint
+        self._of_parties = Leases()  # of all keys of a party, by its name
         self._many = _KEYS
         self._waiting: _Authentic | None = None
         self._stand_ins = _stand_ins()
@@ -281,23 +281,18 @@ class Sealed:
         if len(self._paces) < self._many:
             return
         self._paces = {key: pace for key, pace in self._paces.items() if not pace.is_full(up)}
-        self._leases = {
-            key: ends for key, ends in self._leases.items() if any(end > up for end in ends.values())
-        }
+        self._leases.forget_idle(up)
         self._many = max(_KEYS, 2 * len(self._paces))
 
     def _lacks_room(self, knock: _Authentic, grant: Grant, up: float) -> str | None:
         """How many leases there may be, where there are as many; else they are counted from now on."""
         party = grant.line.party
-        live = {each: until for each, until in self._leases.get(knock.fingerprint, {}).items() if until > up}
         wanted = {(entrance.door, knock.asked.source): seconds for entrance, seconds in grant.leases}
-        if len(live.keys() | wanted.keys()) > party.leases:
+        if not self._leases.has_room(knock.fingerprint, wanted, party.leases, up):
             return str(party.leases)
         if not self._of_parties.take(party.name, wanted, party.leases_in_all, up):
             return f"{party.leases_in_all} in all of {party.name}"
-        for each, seconds in wanted.items():
-            live[each] = max(live.get(each, 0.0), up + seconds)  # a knock does not shorten a lease
-        self._leases[knock.fingerprint] = live
+        self._leases.give(knock.fingerprint, wanted, up)
         return None
 
 

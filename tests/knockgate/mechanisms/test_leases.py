@@ -15,17 +15,26 @@ _WANTED = st.dictionaries(
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["al", "bo"]), _WANTED, st.integers(1, 4), st.integers(0, 9)), max_size=30
+        st.tuples(
+            st.sampled_from(["al", "bo"]), _WANTED, st.integers(1, 4), st.integers(0, 9), st.booleans()
+        ),
+        max_size=30,
     )
 )
 def test_never_more_than_it_may_have(
-    knocks: list[tuple[str, dict[tuple[str, Source], int], int, int]],
+    knocks: list[tuple[str, dict[tuple[str, Source], int], int, int, bool]],
 ) -> None:
+    """And to forget those that have none changes nothing."""
     leases, ever, up = Leases(), list[tuple[str, tuple[str, Source], float]](), 100.0
-    for key, wanted, most, later in knocks:
+    for key, wanted, most, later, forgets in knocks:
         up += later
+        if forgets:
+            leases.forget_idle(up)
+            assert leases._until.keys() == {who for who, _, until in ever if until > up}
         live = {each for who, each, until in ever if who == key and until > up}
         may = len(live | set(wanted)) <= most
-        assert leases.take(key, {each: float(many) for each, many in wanted.items()}, most, up) is may
+        seconds = {each: float(many) for each, many in wanted.items()}
+        assert leases.has_room(key, seconds, most, up) is may
+        assert leases.take(key, seconds, most, up) is may
         if may:
             ever += [(key, each, up + many) for each, many in wanted.items()]

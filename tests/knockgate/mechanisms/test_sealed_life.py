@@ -81,8 +81,8 @@ class Life:
         return (
             len(sealed._tags) <= 4
             and len(sealed._paces) <= keys
-            and len(sealed._leases) <= keys
-            and all(len(live) <= LEASES for live in sealed._leases.values())
+            and len(sealed._leases._until) <= keys
+            and all(len(live) <= LEASES for live in sealed._leases._until.values())
             and len(self.gate.marks.devices()) <= keys * ROOM
         )
 

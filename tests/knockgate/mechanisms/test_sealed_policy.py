@@ -348,6 +348,6 @@ def test_of_keys_that_come_and_go_nothing_is_kept(monkeypatch: pytest.MonkeyPatc
     for number, kind in enumerate(list(KeyKind)[1:] * 3):
         gate.wait(40)
         assert gate.knock(signed(kind, **at(40 * number + 40))) is None
-    kept = gate.sealed._paces.keys() | gate.sealed._leases.keys()
+    kept = gate.sealed._paces.keys() | gate.sealed._leases._until.keys()
     assert len(kept) <= 3
     assert gate.knock(address=ELSEWHERE, **at(gate.now - NOW)) is Reason.TOO_MANY_LEASES
