@@ -22,7 +22,6 @@ __all__ = [
     "KnockTaken",
     "OpenDoor",
     "PacketEffect",
-    "PacketEvent",
     "PacketPassed",
     "PacketSeen",
     "Rearmed",
@@ -89,9 +88,8 @@ class TokenSettled:
     moment: Moment
 
 
-#: What sequences are fed on, and what single packets are.
+#: What sequences are fed on.
 Event = PacketSeen | PacketPassed | Tick | ClaimSettled | Rearmed
-PacketEvent = DatagramSeen | TokenSettled
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +170,6 @@ class KnockRefused:
     story: Story | None = None  #: of a sealed knock, as far as it was read
 
 
-#: What sequences answer, and what single packets do.
+#: What sequences answer, and what packets of fwknop's do.
 Effect = OpenDoor | ClaimLine | RunCommands
 PacketEffect = OpenDoor | ClaimToken | RunCommands | KnockRefused

@@ -79,7 +79,7 @@ class Lease(NamedTuple):
     source: Source
     left: float  #: seconds until it ends
     lasts: float  #: seconds it was given
-    by: str  #: what opened it: ``kernel sequence``, ``daemon sequence`` or ``hand``
+    by: str  #: what opened it: ``kernel sequence``, ``daemon sequence``, ``packet`` or ``hand``
 
 
 class Pause(NamedTuple):

@@ -65,7 +65,7 @@ class Reading(Protocol):
         """A round of looks begins."""
 
     def is_so(self, place: KeyFile, seen: Seen) -> bool:
-        """Whether it can have changed since it was ``seen`` so."""
+        """Whether it is as it was ``seen``, and cannot have changed since."""
 
     def read(self, place: KeyFile) -> tuple[bytes, Seen]:
         """What is in it, and what it looks like; raises Trouble."""
@@ -193,7 +193,7 @@ class _File:
         self._seen = Seen()  # not all of many users have such a file
 
     def is_as_it_was(self, reading: Reading) -> bool:
-        """Whether it can have changed since it was read; of what could not be read nobody knows."""
+        """Whether it cannot have changed since it was read; of what could not be read nobody knows."""
         return reading.is_so(self.place, self._seen)
 
     def load(self, reading: Reading, local: Local) -> bool:

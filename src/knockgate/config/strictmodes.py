@@ -66,7 +66,7 @@ class Seen(NamedTuple):
     is_missing: bool = False
 
     def is_so(self, path: str) -> bool:
-        """Whether it can have changed since; of what could not be read nobody knows."""
+        """Whether it cannot have changed since; of what could not be read nobody knows."""
         if self.signature is None and not self.is_missing:
             return False
         try:

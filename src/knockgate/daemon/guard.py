@@ -31,9 +31,9 @@ from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset, mark_of
 from knockgate.model import NETWORK_SIZE, Port, Source
 
-__all__ = ["BY_DAEMON", "BY_HAND", "BY_PACKET", "Guard"]
+__all__ = ["Guard"]
 
-BY_DAEMON, BY_PACKET, BY_HAND = "daemon sequence", "packet", "hand"
+_BY_DAEMON, _BY_PACKET, _BY_HAND = "daemon sequence", "packet", "hand"
 
 #: Seconds between two copies of the leases, at least; and how many times longer than copying takes.
 _COPY_EVERY, _COPY_SHARE = 1.0, 20.0
@@ -209,7 +209,7 @@ class Guard:
             seconds = request.milliseconds / 1000
             if not 1 <= seconds <= LONGEST_BY_HAND:
                 raise _Refusal(Status.NOT_ALLOWED, "a lease lasts from 1 second to 30 days")
-            self._begin(door, request.source, seconds, BY_HAND)
+            self._begin(door, request.source, seconds, _BY_HAND)
         elif request.milliseconds:
             self._open_for_key(door, request)
         else:
@@ -218,7 +218,7 @@ class Guard:
                 raise _Refusal(Status.NOT_ALLOWED, f"door {door.name} is not the daemon's to open")
             if len(request.source) == NETWORK_SIZE:
                 raise _Refusal(Status.NOT_ALLOWED, "nobody knocks a sequence for a whole network")
-            self._begin(door, request.source, door.lease, BY_DAEMON)
+            self._begin(door, request.source, door.lease, _BY_DAEMON)
 
     def _open_for_key(self, door: Door, request: Request) -> None:
         seconds = request.milliseconds / 1000
@@ -226,7 +226,7 @@ class Guard:
             raise _Refusal(Status.NOT_ALLOWED, f"door {door.name} is for no key")
         if not 1 <= seconds <= door.most:
             raise _Refusal(Status.NOT_ALLOWED, f"door {door.name} is not opened for {seconds:g} s")
-        self._begin(door, request.source, seconds, BY_PACKET)
+        self._begin(door, request.source, seconds, _BY_PACKET)
 
     def _begin(self, door: Door, source: Source, seconds: float, by: str) -> None:
         self._firewall.open(door.ports, source, seconds, by)
@@ -252,7 +252,7 @@ class Guard:
         if request.door == EVERY_DOOR and not seconds:
             ports = list(before)  # also those of doors that there are no more
         self._firewall.pause(ports, seconds)
-        self._did(ports, None, time.monotonic() + seconds if seconds else None, BY_HAND)
+        self._did(ports, None, time.monotonic() + seconds if seconds else None, _BY_HAND)
         return len(ports) if seconds else len(before.intersection(ports))
 
     def _close(self, request: Request) -> int:

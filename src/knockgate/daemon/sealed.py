@@ -34,8 +34,9 @@ from knockgate.mechanisms.parties import Line
 from knockgate.mechanisms.sealed import ClaimMark, LiveCard, MarkSettled, Sealed, SealedEffect, Standing
 from knockgate.refusals import advice_on, refusal_in_words
 from knockgate.spa.sealed import CardKeys, Suite
-from knockgate.store.marks import DeviceMark, SqliteMarks
+from knockgate.store.marks import SqliteMarks
 from knockgate.wire import frames
+from knockgate.world import DeviceMark
 
 __all__ = [
     "DEVICES",

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from knockgate.mechanisms.sequence import KnockSequence
 from knockgate.model import Port
 
-__all__ = ["MAX_STATES", "NOWHERE", "STAY", "Automaton", "State"]
+__all__ = ["NOWHERE", "STAY", "Automaton", "State"]
 
 #: The state of a source of which nothing is remembered.
 NOWHERE = 0

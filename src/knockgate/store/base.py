@@ -17,7 +17,7 @@ from typing import Any
 from knockgate.config import private
 from knockgate.errors import Unavailable
 
-__all__ = ["PrivateBase"]
+__all__ = ["InUse", "Lost", "PrivateBase"]
 
 #: Seconds until a file that is in use is looked at again.
 _LOOK_AGAIN = 0.05
@@ -27,8 +27,6 @@ _OURS_ALONE = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
 )
-
-
 #: SQLite's primary result codes for a file that is not as we left it: a table is not there (1), the pages
 #: make no sense (11), it is no such file at all (26).
 _DAMAGED = frozenset((1, 11, 26))

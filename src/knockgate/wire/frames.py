@@ -44,8 +44,6 @@ _IPV6 = struct.Struct("!B3xHB")  # version, payload length, next header
 _PORTS = struct.Struct("!HH")
 _UDP_HEADER = struct.Struct("!HHH")  # source port, destination port, length
 _FRAGMENT_WORD = struct.Struct("!H")
-# Of IPv4 without options and UDP: total length, fragment word, protocol, addresses, length of the datagram.
-_DATAGRAM4 = struct.Struct("!2xH2xHxB2x4s4s4xH")
 # Protocol, source and destination port of TCP or UDP right behind a header without options or extensions.
 _GLANCE4 = struct.Struct("!9xB2x4s6xH")
 _GLANCE6 = struct.Struct("!6xBx16s18xH")
