@@ -66,7 +66,7 @@ class Does(enum.Flag):
     HEARS = 2  #: it runs the half that hears knocks
 
 
-#: The listener requires the warden, so that is started with it.
+#: The listener wants the warden, so that is started with it.
 _OURS = {WARDEN: Does.GUARDS, LISTENER: Does.GUARDS | Does.HEARS, RULES: Does.GUARDS}
 
 

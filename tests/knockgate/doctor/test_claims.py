@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.knockgate.cli.gates import SSH, Host, gate
 from tests.knockgate.cli.process import knockgate
-from tests.knockgate.doctor.looking import host, kinds
-from tests.netns import Network, isolated, run, until, up, veth
+from tests.knockgate.doctor.looking import KEYED, host, kinds
+from tests.netns import Network, heard, isolated, packet_socket, run, until, up, veth
 
 from knockgate.client.wait import probe
 from knockgate.doctor import network, ports, rules
@@ -103,6 +103,42 @@ def test_a_port_that_is_changed_before_the_guard_is_not_the_one_that_it_guards(t
     sender.sendto(b"past it", ("10.9.9.1", 5000))
     assert arrived.recv(100) == b"past it"
     assert kinds(rules._in_the_kernel(host())) == {Kind.CHANGED_BEFORE}
+
+
+@isolated
+def test_who_listens_where_packets_come_to_gets_none_and_in_shadow_a_copy_of_each(tmp_path: Path) -> None:
+    there, text = Host(), SSH + KEYED.format(folder=tmp_path)
+    arrived = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    arrived.bind(("0.0.0.0", 62202))
+    arrived.setblocking(False)
+
+    def gets(number: int) -> bool:
+        """What is sent after it has come by then, so what has not come will not. A copy comes always."""
+        packets: list[bytes] = []
+
+        def is_over() -> bool:
+            packets.extend(each.packet for each in heard(copies))
+            return any(packet.endswith(b"the next") for packet in packets)
+
+        with packet_socket("near") as copies:
+            with there.client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.sendto(b"%d" % number, ("10.9.9.1", 62202))
+                sender.sendto(b"the next", ("10.9.9.1", 9999))
+            until(is_over, "both have come")
+        assert any(packet.endswith(b"%d" % number) for packet in packets)
+        try:
+            return arrived.recv(100) == b"%d" % number
+        except BlockingIOError:
+            return False
+
+    assert gets(1)
+    assert knockgate("up", gate(tmp_path, text)).returncode == 0
+    assert not gets(2)
+    shadow = Path(gate(tmp_path, text))
+    shadow.write_text(shadow.read_text().replace("[gate]\n", "[gate]\nshadow = true\n"))
+    assert knockgate("up", str(shadow)).returncode == 0
+    assert gets(3)
+    arrived.close()
 
 
 @isolated
