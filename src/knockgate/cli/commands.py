@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from knockgate import __version__
+from knockgate.cli.backup import backup
 from knockgate.cli.cards import card
 from knockgate.cli.check import check, rules
 from knockgate.cli.completion import completion
@@ -22,6 +23,7 @@ from knockgate.cli.metrics import metrics
 from knockgate.cli.page import PageGroup
 from knockgate.cli.pause import pause, resume
 from knockgate.cli.rekeying import rekey, replay
+from knockgate.cli.restore import restore
 from knockgate.cli.run import run
 from knockgate.cli.simulate import simulate
 from knockgate.cli.status import status
@@ -36,7 +38,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "The table": (check, doctor, rules, simulate, up, confirm, down),
     "The doors": (status, open_, extend, close, pause, resume),
     "Sealed knocks": (init, card, device, explain, rekey, replay),
-    "The daemon": (run, metrics, install, uninstall, import_),
+    "The daemon": (run, metrics, install, uninstall, backup, restore, import_),
     "Elsewhere": (trust, knock, test, connect, key),
     "Shell": (completion,),
 }

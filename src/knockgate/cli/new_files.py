@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from knockgate.config.private import sync_folder
@@ -14,8 +14,8 @@ from knockgate.errors import Unavailable
 __all__ = ["write_new", "written"]
 
 
-def write_new(files: Mapping[Path, str], *, private: frozenset[Path]) -> None:
-    """Write the texts, with folders that are missing; those in ``private`` are for the owner alone.
+def write_new(files: Mapping[Path, str] | Mapping[Path, bytes], *, private: frozenset[Path]) -> None:
+    """Write the files, with folders that are missing; those in ``private`` are for the owner alone.
 
     Raises Unavailable, after which nothing is there that was not before. Each text is on the disk under
     another name first; a link to it fails where its own name is taken, which a rename would not.
@@ -24,9 +24,21 @@ def write_new(files: Mapping[Path, str], *, private: frozenset[Path]) -> None:
         pass
 
 
+def _as_it_is(file: int, path: Path) -> None:
+    """Ours, and of the mode that it was made with."""
+
+
 @contextlib.contextmanager
-def written(files: Mapping[Path, str], *, private: frozenset[Path]) -> Iterator[None]:
-    """The same, for a block that needs them: where it raises, they are taken away again."""
+def written(
+    files: Mapping[Path, str] | Mapping[Path, bytes],
+    *,
+    private: frozenset[Path],
+    dress: Callable[[int, Path], None] = _as_it_is,
+) -> Iterator[None]:
+    """The same, for a block that needs them: where it raises, they are taken away again.
+
+    ``dress`` gives a file its owner and mode, before it has its name. OSError.
+    """
     made: list[Path] = []
     folders: list[Path] = []
     waiting: dict[Path, Path] = {}
@@ -35,7 +47,12 @@ def written(files: Mapping[Path, str], *, private: frozenset[Path]) -> Iterator[
         for path, text in files.items():
             _make_folder(path.parent, folders, private=path in private)
             waiting[path] = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-            _write(waiting[path], text, 0o600 if path in private else 0o644)
+            file = _made(waiting[path], 0o600 if path in private else 0o644)
+            with os.fdopen(file, "wb") as stream:
+                stream.write(text.encode() if isinstance(text, str) else text)
+                stream.flush()
+                dress(file, path)
+                os.fsync(file)
         for path, temporary in waiting.items():
             os.link(temporary, path)
             made.append(path)
@@ -68,12 +85,8 @@ def _make_folder(folder: Path, made: list[Path], *, private: bool) -> None:
         made.append(each)
 
 
-def _write(path: Path, text: str, mode: int) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(file, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(file)
+def _made(path: Path, mode: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def _remove_all(files: Iterable[Path], folders: list[Path]) -> None:

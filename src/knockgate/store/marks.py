@@ -23,7 +23,7 @@ import contextlib
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from knockgate.errors import Unavailable
@@ -32,6 +32,7 @@ from knockgate.mechanisms.marks import Known, Marked, Spend, Verdict, judge, new
 from knockgate.spa.sealed import device_row
 from knockgate.spa.sealed.dates import Date
 from knockgate.store.base import InUse, Lost, PrivateBase
+from knockgate.store.making import all_of, made, put_in_place, remove
 from knockgate.world import DeviceMark
 
 __all__ = ["DeviceMark", "SqliteMarks"]
@@ -73,8 +74,6 @@ _LOST = (
     "have to be enrolled again if the old file cannot be read. `knockgate rekey --now`: no old knock is good "
     "any more, and everybody needs the new card"
 )
-#: What SQLite keeps beside the file, by the endings of their names.
-_BESIDE = ("-wal", "-journal", "-shm")
 
 
 class SqliteMarks:
@@ -116,12 +115,8 @@ class SqliteMarks:
         ``low``: what is dated until then is taken of nobody, in nanoseconds since 1970. ``salt`` is 32 random
         bytes, if need be those that the devices in the admin's file were hashed with.
         """
-        there = [each for each in _all_of(path) if os.path.lexists(each)]
-        if there:
-            hint = "`knockgate replay reset` puts a new one in its place"
-            raise Unavailable(f"{there[0]} is there already", hint=hint)
-        with _made(path, incarnation, salt or secrets.token_bytes(32), low) as new:
-            os.link(new, path)
+        lay_out = _laid_out(incarnation, salt or secrets.token_bytes(32), low)
+        put_in_place(path, lay_out, hint=_HINT, taken="`knockgate replay reset` puts a new one in its place")
 
     @staticmethod
     def reset(path: Path, incarnation: bytes, *, low: int) -> bool:
@@ -131,11 +126,11 @@ class SqliteMarks:
         Unavailable, also while a gate uses it; then there may be no file at all.
         """
         salt = _salt_of(path)
-        with _made(path, incarnation, salt or secrets.token_bytes(32), low) as new:
+        with made(path, _laid_out(incarnation, salt or secrets.token_bytes(32), low), hint=_HINT) as new:
             # SQLite would take a log that is left over for the new file's. It goes after its own: a file
             # without its log could be taken for whole, with older marks.
-            if any(os.path.lexists(each) for each in _all_of(path)[1:]):
-                _remove(path)
+            if any(os.path.lexists(each) for each in all_of(path)[1:]):
+                remove(path)
             os.replace(new, path)
         return salt is not None
 
@@ -304,45 +299,12 @@ def _salt_of(path: Path) -> bytes | None:
         base.close()
 
 
-@contextlib.contextmanager
-def _made(path: Path, incarnation: bytes, salt: bytes, low: int) -> Iterator[Path]:
-    """A whole file beside ``path``, on the disk; whoever gives it that name in here has given it durably."""
-    # One name, so that what was killed half-way leaves one file at most, and that is gone with the next one.
-    new = path.with_name(f".{path.name}.new")
-    try:
-        _remove(new)
-        base = PrivateBase(new, user="listener", hint=_HINT)
-        try:
-            with base.transaction():
-                for statement in _SCHEMA:
-                    base.do(statement)
-                base.do("INSERT INTO gate VALUES (?, ?, ?)", incarnation, salt, low)
-            base.do("PRAGMA wal_checkpoint(TRUNCATE)")  # out of the log, which does not get the name
-        finally:
-            base.close()
-        yield new
-        _remove(new)
-        _flush(path.parent)
-    except OSError as error:
-        raise Unavailable(f"{path} cannot be made: {error.strerror}", hint=_HINT) from error
-    finally:
-        with contextlib.suppress(OSError):
-            _remove(new)
+def _laid_out(incarnation: bytes, salt: bytes, low: int) -> Callable[[PrivateBase], None]:
+    """What is in a new file."""
 
+    def lay_out(base: PrivateBase) -> None:
+        for statement in _SCHEMA:
+            base.do(statement)
+        base.do("INSERT INTO gate VALUES (?, ?, ?)", incarnation, salt, low)
 
-def _flush(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _remove(path: Path) -> None:
-    for each in _all_of(path):
-        each.unlink(missing_ok=True)
-
-
-def _all_of(path: Path) -> list[Path]:
-    """The file, and what SQLite may keep beside it."""
-    return [path, *(path.with_name(path.name + end) for end in _BESIDE)]
+    return lay_out

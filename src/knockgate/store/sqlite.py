@@ -24,6 +24,7 @@ from knockgate.errors import Unavailable
 from knockgate.model import Claim, Moment, Token
 from knockgate.store.base import PrivateBase
 from knockgate.store.forgetting import held, hour
+from knockgate.store.making import put_in_place
 
 __all__ = ["SqliteStore"]
 
@@ -62,6 +63,7 @@ INSERT INTO forgotten VALUES (?, ?) ON CONFLICT (hour) DO UPDATE SET newest = ma
 _LOWER = """
 INSERT INTO low SELECT newest FROM forgotten WHERE hour <= ? AND newest < ? ORDER BY hour DESC LIMIT 1
 """
+_CLOSED = "it is to remember which packets were taken; gate.state_directory names its folder"
 
 
 class SqliteStore:
@@ -108,6 +110,15 @@ class SqliteStore:
             with self._base.transaction():
                 for statement in _SCHEMA:
                     self._base.do(statement)
+
+    @staticmethod
+    def create(path: Path, *, low: int, fresh: float) -> None:
+        """Make the file as if all that was issued until ``low`` had been taken, in seconds since 1970.
+
+        It is on the disk then, or nothing is. Never over another; raises Unavailable. ``fresh`` as above.
+        """
+        taken = f"move it away: mv {path} {path}.old"
+        put_in_place(path, _closed_until(low, fresh), hint=_CLOSED, taken=taken)
 
     def __len__(self) -> int:
         """Tokens remembered now."""
@@ -183,6 +194,24 @@ class SqliteStore:
             self._base.do("DELETE FROM low")
             self._base.do(_LOWER, hour(math.floor(edge)), edge)
         return len(gone)
+
+
+def _closed_until(low: int, fresh: float) -> Callable[[PrivateBase], None]:
+    """What is in a file that begins so.
+
+    While the clock can be relied on only the last hours' marks count, and they must. ``low`` is for when it
+    cannot; the next one is then chosen among marks that are older than ``fresh``, so one of these must be.
+    """
+    hours = range(hour(math.floor(low - fresh)) - 1, hour(low) + 1)
+
+    def lay_out(base: PrivateBase) -> None:
+        for statement in _SCHEMA:
+            base.do(statement)
+        for each in hours:
+            base.do(_MARK, each, min(low, 3600 * each + 3599))
+        base.do("INSERT INTO low VALUES (?)", low)
+
+    return lay_out
 
 
 def _number(boot: str) -> int:
