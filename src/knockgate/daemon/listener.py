@@ -10,8 +10,6 @@ It ends when the warden or the runner is gone, and is started again; leases do n
 from __future__ import annotations
 
 import argparse
-import contextlib
-import errno
 import os
 import selectors
 import signal
@@ -29,7 +27,7 @@ from knockgate.config.doors import Configuration, Door
 from knockgate.config.keyfiles import Reading
 from knockgate.config.keys import SshKeys
 from knockgate.config.toml import spell
-from knockgate.daemon import log, nflog, notify
+from knockgate.daemon import log, notify
 from knockgate.daemon.bearers import bearers_of, ssh_keys_of
 from knockgate.daemon.control import EXPLAIN_SOCKET, STATUS_SOCKET
 from knockgate.daemon.errands import Errand
@@ -40,15 +38,15 @@ from knockgate.daemon.log import NOTE, Event, Record, Seldom, say, say_why
 from knockgate.daemon.origin import Origin
 from knockgate.daemon.packets import PacketGrants
 from knockgate.daemon.records import EXHAUSTED, at
+from knockgate.daemon.reports import Reports
 from knockgate.daemon.rights import give_all_away
 from knockgate.daemon.sockets import Readable, Signals
 from knockgate.daemon.status import Account, DocumentSocket
 from knockgate.daemon.strangers import Summary
 from knockgate.daemon.ward import BeginAnew, Gone, Ward
-from knockgate.errors import KnockgateError, Refused, Unavailable
-from knockgate.firewall.ruleset import BOUNDS, OPENED
+from knockgate.errors import KnockgateError, Unavailable
 from knockgate.mechanisms.packet import Bearer
-from knockgate.model import Port, Source, address_text
+from knockgate.model import Source, address_text
 from knockgate.wire import bpf
 
 if TYPE_CHECKING:
@@ -58,7 +56,7 @@ __all__ = ["PROGRAM", "Listener", "main"]
 
 PROGRAM = "knockgate-listener"
 
-#: Packets or reports in a row, before the other things that wait have a turn.
+#: Packets in a row, before the other things that wait have a turn.
 _BATCH = 256
 #: While the one interface is gone, it is looked for this often. Seconds.
 _LOOK_AGAIN = 0.25
@@ -75,7 +73,7 @@ class _Capture(Readable, Protocol):
 
 
 class Listener:
-    """Waits for all of it at once. ``Hands`` of ``Grants``."""
+    """Waits for all of it at once. ``Hands`` of ``Grants``, and ``PacketHands`` of ``Hearing``."""
 
     def __init__(
         self,
@@ -98,9 +96,6 @@ class Listener:
         self._lost_reports = 0
         self._seldom = Seldom(PROGRAM)
         self._account = Account([door.name for door in configuration.doors])
-        self._owners = {
-            port: (door, index == 0) for door in configuration.doors for index, port in enumerate(door.ports)
-        }
         self._selector = selectors.DefaultSelector()
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self._watchdog = notify.Watchdog()
@@ -108,7 +103,7 @@ class Listener:
         self._when_readable(ward, ward.take_notices)
         if runner:
             self._when_readable(runner, self._runner_is_gone)
-        self._reports = self._begin_to_hear_reports()
+        self._begin_to_hear_reports()
         self._captures: dict[_Capture, Callable[[], None]] = {}
         self._grants = Grants(configuration, self) if configuration.daemon_doors() else None
         self._packets = PacketGrants(configuration, bearers, self) if bearers else None
@@ -178,44 +173,26 @@ class Listener:
 
     # --- what the kernel opened -----------------------------------------------------------------------
 
-    def _begin_to_hear_reports(self) -> socket.socket | None:
+    def _begin_to_hear_reports(self) -> None:
         try:
             reports = self._ward.hear()
         except Unavailable as error:
             say(PROGRAM, str(error))
-            return None
-        self._when_readable(reports, self._hear_reports)
-        return reports
-
-    def _hear_reports(self) -> None:
-        if not self._reports:
             return
-        for _ in range(_BATCH):
-            try:
-                datagram = self._reports.recv(1 << 16)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self._lost_reports += 1
-                self._seldom.say("reports", "reports of the kernel were lost; its doors open all the same")
-                continue
-            for report in nflog.reports(datagram):
-                self._note(report)
+        doors = self._configuration.doors
+        told = Reports(reports, doors, self._opened_by_kernel, self._bound_was_met, self._reports_were_lost)
+        self._when_readable(told, told.hear)
 
-    def _note(self, report: nflog.Report) -> None:
-        if report.prefix in OPENED:
-            source, number = None, None
-            with contextlib.suppress(Refused):
-                source, number = nflog.ends(report.packet)
-            port = Port(OPENED[report.prefix], number) if number else None
-            door, is_first = self._owners.get(port, (None, True)) if port else (None, True)
-            if is_first:  # a door's other ports were opened by the same knock
-                self._opened(door, source, *_BY_KERNEL)
-        elif bound := BOUNDS.get(report.prefix):
-            self._account.bounds[bound] += 1
-            self._seldom.say(bound, EXHAUSTED[bound], Record(event=Event.BOUND, reason=bound))
+    def _opened_by_kernel(self, door: Door | None, source: Source | None) -> None:
+        self._opened(door, source, *_BY_KERNEL)
+
+    def _bound_was_met(self, bound: str) -> None:
+        self._account.bounds[bound] += 1
+        self._seldom.say(bound, EXHAUSTED[bound], Record(event=Event.BOUND, reason=bound))
+
+    def _reports_were_lost(self) -> None:
+        self._lost_reports += 1
+        self._seldom.say("reports", "reports of the kernel were lost; its doors open all the same")
 
     def _opened(self, door: Door | None, source: Source | None, by: str, record: Record) -> None:
         self._account.opened(door.name if door else None, source, by, record.by or "")
@@ -413,5 +390,5 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except KnockgateError as error:
         say_why(PROGRAM, error)
-        cannot_start(arguments.pause)
+        cannot_start(arguments.pause, error)
     sys.exit(0)
