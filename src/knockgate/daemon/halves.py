@@ -28,8 +28,8 @@ _PATIENCE = 5.0
 class Half:
     """A process that runs ``knockgate.daemon.NAME``.
 
-    ``ready`` is readable once it has said that it is ready. It ends with the thread that made it, which
-    must therefore be the main one.
+    ``ready`` is readable once it has said that it is ready, or why not. It ends with the thread that made it,
+    which must therefore be the main one.
     """
 
     def __init__(
@@ -65,10 +65,13 @@ class Half:
             self.ready.close()
             raise Unavailable(f"cannot start the {name}: {error.strerror or error}") from None
 
-    def is_ready(self) -> None:
-        """It has said so, and will say nothing more."""
+    def says_ready(self) -> bool:
+        """Take what it has said; once that is that it is ready, nothing more is heard."""
+        if not self.ready.recv(4096).startswith(b"READY=1"):
+            return False  # it says why it cannot start
         self.was_ready, self._ready_at = True, time.monotonic()
         self._hang_up()
+        return True
 
     def _hang_up(self) -> None:
         self.ready.close()

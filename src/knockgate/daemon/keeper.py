@@ -27,7 +27,7 @@ from knockgate.daemon.keylink import REQUEST_SIZE, Reply, Request, Status, Verb,
 from knockgate.daemon.link import Surprise, add_pause, cannot_start, is_ours, number_of
 from knockgate.daemon.log import say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Signals
+from knockgate.daemon.sockets import Signals, accepted
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 
 __all__ = ["PROGRAM", "main"]
@@ -65,16 +65,17 @@ class _Keeper:
         self._ending = bool(self._signals.take() & {signal.SIGTERM, signal.SIGINT})
 
     def _admit(self) -> None:
-        with contextlib.suppress(OSError):
-            peer, _ = self._doorbell.accept()
-            if not is_ours(peer, self._listener):
-                peer.close()
-                return
-            peer.settimeout(0)
-            if len(self._seen) == _PEERS:
-                self._drop(next(iter(self._seen)))
-            self._seen[peer] = {}
-            self._selector.register(peer, selectors.EVENT_READ, partial(self._hear, peer))
+        peer = accepted(self._doorbell)
+        if peer is None:
+            return
+        if not is_ours(peer, self._listener):
+            peer.close()
+            return
+        peer.settimeout(0)
+        if len(self._seen) == _PEERS:
+            self._drop(next(iter(self._seen)))
+        self._seen[peer] = {}
+        self._selector.register(peer, selectors.EVENT_READ, partial(self._hear, peer))
 
     def _drop(self, peer: socket.socket) -> None:
         self._selector.unregister(peer)
@@ -180,5 +181,5 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         serve(Origin.of(arguments), arguments.doorbell, arguments.listener_user)
     except KnockgateError as error:
         say_why(PROGRAM, error)
-        cannot_start(arguments.pause)
+        cannot_start(arguments.pause, error)
     sys.exit(0)

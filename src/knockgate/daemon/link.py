@@ -27,6 +27,7 @@ import time
 from dataclasses import dataclass
 from typing import NoReturn
 
+from knockgate.daemon import notify
 from knockgate.errors import Unavailable
 
 __all__ = [
@@ -193,10 +194,11 @@ def add_pause(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pause", metavar="SECONDS", type=float, default=0.0, help=text)
 
 
-def cannot_start(pause: float) -> NoReturn:
-    """End, as a half that cannot do its work here and has said why. SIGTERM ends it sooner."""
+def cannot_start(pause: float, why: Exception) -> NoReturn:
+    """End, as a half that cannot do its work here and has said ``why``. SIGTERM ends it sooner."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
+    notify.status(f"cannot start: {why}")
     time.sleep(pause)
     sys.exit(COULD_NOT_START)
 

@@ -9,7 +9,7 @@ import time
 
 from knockgate.errors import Unavailable
 
-__all__ = ["Watchdog", "ready"]
+__all__ = ["Watchdog", "ready", "status"]
 
 
 def ready(status: str) -> None:
@@ -26,10 +26,17 @@ def ready(status: str) -> None:
         ) from None
 
 
+def status(text: str) -> None:
+    """The line that `systemctl status` shows; where nobody is to be told, or can be, that is no matter."""
+    with contextlib.suppress(OSError):
+        _send(f"STATUS={' '.join(text.split())}")
+
+
 class Watchdog:
     """Says again and again that we are not stuck, where systemd wants to hear it (WatchdogSec=).
 
-    It is asked in each round of a loop that waits for other things, and says how long that may wait.
+    It is asked in each round of a loop that waits for other things, and says how long that may wait. What it
+    says it with is open from the start: to be out of descriptors is no reason to be killed.
     """
 
     def __init__(self) -> None:
@@ -38,6 +45,10 @@ class Watchdog:
         period = os.environ.get("WATCHDOG_USEC", "")
         self._every = int(period) / 2_000_000 if meant and period.isdecimal() and int(period) else None
         self._due = 0.0
+        self._socket: socket.socket | None = None
+        if self._every is not None:
+            with contextlib.suppress(OSError):  # then we are killed, and started again
+                self._socket = _connected()
 
     def wait(self, timeout: float | None) -> float | None:
         """Seconds to wait, for who would wait ``timeout`` (None: for good). Says it where it is time."""
@@ -46,8 +57,9 @@ class Watchdog:
         now = time.monotonic()
         if now >= self._due:
             self._due = now + self._every
-            with contextlib.suppress(OSError):  # then we are killed, and started again
-                _send("WATCHDOG=1")
+            with contextlib.suppress(OSError):  # the same
+                if self._socket:
+                    self._socket.sendall(b"WATCHDOG=1")
         left = self._due - now
         return left if timeout is None else min(timeout, left)
 
@@ -58,10 +70,20 @@ def _address() -> str:
 
 def _send(message: str) -> None:
     """Raises OSError; does nothing where nobody wants to be told."""
-    if not (address := _address()):
-        return
+    if _address():
+        with _connected() as sock:
+            sock.sendall(message.encode())
+
+
+def _connected() -> socket.socket:
+    """To whoever started us; raises OSError."""
+    address = _address()
     # systemd writes an abstract address with @ in place of the leading zero byte (sd_notify(3)).
     path = "\0" + address[1:] if address.startswith("@") else address
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
         sock.connect(path)
-        sock.sendall(message.encode())
+    except OSError:
+        sock.close()
+        raise
+    return sock

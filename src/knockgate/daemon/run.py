@@ -186,8 +186,7 @@ class _Supervisor:
             both: list[Readable] = [self._signals, half.ready]
             readable, _, _ = select.select(both, [], [], max(0.0, until - time.monotonic()))
             self._obey()
-            if half.ready in readable:
-                half.is_ready()
+            if half.ready in readable and half.says_ready():
                 return
             if not readable:
                 say(PROGRAM, f"the {half.name} is not ready after {_PATIENCE:g} s")

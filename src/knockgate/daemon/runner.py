@@ -8,7 +8,6 @@ other end is gone. What stands open then is on the disk (``daemon.commands``), f
 from __future__ import annotations
 
 import argparse
-import contextlib
 import selectors
 import signal
 import socket
@@ -20,10 +19,10 @@ from typing import NamedTuple, NoReturn
 from knockgate.daemon import log, notify
 from knockgate.daemon.commands import Runner, boottime
 from knockgate.daemon.errands import ENDS_WITHIN, LONGEST, Errand
-from knockgate.daemon.link import Surprise, is_ours, number_of
+from knockgate.daemon.link import Surprise, add_pause, cannot_start, is_ours, number_of
 from knockgate.daemon.log import Event, Record, say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Signals
+from knockgate.daemon.sockets import Signals, accepted
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 from knockgate.store.pending import PendingStore
 
@@ -77,16 +76,17 @@ class Service:
         """A listener at a time. One that is new has read the configuration anew, and so do we."""
         if not self._doorbell:
             return
-        with contextlib.suppress(OSError):
-            link, _ = self._doorbell.socket.accept()
-            if not is_ours(link, self._doorbell.listener):
-                link.close()
-                return
-            link.settimeout(0)
-            self._link = link
-            self._runner.selector.unregister(self._doorbell.socket)
-            self._runner.selector.register(link, selectors.EVENT_READ, self._hear)
-            self._reload()
+        link = accepted(self._doorbell.socket)
+        if link is None:
+            return
+        if not is_ours(link, self._doorbell.listener):
+            link.close()
+            return
+        link.settimeout(0)
+        self._link = link
+        self._runner.selector.unregister(self._doorbell.socket)
+        self._runner.selector.register(link, selectors.EVENT_READ, self._hear)
+        self._reload()
 
     def _hear(self) -> None:
         if not self._link:
@@ -188,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     ends.add_argument("--doorbell", metavar="FD", type=int, help="the same, to which a listener connects")
     parser.add_argument("--listener-user", metavar="NAME", help="who may be that listener, beside root")
     parser.add_argument("--state", metavar="DIR", help="a folder of its own, instead of the gate's")
+    add_pause(parser)
     arguments = parser.parse_args(argv)
     try:
         if arguments.link is not None:
@@ -198,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         serve(Origin.of(arguments), link, arguments.state)
     except KnockgateError as error:
         say_why(PROGRAM, error)
-        sys.exit(2)
+        cannot_start(arguments.pause, error)
     except Surprise as surprise:
         say(PROGRAM, f"the other end sent {surprise}; ending, what stands open is closed by the next runner")
         sys.exit(1)

@@ -325,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         )
     except KnockgateError as error:
         say_why(PROGRAM, error)
-        cannot_start(arguments.pause)
+        cannot_start(arguments.pause, error)
     except Surprise as surprise:
         say(PROGRAM, f"the listener sent {surprise}; ending, all that is open stays as it is")
         sys.exit(1)
