@@ -228,7 +228,8 @@ class SealedGrants(Hearing):
         return found.name.lower() if found else None
 
     def _look_at_files(self) -> None:
-        self._notices.tell(self._files.refresh(), self._clock.read().up)
+        if notices := self._files.refresh():
+            self._notices.tell(notices, self._clock.read().up)
 
     def _forget_gone_keys(self) -> None:
         self._look_at_files()

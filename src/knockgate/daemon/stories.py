@@ -25,9 +25,9 @@ _REMEMBERED = 200
 _OF_ONE = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _End:
-    """How a knock ended; ``leases`` are seconds, of the doors that did open."""
+    """How a knock ended; ``leases`` are seconds, of the doors that did open. Equal to itself alone."""
 
     story: Story
     at: float

@@ -39,6 +39,7 @@ class Ward:
         """Raises Unavailable where there is no warden."""
         self.owned, self.restored = False, 0
         self._configuration = configuration
+        self._numbers = {door.name: number for number, door in enumerate(configuration.doors)}
         self._number = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         path = Path(configuration.gate.run_directory, LINK_SOCKET)
@@ -68,10 +69,13 @@ class Ward:
 
     def open(self, door: Door, source: Source, seconds: float | None = None) -> str | None:
         """Open a door of ours for ``seconds``, which are a key's, or its lease; None, or why it is not."""
-        number = self._configuration.doors.index(door)
-        checksum = self._configuration.checksum
-        milliseconds = 0 if seconds is None else max(1, round(seconds * 1000))
-        request = Request(Verb.OPEN, door=number, source=source, milliseconds=milliseconds, checksum=checksum)
+        request = Request(
+            Verb.OPEN,
+            door=self._numbers[door.name],
+            source=source,
+            milliseconds=0 if seconds is None else max(1, round(seconds * 1000)),
+            checksum=self._configuration.checksum,
+        )
         reply = self._ask(request, [])
         return None if reply.status is Status.DONE else reply.says
 

@@ -215,8 +215,10 @@ class Sealed:
 
     def _is_over(self, card: LiveCard, moment: Moment) -> bool:
         """Whether it is certain that it has ended: a card is no authority, so in doubt it is taken."""
+        if card.ends is None:
+            return False
         lower = certainty.span(self.certain, moment).lower
-        return card.ends is not None and lower is not None and lower + WINDOW >= card.ends
+        return lower is not None and lower + WINDOW >= card.ends
 
     # --- somebody's -----------------------------------------------------------------------------------
 
