@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from knockgate.cli.keyring import crypto_in_words, hours_in_words
 from knockgate.config.doors import Configuration, Door, Observed
 from knockgate.config.keyfiles import FileState
-from knockgate.config.keys import ASKED_FOR, FwknopKey, SshKeys
+from knockgate.config.keys import ASKED_FOR, FwknopKey, Key, SshKeys
 from knockgate.config.readers import Devices
 from knockgate.config.toml import spell
 from knockgate.config.unshut import network_text, networks_in_words
@@ -212,18 +212,18 @@ def _packet(found: Configuration) -> Iterator[str]:
     yield f"a sealed one, to {found.sealed.port}, made with a card of this gate that has not ended"
 
 
-def _networks(key: FwknopKey | SshKeys) -> str:
+def _networks(key: Key) -> str:
     return ", ".join(map(network_text, key.sources)) if key.sources else "any address"
 
 
-def _when(key: FwknopKey | SshKeys) -> Iterator[str]:
+def _when(key: Key) -> Iterator[str]:
     if key.hours:
         yield f"{hours_in_words(key)}; leases end with these hours"
     if key.expires:
         yield f"until {key.expires:%Y-%m-%d %H:%M:%SZ}"
 
 
-def _against(key: FwknopKey | SshKeys, now: float) -> Iterator[str]:
+def _against(key: Key, now: float) -> Iterator[str]:
     if key.revoked:
         yield "it is revoked"
     if key.expires and key.expires.timestamp() <= now:

@@ -11,7 +11,7 @@ from knockgate.daemon.origin import Origin
 
 if TYPE_CHECKING:
     from knockgate.config.keyfiles import FileState, KeyFiles
-    from knockgate.config.keys import FwknopKey, SshKeys
+    from knockgate.config.keys import FwknopKey, Key, SshKeys
 
 __all__ = [
     "Keyring",
@@ -68,14 +68,14 @@ def _leases(number: int) -> str:
     return "1 lease" if number == 1 else f"{number} leases"
 
 
-def _when(key: FwknopKey | SshKeys) -> Iterator[str]:
+def _when(key: Key) -> Iterator[str]:
     if key.hours:
         yield hours_in_words(key)
     if key.revoked:
         yield "REVOKED: it opens nothing"
 
 
-def hours_in_words(key: FwknopKey | SshKeys) -> str:
+def hours_in_words(key: Key) -> str:
     """``Mon-Fri 08:00-18:00 (Europe/Berlin)``; empty where it has no hours."""
     return f"{key.hours} ({key.hours_in or 'local time'})" if key.hours else ""
 
@@ -152,7 +152,7 @@ def ssh_key_facts(key: SshKeys, files: KeyFiles) -> dict[str, object]:
     }
 
 
-def _when_facts(key: FwknopKey | SshKeys) -> dict[str, object]:
+def _when_facts(key: Key) -> dict[str, object]:
     """Under the names that gate.toml has for them."""
     return {
         "expires": key.expires.isoformat() if key.expires else None,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from knockgate.config.doors import Configuration
 from knockgate.config.keyfiles import FileState, KeyFiles
-from knockgate.config.keys import ASKED_FOR, FwknopKey, SshKeys
+from knockgate.config.keys import ASKED_FOR, FwknopKey, Key, SshKeys
 from knockgate.config.toml import spell
 from knockgate.spa.fwknop import Mode
 from knockgate.spa.sshkeys import Authorized, Flaw
@@ -47,7 +47,7 @@ def advise_on_ssh_keys(
     )
 
 
-def _on_date(key: FwknopKey | SshKeys, now: float) -> Iterator[KeyAdvice]:
+def _on_date(key: Key, now: float) -> Iterator[KeyAdvice]:
     if key.expires and key.expires.timestamp() <= now:
         message = f"has expired, on {key.expires:%Y-%m-%d at %H:%M:%SZ}: it opens nothing"
         yield KeyAdvice(key.name, message, "give it another date, or take it out")

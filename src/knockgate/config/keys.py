@@ -43,6 +43,7 @@ __all__ = [
     "MAX_FILES",
     "MAX_KEYS",
     "FwknopKey",
+    "Key",
     "KeyFile",
     "SshKeys",
     "load",
@@ -91,51 +92,19 @@ user_name = Reader("text", _username)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FwknopKey:
-    """``[keys.NAME]`` with ``fwknop``: a pair of secrets of fwknop's, and what it is good for."""
+class Key:
+    """What every key is good for, whatever its packets are."""
 
     name: str
-    fwknop: str = key(
-        "The file with the secrets, of mode 0600: lines `KEY_BASE64: ...` and `HMAC_KEY_BASE64: ...` as "
-        "`fwknop --key-gen` and `knockgate key new` print them, or `KEY: ...` and `HMAC_KEY: ...`.",
-        readers.file_path,
-    )
     doors: tuple[str, ...] = key("The doors that it opens.", Reader("list of doors", _doors))
-    hmac: Hash = key("What the packet is authenticated with.", one_of(Hash), Hash.SHA256)
-    mode: Mode = key("How the packet is encrypted.", one_of(Mode), Mode.CBC)
-    insecure: bool = key(
-        "Take a key without HMAC. Its packets can be tampered with, and each costs a decryption.",
-        flag,
-        False,  # noqa: FBT003 - a default
-    )
     sources: tuple[Network, ...] = key(
-        "Who may be let in: the address that a packet names must be in one of these networks. "
-        "Empty: anybody.",
+        "Who may be let in: the address must be in one of these networks. Empty: anybody.",
         readers.networks,
         (),
     )
-    senders: tuple[Network, ...] = key(
-        "Where packets may come from. It is the sender who writes that address, so it proves nothing. "
-        "Empty: anywhere.",
-        readers.networks,
-        (),
-    )
-    observed: bool = key(
-        "Take packets that name no address (0.0.0.0): who sent it is let in. Whoever intercepts such a "
-        "packet can send it on as their own.",
-        flag,
-        False,  # noqa: FBT003 - a default
-    )
-    username: str = key("A packet must bear this user name; empty: any.", user_name, "")
     longest: float | None = key(
-        "Its leases last at most this, whatever it asks for and the door allows.",
+        "Its leases last at most this, whatever is asked for and the door allows.",
         duration(1, 30 * 86400),
-        None,
-    )
-    leases: int | None = key(
-        "Leases that it may have at once, so that a key for one person is not passed round. Without it: any "
-        "number.",
-        whole(1, 10_000),
         None,
     )
     expires: dt.datetime | None = key(
@@ -156,14 +125,50 @@ class FwknopKey:
         flag,
         False,  # noqa: FBT003 - a default
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FwknopKey(Key):
+    """``[keys.NAME]`` with ``fwknop``: a pair of secrets of fwknop's, and what it is good for."""
+
+    fwknop: str = key(
+        "The file with the secrets, of mode 0600: lines `KEY_BASE64: ...` and `HMAC_KEY_BASE64: ...` as "
+        "`fwknop --key-gen` and `knockgate key new` print them, or `KEY: ...` and `HMAC_KEY: ...`.",
+        readers.file_path,
+    )
+    hmac: Hash = key("What the packet is authenticated with.", one_of(Hash), Hash.SHA256)
+    mode: Mode = key("How the packet is encrypted.", one_of(Mode), Mode.CBC)
+    insecure: bool = key(
+        "Take a key without HMAC. Its packets can be tampered with, and each costs a decryption.",
+        flag,
+        False,  # noqa: FBT003 - a default
+    )
+    senders: tuple[Network, ...] = key(
+        "Where packets may come from. It is the sender who writes that address, so it proves nothing. "
+        "Empty: anywhere.",
+        readers.networks,
+        (),
+    )
+    observed: bool = key(
+        "Take packets that name no address (0.0.0.0): who sent it is let in. Whoever intercepts such a "
+        "packet can send it on as their own.",
+        flag,
+        False,  # noqa: FBT003 - a default
+    )
+    username: str = key("A packet must bear this user name; empty: any.", user_name, "")
+    leases: int | None = key(
+        "Leases that it may have at once, so that a key for one person is not passed round. Without it: any "
+        "number.",
+        whole(1, 10_000),
+        None,
+    )
     secret: Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SshKeys:
+class SshKeys(Key):
     """``[keys.NAME]`` with ``ssh``: files of ssh keys, and what they are good for in sealed packets."""
 
-    name: str
     ssh: tuple[str, ...] = key(
         "The file, or a list of them: lines as in sshd's authorized_keys. Of their options `from`, "
         "`expiry-time`, `no-touch-required` and `verify-required` count, and in a file of our own "
@@ -182,41 +187,12 @@ class SshKeys:
         flag,
         None,
     )
-    doors: tuple[str, ...] = key("The doors that they open.", Reader("list of doors", _doors))
-    sources: tuple[Network, ...] = key(
-        "Who may be let in: the address must be in one of these networks. Empty: anybody.",
-        readers.networks,
-        (),
-    )
-    longest: float | None = key(
-        "Their leases last at most this, whatever is asked for and the door allows.",
-        duration(1, 30 * 86400),
-        None,
-    )
     leases: int = key("Leases that one ssh key may have at once.", whole(1, 10_000), 8)
     leases_in_all: int = key(
         "Leases that all of them together may have at once, so that who writes a file of keys does not take "
         "the room of all others (`leases` of `[gate]`).",
         whole(1, 100_000),
         1000,
-    )
-    expires: dt.datetime | None = key(
-        "From then on they open nothing; leases end then at the latest.", readers.instant, None
-    )
-    hours: Week | None = key(
-        'When they are good, such as `["Mon-Fri 08:00-18:00", "Sat 10:00-14:00", "22:00-06:00"]`: days, '
-        "times, or both; over midnight a time belongs to the day on which it begins. Leases end with them. "
-        "Without it: always.",
-        week,
-        None,
-    )
-    hours_in: str = key(
-        "The time zone of `hours`, such as `Europe/Berlin`; empty: the machine's own.", zone, ""
-    )
-    revoked: bool = key(
-        "They open nothing. Unlike a key that is taken out, who still tries is told by name in the log.",
-        flag,
-        False,  # noqa: FBT003 - a default
     )
     files: tuple[KeyFile, ...] = ()  #: ``ssh`` for each of ``users``; none twice
 

@@ -55,14 +55,14 @@ _MAX_ALLOWED = 1024
 Word = TypeVar("Word", bound=enum.StrEnum)
 
 
-class RunsIn(enum.Enum):
+class RunsIn(enum.StrEnum):
     """Who follows a sequence."""
 
     KERNEL = "kernel"
     DAEMON = "daemon"
 
 
-class Reliance(enum.Enum):
+class Reliance(enum.StrEnum):
     """Whether to rely on this machine's clock."""
 
     AUTO = "auto"
@@ -179,21 +179,6 @@ def _address(value: object) -> bytes | None:
     return found.packed
 
 
-def _runs_in(value: object) -> RunsIn:
-    try:
-        return RunsIn(text.read(value))
-    except ValueError:
-        raise Wrong(f"{shown(value)} is neither kernel nor daemon", 'write "kernel" or "daemon"') from None
-
-
-def _reliance(value: object) -> Reliance:
-    try:
-        return Reliance(text.read(value))
-    except ValueError:
-        names = ", ".join(f'"{each.value}"' for each in Reliance)
-        raise Wrong(f"{shown(value)} says nothing of a clock", f"one of {names}") from None
-
-
 def _suites(value: object) -> tuple[Suite, ...]:
     names = ", ".join(f'"{each}"' for each in Suite)
     if not isinstance(value, list) or not value:
@@ -211,7 +196,8 @@ def _one_of(kind: type[Word], value: object) -> Word:
 
 
 def _word(kind: type[Word]) -> Reader:
-    return Reader(" or ".join(f"`{each}`" for each in kind), lambda value: _one_of(kind, value))
+    *most, last = (f"`{each}`" for each in kind)
+    return Reader(f"{', '.join(most)} or {last}", lambda value: _one_of(kind, value))
 
 
 def _udp_port(value: object) -> Port:
@@ -324,11 +310,11 @@ ports = Reader("list of ports", _ports)
 steps = Reader("list of ports", _steps)
 flags = Reader("list of flags", _flags)
 address = Reader("address", _address)
-runs_in = Reader("`kernel` or `daemon`", _runs_in)
+runs_in = _word(RunsIn)
 suites = Reader("list of suites", _suites)
 observed = _word(Observed)
 devices = _word(Devices)
-reliance = Reader("`auto`, `trusted` or `unknown`", _reliance)
+reliance = _word(Reliance)
 log_format = _word(LogFormat)
 udp_port = Reader("UDP port", _udp_port)
 networks = Reader("list of networks", _networks)

@@ -16,6 +16,8 @@ from knockgate.model import Port, Protocol
 
 __all__ = ["Commands", "Configuration", "Demands", "Door", "Fwknop", "Gate", "Sealed", "Sequence"]
 
+_COME_TO = "Packets come to this UDP port. Nothing is bound to it, and it answers nobody."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
@@ -90,11 +92,7 @@ class Gate:
 class Fwknop:
     """``[fwknop]``: how fwknop's packets are heard; they are as soon as a key of ``[keys]`` is for them."""
 
-    port: Port = key(
-        "Packets come to this UDP port. Nothing is bound to it, and it answers nobody.",
-        readers.udp_port,
-        Port(Protocol.UDP, 62201),
-    )
+    port: Port = key(_COME_TO, readers.udp_port, Port(Protocol.UDP, 62201))
     freshness: float = key(
         "How far the time that a packet bears may be from ours, before and after, while our clock is "
         "synchronised.",
@@ -113,11 +111,7 @@ class Fwknop:
 class Sealed:
     """``[sealed]``: how sealed packets are heard; they are as soon as a key of ``[keys]`` has ``ssh``."""
 
-    port: Port = key(
-        "Packets come to this UDP port. Nothing is bound to it, and it answers nobody.",
-        readers.udp_port,
-        Port(Protocol.UDP, 62202),
-    )
+    port: Port = key(_COME_TO, readers.udp_port, Port(Protocol.UDP, 62202))
     suites: tuple[Suite, ...] = key(
         "What packets may be sealed with. `x-wing` withstands quantum computers, in packets of 1,333 bytes; "
         "`x25519` does not, and its packets of 245 bytes get through everywhere.",

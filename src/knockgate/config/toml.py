@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import difflib
+import inspect
 import re
 import tomllib
 from collections.abc import Callable, Sequence
@@ -259,5 +260,7 @@ def read(document: Document, keys: Keys, table: object, schema: type[T]) -> T:
 
 
 def fields_of(schema: type[object]) -> list[dataclasses.Field[Any]]:
-    """The fields of a schema that stand in a file, in their order."""
-    return [field for field in dataclasses.fields(schema) if "reader" in field.metadata]  # type: ignore[arg-type]
+    """The fields of a schema that stand in a file, in their order; what it inherits comes last."""
+    own = inspect.get_annotations(schema)
+    fields = (field for field in dataclasses.fields(schema) if "reader" in field.metadata)  # type: ignore[arg-type]
+    return sorted(fields, key=lambda field: field.name not in own)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import time
 
-from knockgate.config.keys import FwknopKey, SshKeys
+from knockgate.config.keys import Key
 from knockgate.mechanisms.hours import Hours, Wall
 
 __all__ = ["hours_of"]
 
 
-def hours_of(key: FwknopKey | SshKeys) -> Hours | None:
+def hours_of(key: Key) -> Hours | None:
     """None: the key has no hours, and is good at all times.
 
     The machine's own time zone is what the process found when it asked for it first.

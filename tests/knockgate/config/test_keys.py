@@ -168,7 +168,7 @@ def test_wrong_keys(secret: Path, lines: str, message: str) -> None:
         ("[keys]\nalice = 1", "must be a table"),
         ('[keys."a b"]\nfwknop = "/x"\ndoors = ["ssh"]', "is no name for a key"),
         ('[keys.bob]\ndoors = ["ssh"]', "fwknop or ssh is missing"),
-        ('[gate]\nclock = "ntp"', "says nothing of a clock"),
+        ('[gate]\nclock = "ntp"', "is none of these"),
     ],
 )
 def test_wrong_files(secret: Path, text: str, message: str) -> None:

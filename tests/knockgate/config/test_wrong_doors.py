@@ -129,7 +129,7 @@ WRONG: dict[str, tuple[str, int | None, str | None, str, str]] = {
     "steps and lines": (DAEMON + "one_time = '/x'", 3, "doors.ssh.sequence",
         "has both steps and one_time", "one of them"),
     "neither": (DAEMON.replace("daemon", "Kernel"), 5, "doors.ssh.sequence.runs_in",
-        "'Kernel' is neither", '"kernel"'),
+        "'Kernel' is none of these", '"kernel"'),
     "runs in 5": (DAEMON.replace('"daemon"', "5"), 5, "doors.ssh.sequence.runs_in",
         "text in quotes", "runs_in:"),
     "flags in the kernel": (SEQUENCE + "flags = []", 5, "doors.ssh.sequence.flags",
