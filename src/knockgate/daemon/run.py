@@ -43,6 +43,8 @@ _BACK_OFF, _LONGEST = 0.1, 30.0
 _STARTING = "start"
 #: Seconds in which a half must be ready: thousands of doors are loaded in a fraction of it.
 _PATIENCE = 60.0
+#: What it takes to change what may not change while the gate runs; leases and rules stay meanwhile.
+_STOP_UNITS = "stop it first: systemctl stop knockgate-warden knockgate-listener; and then start both again"
 #: Seconds until a configuration is looked at again that was wrong when it was needed.
 _LOOK_AGAIN = 1.0
 
@@ -318,5 +320,5 @@ def alone(directory: str) -> Iterator[None]:
                 hint="stop it first, or give this one another gate.run_directory",
             ) from None
         # Where systemd runs the halves there is no supervisor, but a warden.
-        os.close(sockets.alone(directory, FOLDER, "a warden of knockgate"))
+        os.close(sockets.alone(directory, FOLDER, "a warden of knockgate", _STOP_UNITS))
         yield

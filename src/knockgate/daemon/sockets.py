@@ -68,23 +68,24 @@ def accepted(doorbell: socket.socket) -> socket.socket | None:
     return connection
 
 
-def alone(directory: str, name: str, who: str) -> int:
+def alone(directory: str, name: str, who: str, hint: str = "stop it first") -> int:
     """The descriptor that keeps every other process of the kind out, as long as it is open.
 
-    The lock is on the folder ``name`` of the run directory. Raises Unavailable, also where ``who`` has it.
+    The lock is on the folder ``name`` of the run directory. Raises Unavailable, with ``hint`` where ``who``
+    has it.
     """
     folder = Path(directory, name)
-    hint = "gate.run_directory names the folder"
+    names = "gate.run_directory names the folder"
     try:
         _make_folder(Path(directory), folder)
         file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise Unavailable(f"cannot use the folder {folder}: {error.strerror}", hint=hint) from None
+        raise Unavailable(f"cannot use the folder {folder}: {error.strerror}", hint=names) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(file)
-        raise Unavailable(f"{who} is running already, with {directory}", hint="stop it first") from None
+        raise Unavailable(f"{who} is running already, with {directory}", hint=hint) from None
     return file
 
 
