@@ -50,15 +50,18 @@ class PrivateBase:
         user: str,
         hint: str,
         lost: str | None = None,
+        damaged: str | None = None,
         patience: float = 0.0,
         waits: Callable[[], None] = lambda: None,
     ) -> None:
         """``user`` is who else may have the file, and ``hint`` says what it is for.
 
         Where ``lost`` is given a missing file is not made: ``Lost`` is raised, and that is its hint.
+        ``damaged`` is the hint instead where the file cannot be read and may be made anew.
         For ``patience`` seconds it waits for one that may just be ending, and calls ``waits`` before.
         """
         self._path, self._user, self._hint, self._lost = path, user, hint, lost
+        self._damaged = damaged or hint
         try:
             _make_private(path, os.O_CREAT if lost is None else 0)
             # SQLite's lock on the file goes with the last descriptor of the process that is closed: after
@@ -135,7 +138,8 @@ class PrivateBase:
             return InUse(f"{self._path}: another {self._user} uses it", hint="end that one first")
         if self._lost is not None and _is_lost(error):
             return Lost(f"{self._path}: {reason}", hint=self._lost)
-        return Unavailable(f"{self._path}: {reason}", hint=self._hint)
+        is_damaged = isinstance(error, sqlite3.Error) and _is_lost(error)
+        return Unavailable(f"{self._path}: {reason}", hint=self._damaged if is_damaged else self._hint)
 
 
 def _is_lost(error: Exception) -> bool:

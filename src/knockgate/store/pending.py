@@ -69,7 +69,10 @@ class PendingStore:
         """
         self._boot = boot
         hint = "it remembers which doors a command has to close; gate.state_directory names its folder"
-        self._base = PrivateBase(path, user="runner", hint=hint, patience=patience, waits=waits)
+        damaged = f"close by hand what commands have opened, and move it away: mv {path} {path}.old"
+        self._base = PrivateBase(
+            path, user="runner", hint=hint, damaged=damaged, patience=patience, waits=waits
+        )
         try:
             self._base.do(_SCHEMA)
             self.rows()

@@ -85,11 +85,13 @@ class SqliteStore:
         self._path, self.limit = path, limit
         self._fresh, self._held = fresh, held(fresh)
         self._moment: Moment | None = None  # of the last claim
-        hint = (
-            "it remembers which packets were taken; gate.state_directory names its folder. Without it those "
-            f"of the last {fresh:g} s could be taken again, and where the clock is unknown all"
+        cost = f"those of the last {fresh:g} s could be taken again, and where the clock is unknown all"
+        what = "it remembers which packets were taken"
+        hint = f"{what}; gate.state_directory names its folder. Without it {cost}"
+        damaged = f"{what}. Wait for {fresh:g} s, and move it away: mv {path} {path}.old. Without it {cost}"
+        self._base = PrivateBase(
+            path, user="listener", hint=hint, damaged=damaged, patience=patience, waits=waits
         )
-        self._base = PrivateBase(path, user="listener", hint=hint, patience=patience, waits=waits)
         try:
             self._lay_out()
             ((count,),) = self._base.do("SELECT count(*) FROM claimed")
