@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Collection
@@ -26,8 +27,9 @@ _PATIENCE = 15.0
 class Kept:
     """The listener's end: satisfies ``keyfiles.Reading``, and reads files of secrets.
 
-    Every verb raises Gone where the keeper is not there any more, and BeginAnew where gate.toml names other
-    files by now.
+    A keeper that was started again is taken for the one before: it has handed nothing out yet, so all files
+    are read again. Every verb raises Gone where there is none any more, and BeginAnew where gate.toml names
+    other files by now.
     """
 
     def __init__(self, path: str, places: Places) -> None:
@@ -38,12 +40,10 @@ class Kept:
         self._keys = {place: index for index, place in enumerate(places.keys)}
         self._secrets = {path: index for index, path in enumerate(places.secrets)}
         self._changed: Collection[int] = ()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.settimeout(_PATIENCE)
+        self._path = path
         try:
-            self._socket.connect(path)
+            self._socket = _connected(path)
         except OSError as error:
-            self._socket.close()
             message = f"cannot reach the keeper at {path}: {error.strerror or error}"
             raise Unavailable(message, hint="systemctl status knockgate-keeper") from None
 
@@ -86,15 +86,8 @@ class Kept:
 
     def _ask(self, verb: Verb, index: int) -> tuple[Reply, int | None]:
         """The answer, and a descriptor where there is one."""
+        message, file = self._answer(Request(verb, index, self._checksum).encode())
         try:
-            self._socket.send(Request(verb, index, self._checksum).encode())
-            message, files, _, _ = socket.recv_fds(self._socket, REPLY_SIZE + 1, 1)
-        except OSError as error:
-            raise Gone(f"the keeper is gone: {error.strerror or error}") from None
-        file = files[0] if files else None
-        try:
-            if not message:
-                raise Gone("the keeper is gone")
             reply = Reply.decode(message)
             if reply.status is Status.OTHER_CONFIGURATION:
                 raise BeginAnew
@@ -107,6 +100,39 @@ class Kept:
                 os.close(file)  # type: ignore[arg-type] # there may be none
             raise
         return reply, file
+
+    def _answer(self, request: bytes) -> tuple[bytes, int | None]:
+        """What it says, or the next keeper where this one has ended."""
+        try:
+            try:
+                return _told(self._socket, request)
+            except ConnectionError:
+                self._socket.close()
+                self._socket = _connected(self._path)  # the socket is systemd's, who starts the next one
+                return _told(self._socket, request)
+        except OSError as error:
+            raise Gone(f"the keeper is gone: {error.strerror or error}") from None
+
+
+def _connected(path: str) -> socket.socket:
+    """OSError where nobody is there."""
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link.settimeout(_PATIENCE)
+    try:
+        link.connect(path)
+    except OSError:
+        link.close()
+        raise
+    return link
+
+
+def _told(link: socket.socket, request: bytes) -> tuple[bytes, int | None]:
+    """A message, and a descriptor where there is one; ConnectionError where the other end is gone."""
+    link.send(request)
+    message, files, _, _ = socket.recv_fds(link, REPLY_SIZE + 1, 1)
+    if not message:
+        raise ConnectionResetError(errno.ECONNRESET, "it has hung up")
+    return message, files[0] if files else None
 
 
 #: Stands for a file that the keeper watches.

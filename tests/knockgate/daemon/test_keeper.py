@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.folders import let_others_in
 from tests.knockgate.spa import sealed_signers as signers
-from tests.netns import DEADLINE, until
+from tests.netns import DEADLINE
 
 from knockgate.config import doors, places
 from knockgate.config.keyfiles import KeyFiles
@@ -51,18 +51,22 @@ class Keeper:
         self.write("alice", SECRETS)
         self.write("one", signers.line(signers.ED25519) + " jo\n")
         self.write("two", "")
+        self._doorbell = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._doorbell.bind(self.path)
+        self._doorbell.listen()
+        self._arguments = arguments
+        self.begin()
+
+    def begin(self) -> None:
+        """The doorbell is the same each time, as systemd keeps it."""
         start = (
             f"import sys; sys.path.insert(0, {str(SRC)!r}); from knockgate.daemon.keeper import main; main()"
         )
-        with (
-            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as doorbell,
-            (folder / "log").open("w") as log,
-        ):
-            doorbell.bind(self.path)
-            doorbell.listen()
-            words = ["--config", str(self.file), "--doorbell", str(doorbell.fileno()), *arguments]
+        doorbell = self._doorbell.fileno()
+        words = ["--config", str(self.file), "--doorbell", str(doorbell), *self._arguments]
+        with (self.folder / "log").open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", start, *words], stderr=log, pass_fds=[doorbell.fileno()]
+                [sys.executable, "-I", "-c", start, *words], stderr=log, pass_fds=[doorbell]
             )
 
     def write(self, name: str, text: str) -> None:
@@ -85,9 +89,13 @@ class Keeper:
             answer, files, _, _ = socket.recv_fds(link, 1000, 2)
         return answer, files
 
-    def end(self) -> None:
+    def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def end(self) -> None:
+        self.kill()
+        self._doorbell.close()
         for each in self._kept:
             each.close()
 
@@ -166,12 +174,30 @@ def test_nothing_else_is_handed_out(keeper: Keeper) -> None:
 def test_when_it_is_gone_the_listener_hears_of_it_and_none_reads_on(keeper: Keeper) -> None:
     kept = keeper.kept()
     kept.look()
-    keeper.process.kill()
-    keeper.process.wait()
+    keeper.end()
     with pytest.raises(Gone, match="the keeper is gone"):
         kept.look()
     with pytest.raises(Unavailable, match="cannot reach the keeper"):
         keeper.kept()
+
+
+def test_the_next_keeper_is_asked_where_the_one_before_has_ended(keeper: Keeper) -> None:
+    """And reads the files anew: what changed while there was none is not missed."""
+    files = keeper.files(keeper.kept())
+    files.refresh()
+    assert files.total == 1
+    keeper.kill()
+    keeper.write("one", "")
+    keeper.begin()
+    files.refresh()
+    assert files.total == 0
+    keeper.write("one", signers.line(signers.ED25519) + "\n")
+    files.refresh()
+    assert files.total == 1
+    keeper.kill()
+    keeper.begin()
+    files.refresh()
+    assert files.total == 1
 
 
 @pytest.mark.root
@@ -197,11 +223,16 @@ def test_only_the_listener_is_heard(tmp_path: Path, user: int, *, is_heard: bool
 
 
 def test_more_peers_than_it_has_room_for_drop_the_first(keeper: Keeper) -> None:
-    peers = [keeper.kept() for _ in range(5)]
-    for peer in peers[1:]:
-        until(lambda each=peer: each.look() is None, "an answer")  # type: ignore[misc]
-    with pytest.raises(Gone):
-        peers[0].look()
+    known = places.load(keeper.file)
+    peers = []
+    for _ in range(5):
+        peers.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        peers[-1].connect(keeper.path)
+        peers[-1].send(Request(Verb.LOOK, 0, checksum_of(known)).encode())
+        assert peers[-1].recv(1000)
+    assert peers[0].recv(1000) == b""
+    for peer in peers:
+        peer.close()
 
 
 texts = st.text(max_size=60).map(lambda text: "".join(each for each in text if each.isprintable()))
