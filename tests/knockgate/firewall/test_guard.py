@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import select
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.knockgate.firewall.guarded import (
+    CLIENT,
+    FAMILY,
+    GATE,
+    HOST,
+    ONE_TRY,
+    answering,
+    cable,
+    drain,
+    knock,
+    lease,
+    listening,
+    look,
+    stream,
+)
 from tests.knockgate.firewall.table import load, nft
 from tests.netns import Network, isolated, run, until, up, veth
 from tests.packets import raw
@@ -19,75 +32,6 @@ from knockgate.config.doors import parse
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.ruleset import compile_ruleset
 from knockgate.model import Port, Protocol
-
-GATE = """
-[doors.ssh]
-ports = ["tcp/22", "udp/5353"]
-lease = "15s"
-sequence = { steps = ["tcp/7000", "udp/8000", "tcp/9000"], within = "5s" }
-[doors.published]
-ports = ["tcp/8080"]
-"""
-HOST, CLIENT = {4: "10.0.0.1", 6: "fd00::1"}, {4: "10.0.0.2", 6: "fd00::2"}
-FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
-
-#: How long a lone SYN or datagram may take; the kernel would send the SYN again after one second.
-ONE_TRY = 0.4
-
-
-def look(address: str, port: int, *, source: str = "") -> str:
-    """One SYN from where we are: ``open``, ``closed`` (refused) or ``silent``."""
-    with socket.socket(FAMILY[6 if ":" in address else 4]) as sock:
-        if source:
-            sock.bind((source, 0))
-        sock.settimeout(ONE_TRY)
-        try:
-            sock.connect((address, port))
-        except TimeoutError:
-            return "silent"
-        except ConnectionRefusedError:
-            return "closed"
-        return "open"
-
-
-@contextlib.contextmanager
-def listening(*ports: int, network: Network | None = None) -> Iterator[list[socket.socket]]:
-    """TCP sockets that listen on both families; the kernel answers for them."""
-    family = socket.AF_INET6
-    with contextlib.ExitStack() as stack:
-        with network or contextlib.nullcontext():
-            sockets = [
-                socket.create_server(("::", port), family=family, dualstack_ipv6=True) for port in ports
-            ]
-        for sock in sockets:
-            stack.enter_context(sock)
-        yield sockets
-
-
-def lease(port: str, *sources: str, name: str = "leases") -> None:
-    for source in sources:
-        digit = "6" if ":" in source else "4"
-        protocol, number = port.split("/")
-        nft(f"add element inet knockgate {name}{digit} {{ {source} . {protocol} . {number} timeout 1h }}\n")
-
-
-def cable() -> Network:
-    client = Network()
-    veth("near", "far", client)
-    up("near", "10.0.0.1/24", "fd00::1/64")
-    with client:
-        up("far", "10.0.0.2/24", "fd00::2/64")
-    return client
-
-
-def answering(client: Network, port: int = 80) -> None:
-    """Neighbours find each other, and the cable carries; until then nothing counts."""
-
-    def both() -> bool:
-        with client:
-            return all(look(HOST[family], port) == "open" for family in (4, 6))
-
-    until(both, "an open port answers")
 
 
 @isolated
@@ -278,113 +222,6 @@ def test_it_only_ever_takes_away() -> None:
 
 
 @isolated
-def test_sessions_outlive_the_lease() -> None:
-    client = cable()
-    with listening(22, 80) as (server, _):
-        answering(client)
-        load(GATE)
-        lease("tcp/22", CLIENT[4])
-        with client:
-            session = socket.create_connection((HOST[4], 22), timeout=ONE_TRY)
-        with session, server.accept()[0] as peer:
-            nft("delete element inet knockgate leases4 { 10.0.0.2 . tcp . 22 }\n")
-            with client:
-                assert look(HOST[4], 22) == "silent"
-            assert _talk(session, peer)
-
-
-@isolated
-def test_who_had_a_lease_does_not_come_back_through_a_session_that_the_server_reset() -> None:
-    """Connection tracking takes a SYN between the same ports for established; the guard does not."""
-    client = cable()
-    with listening(22, 80) as (server, _):
-        answering(client)
-        load(GATE)
-        lease("tcp/22", CLIENT[4])
-
-        def begin() -> socket.socket:
-            sock = socket.socket()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((CLIENT[4], 40001))
-            sock.settimeout(ONE_TRY)
-            sock.connect((HOST[4], 22))
-            return sock
-
-        def reset_by_the_server() -> None:
-            with client, begin() as session, server.accept()[0] as peer:
-                session.sendall(b"never read")
-                until(lambda: select.select([peer], [], [], 0)[0], "it has arrived")
-                peer.close()  # with something unread: a reset
-                with pytest.raises(ConnectionResetError):
-                    session.recv(1)
-
-        reset_by_the_server()
-        reset_by_the_server()  # the control: the ports can be used again at once
-        nft("delete element inet knockgate leases4 { 10.0.0.2 . tcp . 22 }\n")
-        with client, pytest.raises(TimeoutError):
-            begin()
-
-
-def _talk(session: socket.socket, peer: socket.socket) -> bool:
-    """Whether what the client says arrives at once."""
-    session.sendall(b"hello")
-    ready, _, _ = select.select([peer], [], [], ONE_TRY)
-    return bool(ready) and peer.recv(99).startswith(b"hello")
-
-
-@pytest.mark.parametrize("grace", [True, False])
-@isolated
-def test_the_session_that_one_types_on(grace: bool) -> None:
-    """Connection tracking was not in use: only with grace does a running session go on."""
-    client = cable()
-    with listening(22, 80) as (server, _):
-        answering(client)
-        with client:
-            session = socket.create_connection((HOST[4], 22), timeout=ONE_TRY)
-        with session, server.accept()[0] as peer:
-            assert _talk(session, peer)
-            load(GATE, grace=grace)
-            assert _talk(session, peer) == grace
-            with client:
-                assert look(HOST[4], 22) == "silent"
-
-
-@isolated
-def test_a_knock_does_not_shorten_what_was_given_by_hand() -> None:
-    client = cable()
-    with listening(22, 80):
-        answering(client)
-        load(GATE.replace("15s", "1s"))
-        lease("tcp/22", CLIENT[4], name="given")
-        with client:
-            knock(HOST[4])
-            assert look(HOST[4], 22) == "open"
-        until(
-            lambda: "10.0.0.2" not in run("nft", "list", "set", "inet", "knockgate", "leases4"),
-            "the knock's ends",
-        )
-        with client:
-            assert look(HOST[4], 22) == "open"
-        nft("flush set inet knockgate given4\n")
-        with client:
-            assert look(HOST[4], 22) == "silent"
-
-
-def knock(host: str, source: str = "") -> None:
-    """tcp/7000, udp/8000, tcp/9000 with real sockets, as fast as they go."""
-    family = FAMILY[6 if ":" in host else 4]
-    for kind, port in ((socket.SOCK_STREAM, 7000), (socket.SOCK_DGRAM, 8000), (socket.SOCK_STREAM, 9000)):
-        with socket.socket(family, kind) as sock:
-            if source:
-                sock.bind((source, 0))
-            sock.setblocking(False)
-            if kind == socket.SOCK_DGRAM:
-                sock.sendto(b"\0", (host, port))
-            else:
-                sock.connect_ex((host, port))
-
-
-@isolated
 def test_the_very_next_syn_is_accepted() -> None:
     """Connecting at once after the last knock: one SYN each, over both families, from many sources."""
     client = cable()
@@ -421,7 +258,7 @@ def test_loading_again_lets_nobody_slip_in_and_loses_nobody() -> None:
         lease("udp/5353", CLIENT[4])
         sent = {"10.0.0.2": 0, "10.0.0.3": 0}
         over = threading.Event()
-        senders = [threading.Thread(target=_stream, args=(client, who, sent, over)) for who in sent]
+        senders = [threading.Thread(target=stream, args=(client, who, sent, over)) for who in sent]
         for sender in senders:
             sender.start()
         for _, text in zip(range(30), itertools.cycle(texts), strict=False):
@@ -429,26 +266,9 @@ def test_loading_again_lets_nobody_slip_in_and_loses_nobody() -> None:
         over.set()
         for sender in senders:
             sender.join()
-        arrived = _drain(server)
+        arrived = drain(server)
         assert min(sent.values()) > 100
         assert arrived == {"10.0.0.2": sent["10.0.0.2"]}
-
-
-def _stream(client: Network, source: str, sent: dict[str, int], over: threading.Event) -> None:
-    with client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((source, 0))
-        while not over.wait(0.0005):
-            sock.sendto(source.encode(), (HOST[4], 5353))
-            sent[source] += 1
-
-
-def _drain(server: socket.socket) -> dict[str, int]:
-    arrived: dict[str, int] = {}
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            who = server.recv(99).decode()
-            arrived[who] = arrived.get(who, 0) + 1
-    return arrived
 
 
 @isolated
