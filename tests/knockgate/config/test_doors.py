@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
-import random
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
+from tests.knockgate.config.every_key import EVERY_KEY, MEANT, tcp, udp
 from tests.packets import raw
 
 from knockgate.config.doors import (
@@ -21,7 +18,6 @@ from knockgate.config.doors import (
     Demands,
     Devices,
     Door,
-    Flags,
     Fwknop,
     Gate,
     Observed,
@@ -29,174 +25,14 @@ from knockgate.config.doors import (
     RunsIn,
     Sealed,
     Sequence,
-    Suite,
     load,
     parse,
 )
-from knockgate.config.readers import LogFormat
 from knockgate.config.toml import Wrong, fields_of
 from knockgate.errors import ConfigError
-from knockgate.model import Port, Protocol, TcpFlag
-
-
-def tcp(number: int) -> Port:
-    return Port(Protocol.TCP, number)
-
-
-def udp(number: int) -> Port:
-    return Port(Protocol.UDP, number)
-
+from knockgate.model import Port
 
 # --- what is right ------------------------------------------------------------------------------------
-
-EVERY_KEY = """\
-# Every key, and nothing as it would be without.
-[gate]
-interface = "wan0"
-sources = 16
-hurried = 16777216
-leases = 1000
-log_group = 0
-tracked = 1
-clock = "unknown"
-allow = ["203.0.113.0/24", "2001:db8::7"]
-shadow = true
-log = "json"
-run_directory = "/tmp/run"
-state_directory = "/tmp/state"
-
-[doors.ssh]
-ports = ["tcp/22", "UDP/22 "]
-lease = "1m30s"
-
-[doors.ssh.sequence]
-steps = ["tcp/7000", "udp/8000", "tcp/65535"]
-within = 2.5
-runs_in = "kernel"
-
-[doors."web.2"]
-ports = ["tcp/443"]
-lease = 60
-
-    [doors."web.2".sequence]
-    one_time = "/etc/knockgate/once"
-    within = "1d"
-    runs_in = "daemon"
-    flags = ["syn", "!ACK", "!fin"]
-    target = "2001:db8::1"
-
-    [doors."web.2".commands]
-    open = ["/bin/echo", "opened for %IP%"]
-    close = ["/bin/echo", "closed"]
-    open6 = []
-    close6 = ["/bin/true"]
-    time_limit = "3s"
-
-[doors.shell]
-sequence = { steps = ["tcp/1"], runs_in = "daemon", target = "192.0.2.7" }
-lease = 0
-commands.shell = true
-commands.open = "iptables -A INPUT -s %IP% -j ACCEPT"
-commands.close = ""
-
-[doors.by_hand]
-ports = ["tcp/1000"]
-allow = ["198.51.100.7", "2001:db8::/32"]
-shadow = true
-
-[doors.keyed]
-ports = ["tcp/1001"]
-longest = "10m"
-
-[doors.keyed.sealed]
-observed = "never"
-touch = true
-devices = "known"
-
-[fwknop]
-port = "udp/7"
-freshness = "1m"
-remembered = 16
-
-[sealed]
-port = "udp/9"
-suites = ["x25519"]
-budget = 7
-devices = 3
-
-[keys.alice]
-fwknop = "/nowhere"
-doors = ["keyed"]
-
-[keys.people]
-ssh = "/nowhere"
-doors = ["keyed"]
-"""
-
-MEANT = Configuration(
-    gate=Gate(
-        interface="wan0",
-        sources=16,
-        hurried=16777216,
-        leases=1000,
-        log_group=0,
-        tracked=1,
-        clock=Reliance.UNKNOWN,
-        allow=(ip_network("203.0.113.0/24"), ip_network("2001:db8::7")),
-        shadow=True,
-        log=LogFormat.JSON,
-        run_directory="/tmp/run",
-        state_directory="/tmp/state",
-    ),
-    doors=(
-        Door(
-            name="ssh",
-            ports=(tcp(22), udp(22)),
-            lease=90.0,
-            sequence=Sequence(steps=(tcp(7000), udp(8000), tcp(65535)), within=2.5, runs_in=RunsIn.KERNEL),
-        ),
-        Door(
-            name="web.2",
-            ports=(tcp(443),),
-            lease=60.0,
-            sequence=Sequence(
-                one_time="/etc/knockgate/once",
-                within=86400.0,
-                runs_in=RunsIn.DAEMON,
-                flags=Flags(TcpFlag.SYN, TcpFlag.ACK | TcpFlag.FIN),
-                target=raw("2001:db8::1"),
-            ),
-            commands=Commands(
-                open=("/bin/echo", "opened for %IP%"),
-                close=("/bin/echo", "closed"),
-                open6=(),
-                close6=("/bin/true",),
-                time_limit=3.0,
-            ),
-        ),
-        Door(
-            name="shell",
-            lease=0.0,
-            sequence=Sequence(steps=(tcp(1),), runs_in=RunsIn.DAEMON, target=raw("192.0.2.7")),
-            commands=Commands(shell=True, open=("iptables -A INPUT -s %IP% -j ACCEPT",)),  # noqa: S604 - a field
-        ),
-        Door(
-            name="by_hand",
-            ports=(tcp(1000),),
-            allow=(ip_network("198.51.100.7"), ip_network("2001:db8::/32")),
-            shadow=True,
-        ),
-        Door(
-            name="keyed",
-            ports=(tcp(1001),),
-            longest=600.0,
-            sealed=Demands(observed=Observed.NEVER, touch=True, devices=Devices.KNOWN),
-            keyed=True,
-        ),
-    ),
-    fwknop=Fwknop(port=udp(7), freshness=60.0, remembered=16),
-    sealed=Sealed(port=udp(9), suites=(Suite.X25519,), budget=7, devices=3),
-)
 
 
 def test_every_key() -> None:
@@ -378,109 +214,3 @@ def test_every_default_is_what_one_could_write() -> None:
                 else default
             )
             assert field.metadata["reader"].read(value) == default
-
-
-# --- the checksum -------------------------------------------------------------------------------------
-
-#: For each field another value than in MEANT's door web.2.
-OTHERWISE: dict[tuple[type[object], str], object] = {
-    (Gate, "interface"): "wan1",
-    (Gate, "sources"): 17,
-    (Gate, "hurried"): 17,
-    (Gate, "leases"): 17,
-    (Gate, "log_group"): 17,
-    (Gate, "log"): LogFormat.TEXT,
-    (Gate, "tracked"): 17,
-    (Gate, "clock"): Reliance.TRUSTED,
-    (Gate, "allow"): (ip_network("203.0.113.0/25"), ip_network("2001:db8::7")),
-    (Gate, "shadow"): False,
-    (Gate, "run_directory"): "/x",
-    (Gate, "state_directory"): "/x",
-    (Door, "name"): "web",
-    (Door, "ports"): (udp(443),),
-    (Door, "lease"): 60.001,
-    (Door, "longest"): 61.0,
-    (Door, "keyed"): True,
-    (Door, "allow"): (ip_network("203.0.113.0/25"),),
-    (Door, "shadow"): True,
-    (Door, "sequence"): None,
-    (Door, "commands"): None,
-    (Sequence, "steps"): (tcp(1),),
-    (Sequence, "within"): 5.0,
-    (Sequence, "runs_in"): RunsIn.KERNEL,
-    (Sequence, "flags"): Flags(TcpFlag.SYN, TcpFlag.ACK),
-    (Sequence, "target"): raw("192.0.2.7"),
-    (Sequence, "one_time"): "/etc/knockgate/twice",
-    (Commands, "open"): ("/bin/echo", "opened", "for %IP%"),
-    (Commands, "close"): (),
-    (Commands, "open6"): None,
-    (Commands, "close6"): None,
-    (Commands, "shell"): True,
-    (Commands, "time_limit"): 3.5,
-    (Door, "sealed"): Demands(touch=True),
-    (Demands, "observed"): Observed.ALWAYS,
-    (Demands, "touch"): False,
-    (Demands, "devices"): Devices.ANY,
-    (Sealed, "port"): udp(8),
-    (Sealed, "suites"): (Suite.X25519, Suite.X_WING),
-    (Sealed, "budget"): 17,
-    (Sealed, "devices"): 17,
-    (Fwknop, "port"): udp(8),
-    (Fwknop, "freshness"): 61.0,
-    (Fwknop, "remembered"): 17,
-}
-
-
-def with_other(schema: type[object], name: str, value: object) -> Configuration:
-    """MEANT, but for one field, of the gate or of the second door; what a door demands, of the last."""
-    gate, fwknop, sealed, (first, door, *more, last) = MEANT.gate, MEANT.fwknop, MEANT.sealed, MEANT.doors
-    change: dict[str, Any] = {name: value}
-    if schema is Gate:
-        gate = dataclasses.replace(gate, **change)
-    elif schema is Fwknop and fwknop:
-        fwknop = dataclasses.replace(fwknop, **change)
-    elif schema is Sealed and sealed:
-        sealed = dataclasses.replace(sealed, **change)
-    elif schema is Demands:
-        last = dataclasses.replace(last, sealed=dataclasses.replace(last.sealed, **change))
-    elif schema is Door:
-        door = dataclasses.replace(door, **change)
-    elif schema is Sequence and door.sequence:
-        door = dataclasses.replace(door, sequence=dataclasses.replace(door.sequence, **change))
-    elif schema is Commands and door.commands:
-        door = dataclasses.replace(door, commands=dataclasses.replace(door.commands, **change))
-    return Configuration(gate=gate, doors=(first, door, *more, last), fwknop=fwknop, sealed=sealed)
-
-
-def test_every_field_is_part_of_the_checksum() -> None:
-    every = {
-        (schema, field.name)
-        for schema in (Gate, Door, Sequence, Commands, Demands, Fwknop, Sealed)
-        for field in dataclasses.fields(schema)
-    }
-    assert set(OTHERWISE) == every  # a new field needs a line above
-    sums = [MEANT.checksum, *(with_other(*place, value).checksum for place, value in OTHERWISE.items())]
-    assert len(set(sums)) == len(sums) and {len(each) for each in sums} == {16}
-
-
-def test_doors_count_in_their_order() -> None:
-    """Their numbers are what the halves of the gate speak of them with."""
-    orders = itertools.permutations(MEANT.doors)
-    sums = {dataclasses.replace(MEANT, doors=doors).checksum for doors in orders}
-    assert len(sums) == 120
-    assert dataclasses.replace(MEANT, doors=MEANT.doors[:4]).checksum not in sums
-
-
-@given(seed=st.integers())
-def test_comments_and_the_order_of_keys_do_not_count(seed: int) -> None:
-    tables = [table.strip().split("\n") for table in EVERY_KEY.split("\n\n")]
-    shuffle = random.Random(seed)
-    lines: list[str] = []
-    for table in tables:
-        heading = next(number for number, line in enumerate(table) if line.strip().startswith("["))
-        keys = table[heading + 1 :]
-        shuffle.shuffle(keys)
-        lines += [table[heading], *(f"  {line}\t# {seed}" for line in keys), ""]
-    other = parse("\n".join(lines), "b.toml")
-    assert (other, other.checksum) == (MEANT, MEANT.checksum)
-    assert other.file != MEANT.file
