@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,8 +15,9 @@ import click
 from knockgate.cli.page import Page
 from knockgate.cli.phrases import clock_in_words, columns, opened_by, time_in_words
 from knockgate.cli.unshut import Unshut
-from knockgate.cli.words import configuration
+from knockgate.cli.words import configuration, seconds
 from knockgate.config.doors import Configuration, Door, RunsIn
+from knockgate.config.toml import Reader, Wrong, duration
 from knockgate.daemon.control import Facts
 from knockgate.daemon.origin import Origin
 from knockgate.doctor.surroundings import on_interface
@@ -26,24 +27,63 @@ from knockgate.model import Lease, Port, Source, address_text
 __all__ = ["State", "look", "status"]
 
 
+def _every(value: str | float) -> float:
+    """Not ``status --watch FILE``, which reads well and is something else."""
+    try:
+        found: float = _INTERVAL.read(value)
+    except Wrong as wrong:
+        if isinstance(value, str) and not value[:1].isdigit():
+            raise Wrong(wrong.message, "a FILE goes before --watch, or after --config") from None
+        raise
+    return found
+
+
+_INTERVAL = duration(0.1, 86400)
+_SECONDS = seconds(Reader(_INTERVAL.says, _every))
+
+
 @click.command(cls=Page)
 @configuration(file=True)
+@click.option(
+    "--watch",
+    "every",
+    metavar="[SECONDS]",
+    is_flag=False,
+    flag_value="1",
+    type=_SECONDS,
+    help="Go on, and look again every second, or every so many.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
-def status(origin: Origin, *, as_json: bool) -> int:
+def status(origin: Origin, *, every: float | None, as_json: bool) -> int:
     """Say what is shut, what is open, for whom and for how long.
 
     Changes nothing. Needs root, since it asks the kernel. It works without the daemon; where one runs,
     it also says what was opened of late, and how often a bound of the rules was exhausted. Of doors in
     shadow it says who would have been kept out, and who let in.
 
+    With --watch it goes on until Ctrl-C, or q on a terminal, which it then has to itself: leases count
+    down, NEW marks what was opened, refused or otherwise changed within the last ten seconds. A daemon
+    that ends is told of, and so is one that answers again. Where the output is no terminal there is all
+    of it once, and from then on a block for each look at which something had changed: the time, and a
+    line for each thing. With --json there is an object a line for each look, changed or not, which has
+    `time` (seconds since 1970), `changes` and `error` besides. A changed file is read again. Where a look
+    takes long, since there are thousands of leases, there are fewer of them.
+
     Exit status: 0 the doors are guarded; 1 they are not, because the table is not loaded or was made
     from another configuration, or because a door is in shadow or paused; 2 it could not be found out.
+    With --watch 0 once it was begun, whatever it has seen.
 
     For example:
 
         knockgate status
         knockgate status --json | jq '.leases[] | select(.door == "ssh")'
+        knockgate status --watch
+        knockgate status --watch 10 --json | jq --unbuffered -r '.changes[]'
     """
+    if every is not None:
+        from knockgate.cli.watch import watch  # noqa: PLC0415 - see cli
+
+        return watch(origin, every, as_json=as_json)
     state = look(origin.load())
     click.echo(json.dumps(state.facts()) if as_json else "\n".join(state.lines()))
     return 0 if state.guarded else 1
@@ -61,6 +101,7 @@ class State:
     warden: Facts | None  #: of a daemon that runs
     daemon: dict[str, Any] | None  #: what its listener tells (``daemon.control.ask``)
     trial: float | None  #: seconds until `up --confirm` rolls back
+    new: Collection[object] = ()  #: leases to be marked: port, source and what gave it
 
     @property
     def guarded(self) -> bool:
@@ -90,7 +131,7 @@ class State:
             ],
             "leases": [
                 {
-                    "door": self._door_name(lease),
+                    "door": self.door_of(lease.port),
                     "source": address_text(lease.source),
                     "port": str(lease.port),
                     "left": None if math.isinf(lease.left) else lease.left,
@@ -136,8 +177,13 @@ class State:
             found.setdefault(lease.port, set()).add(lease.source)
         return found
 
-    def _door_name(self, lease: Lease) -> str | None:
-        return self._doors.get(lease.port)
+    def door_states(self) -> dict[str, str]:
+        """By the names of the doors; open and shut are two."""
+        return {door.name: self._door_state(door) for door in self.configuration.doors}
+
+    def door_of(self, port: Port) -> str | None:
+        """Its name; None for a port that no door has any more."""
+        return self._doors.get(port)
 
     @cached_property
     def _doors(self) -> dict[Port, str]:
@@ -196,11 +242,11 @@ class State:
         for lease in self.leases:
             yield (
                 address_text(lease.source),
-                self._door_name(lease) or "no door any more",
+                self.door_of(lease.port) or "no door any more",
                 str(lease.port),
                 time_in_words(lease.left),
                 time_in_words(lease.lasts),
-                lease.by,
+                lease.by + (", NEW" if (lease.port, lease.source, lease.by) in self.new else ""),
             )
 
     def _daemon_lines(self) -> Iterator[str]:
