@@ -2,7 +2,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 TIME := 60
-BENCH := gate fwknop sealed
 
 .PHONY: help demo test test-all bench fuzz check fmt clean reference requirements man completion
 
@@ -21,9 +20,10 @@ test-all: ## all tests, one at a time: some of the long ones measure
 	@tools/setup.sh test
 	@$(PY) -m pytest $(ARGS)
 
-bench: ## the figures of bench/README.md, with knockd and fwknopd (BENCH=fwknop ARGS="--quick")
+bench: ## measure it all beside knockd and fwknopd, and write docs/benchmarks.md (ARGS="--quick": a check)
 	@tools/setup.sh test
-	@set -e; for each in $(BENCH); do $(PY) bench/$$each.py $(ARGS); done
+	@$(PY) -I -m pip -q install --require-hashes --only-binary :all: -r requirements/bench.txt
+	@$(PY) -m bench $(ARGS)
 
 check: ## ruff, mypy --strict, import-linter, and a run from copied folders on a bare Python
 	@tools/setup.sh test
@@ -70,7 +70,7 @@ clean: ## remove everything that the commands above made here
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 requirements: ## pin requirements/*.txt anew out of *.in (needs uv on the PATH)
-	@set -eu; new=$$(mktemp); trap 'rm -f "$$new"' EXIT; for name in dev fuzz; do \
+	@set -eu; new=$$(mktemp); trap 'rm -f "$$new"' EXIT; for name in dev fuzz bench; do \
 	sed '/^[^#]/,$$d' requirements/$$name.txt >"$$new"; \
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	    requirements/$$name.in >>"$$new"; \

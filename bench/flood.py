@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import re
 import statistics
 import sys
 from collections import defaultdict
@@ -21,6 +18,7 @@ from typing import Any, TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `bench` itself, run as a file
 
+from bench.machine import machine, two_cores
 from bench.scenarios import SCENARIOS
 from knockdemo import terminal
 from knockdemo.lab.space import enter
@@ -35,23 +33,9 @@ HONEST = ("quiet", "syn-one", "syn-made-up", "syn-first")
 Medians = dict[str, dict[str, float | None]]
 
 
-def machine() -> dict[str, str | int]:
-    """What the figures were measured on."""
-    model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return {
-        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": model.group(1) if model else "unknown model",
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "rights": "root" if os.geteuid() == 0 else "ordinary user",
-    }
-
-
 def measure(args: argparse.Namespace, names: list[str]) -> list[dict[str, Any]]:
     """All runs, in the order in which they were made."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise Unavailable("a flood needs two cores", hint="one for the sender, one for the daemon")
+    cores = two_cores()
     root = Path(__file__).resolve().parents[1]
     stage = ["env", f"PYTHONPATH={root / 'src'}:{root}", sys.executable, "-m", "bench.stage"]
     stage += ["--rate", str(args.rate), "--seconds", str(args.seconds), "--repeat", str(args.repeat)]

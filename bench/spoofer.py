@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import ipaddress
+import itertools
 import os
 import random
 import socket
@@ -66,9 +67,17 @@ def frames(count: int, source_mac: bytes, host_mac: bytes, host: str, port: int)
 
 
 def flood(
-    sock: socket.socket, text: bytearray, size: int, rate: int, amid: Callable[[], bytes | None] | None = None
+    sock: socket.socket,
+    text: bytearray,
+    size: int,
+    rate: int,
+    amid: Callable[[], bytes | None] | None = None,
+    *,
+    times: int = 1,
 ) -> int:
-    """Send the frames that lie side by side in ``text``, ``rate`` a second; how many were sent.
+    """Send the frames that lie side by side in ``text``, so many ``times``; how many were sent.
+
+    ``rate`` is a second.
 
     ``amid`` is asked before each batch: a frame of the same size that it has takes the place of one of the
     flood's, anywhere in the batch.
@@ -84,7 +93,8 @@ def flood(
     begins = ctypes.addressof(source)
     gap, next_at, sent = BATCH / rate, time.monotonic(), 0
     print("flowing", flush=True)
-    for at in range(0, len(text) - BATCH * size + 1, BATCH * size):
+    once = range(0, len(text) - BATCH * size + 1, BATCH * size)
+    for at in itertools.chain.from_iterable(itertools.repeat(once, times)):
         while (now := time.monotonic()) < next_at:
             time.sleep(next_at - now)
         next_at = max(next_at + gap, now - 0.1)  # a flood, not a burst, after a pause

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +34,6 @@ __all__ = [
     "emit",
     "mac_of",
     "main",
-    "measured",
     "prefer",
     "prefer_us",
     "prepare",
@@ -107,26 +106,6 @@ class Reading:
         if not interface:
             raise Unavailable("measurement failed: the host has no eth0")
         return cls(time.monotonic(), user + kernel, kernel, waited, int(interface.group(1)))
-
-
-def measured(
-    figures: Mapping[str, Callable[[T], None]], names: Iterable[str], lab: Callable[[], T], core: int
-) -> int:
-    """Make the lab, go to that core and measure what is named; returns the exit status.
-
-    1 where something could not be measured: it is an event that says why.
-    """
-    try:
-        prefer_us()
-        made = lab()
-        os.sched_setaffinity(0, {core})
-        for name in names:
-            emit("progress", text=f"measuring: {name}")
-            figures[name](made)
-    except KnockgateError as error:
-        emit("failed", message=str(error), hint=error.hint)
-        return 1
-    return 0
 
 
 def emit(event: str, **more: object) -> None:

@@ -8,7 +8,7 @@ import struct
 from collections import deque
 from typing import Self
 
-from bench.gate_lab import ONE_SYN, PORT
+from bench.wire import ONE_SYN, PORT
 
 __all__ = ["Tries"]
 

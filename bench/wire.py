@@ -1,4 +1,4 @@
-"""The lab of ``gate.py``: a host, a client that may come from any address, knockd, and made-up sources."""
+"""Host, wire and client; the client may come from any address; knockd, and floods of made-up sources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from knockdemo.lab.hosts import Site
 from knockdemo.lab.wait import until
 from knockgate.errors import Unavailable
 
-__all__ = ["DOOR", "ENOUGH", "FAMILY", "KNOCKS", "ONE_SYN", "PORT", "Bench"]
+__all__ = ["DOOR", "ENOUGH", "FAMILY", "KNOCKS", "ONE_SYN", "PORT", "Wire"]
 
 PORT, KNOCKS = 6503, (7000, 8000, 9000)
 DOOR = f"""
@@ -44,7 +44,7 @@ ONE_SYN = 0.9
 ENOUGH = 0.9
 
 
-class Bench:
+class Wire:
     """Host, wire and client; the client may come from any address of two networks of its own."""
 
     def __init__(self, site: Site, args: argparse.Namespace) -> None:
@@ -102,15 +102,21 @@ class Bench:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # leave nothing waiting
             return took
 
-    def knock(self, family: int, source: str, apart: float = 0.0) -> None:
-        """The whole sequence, once, in the client's network; ``apart`` seconds between two knocks."""
+    def knock(self, family: int, source: str, apart: float = 0.0) -> float:
+        """The whole sequence, once, in the client's network; ``apart`` seconds between two knocks.
+
+        Returns the monotonic time at which the last one left.
+        """
+        left_at = 0.0
         for number, port in enumerate(KNOCKS):
             if number and apart:
                 time.sleep(apart)
             with socket.socket(FAMILY[family]) as sock:
                 sock.bind((source, 0))
                 sock.settimeout(0)
+                left_at = time.monotonic()
                 sock.connect_ex((self.host_address(family), port))
+        return left_at
 
     def expect_shut(self, family: int) -> None:
         """To a stranger the door is shut, while another port answers."""
@@ -121,8 +127,8 @@ class Bench:
                 raise Unavailable("measurement failed: the door is open before anybody knocked")
 
     @contextlib.contextmanager
-    def knockd(self) -> Iterator[None]:
-        """The real knockd over iptables, the same sequence."""
+    def knockd(self) -> Iterator[int]:
+        """The real knockd over iptables, the same sequence; yields its process."""
         self.clear()
         for tool in ("iptables", "ip6tables"):
             self.site.host.do([tool, "-A", "INPUT", "-p", "tcp", "--dport", str(PORT), "-j", "DROP"])
@@ -134,7 +140,7 @@ class Bench:
             with running(self.site.host, argv, output.fileno()) as process:
                 until(lambda: b"listening" in log.read_bytes() or process.poll() is not None, 10, "knockd")
                 prefer(process.pid)
-                yield
+                yield process.pid
         self.clear()
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The lab of ``sealed.py``: that of ``fwknop.py``, and a gate that takes sealed knocks."""
+"""The whole lab: what there is of peers, and a gate that takes sealed knocks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from bench.fwknop_lab import Count, Guard, Lab
+from bench.peers import Count, Guard, Peers
 from bench.stage import FILES
 from knockdemo.lab.hosts import Site
 from knockgate.config import gatekeys
@@ -26,7 +26,7 @@ from knockgate.spa.sealed import Card, GateKey, Head, KeyKind, Message, SourceKi
 from knockgate.spa.sshkeys.sshsig import signed
 from knockgate.store.marks import SqliteMarks
 
-__all__ = ["MOST_CARDS", "Person", "SealedLab"]
+__all__ = ["MOST_CARDS", "Lab", "Person"]
 
 _PORT, _PEOPLE, MOST_CARDS = 62202, 1000, 10
 
@@ -55,7 +55,7 @@ class Person:
         return seal(Message(head=head, signature=signature), card, suite)
 
 
-class SealedLab(Lab):
+class Lab(Peers):
     """Each knock is somebody else's, since a key may not knock more than once a second for long."""
 
     port = _PORT
@@ -68,7 +68,10 @@ class SealedLab(Lab):
         self._people = [Person() for _ in range(_PEOPLE)]
         self._turns = itertools.cycle(self._people)
         self._file = FILES / "authorized_keys"
-        self._file.write_text("".join(f"{each.line}\n" for each in self._people))
+        #: What puts marks of before into the next gate's file, and the seconds that it took.
+        self.fill_marks: Callable[[Path], None] | None = None
+        self.took_filling = 0.0
+        self.state = ""  #: the state directory of the gate of now
 
     def sealed_knock(self, source: str, suite: Suite) -> bytes:
         """A knock of now, to have that address let in."""
@@ -76,8 +79,14 @@ class SealedLab(Lab):
         return next(self._turns).knock(self._card, source, suite, now)
 
     @contextlib.contextmanager
-    def sealed(self, cards: int) -> Iterator[Guard]:
-        """The gate with so many cards; whoever knocks has the one that is looked at last."""
+    def sealed(self, cards: int, people: int | None = None) -> Iterator[Guard]:
+        """The gate with so many cards; whoever knocks has the one that is looked at last.
+
+        ``people``: how many may knock, and do so in turn; a thousand, unless it is said.
+        """
+        who = self._people[:people]
+        self._turns = itertools.cycle(who)
+        self._file.write_text("".join(f"{each.line}\n" for each in who))
         state = Path(self.new_state())
         state.mkdir(mode=0o700)
         incarnation = os.urandom(16)
@@ -87,6 +96,10 @@ class SealedLab(Lab):
         keys = gatekeys.fresh(incarnation, xwing=xwing, x25519=x25519, secrets=names, now=made)
         gatekeys.save(state / "gate.keys", keys)
         SqliteMarks.create(state / "marks.sqlite", incarnation)
+        began = time.monotonic()
+        if self.fill_marks:
+            self.fill_marks(state / "marks.sqlite")
+        self.took_filling, self.state = time.monotonic() - began, str(state)
         table = f'[keys.people]\nssh = "{self._file}"\ndoors = ["bench"]\nleases = 10000\n'
         table += "[sealed]\nbudget = 10000\n"  # nor is this what is measured
         with self.running_gate(str(state), table) as pid:

@@ -1,4 +1,4 @@
-"""The lab of ``fwknop.py``: the gate and fwknopd with the same keys, Debian's client, and junk.
+"""The gate and fwknopd with the same keys, Debian's client, and junk.
 
 Both guards are started as somebody would start them who has read their manuals. What is bound to a core is
 only the process that looks at packets.
@@ -15,19 +15,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from bench import packets
-from bench.gate_lab import PORT, Bench
-from bench.stage import FILES, UNANSWERED, Reading, mac_of, prefer, running
+from bench.stage import FILES, UNANSWERED, mac_of, prefer, running
+from bench.wire import PORT, Wire
 from knockdemo.lab.hosts import Site
 from knockdemo.lab.wait import until
 from knockgate.daemon.control import ask
 from knockgate.errors import Unavailable
 
-__all__ = ["MOST_KEYS", "SPA_PORT", "Count", "Guard", "Lab"]
+__all__ = ["MOST_KEYS", "SPA_PORT", "Count", "Guard", "Peers"]
 
 MOST_KEYS, SPA_PORT = 1000, 62201
 _GATE = f"""
@@ -58,8 +58,19 @@ KEY_BASE64                  {{0}}
 USE_HMAC                    Y
 HMAC_KEY_BASE64             {{1}}
 """
+#: As ``UNANSWERED``, but behind the gate's own rules, which are part of what is measured.
+_UNANSWERED = """\
+table inet unanswered {{
+	chain unanswered {{
+		type filter hook prerouting priority -100
+		ether saddr {mac} drop
+	}}
+}}
+"""
 _AMID = FILES / "amid"
-_MATCH, _START = b"received with access source match", b"Starting fwknopd main event loop"
+_MATCH = b"received with access source match"
+#: With pcap, and as a UDP server.
+_STARTS = b"Starting fwknopd main event loop", b"Kicking off UDP server"
 
 
 class Count(NamedTuple):
@@ -98,7 +109,7 @@ class _Fwknopd:
         return Count(self._log.read_bytes().count(_MATCH) // self._stanzas, None)
 
 
-class Lab(Bench):
+class Peers(Wire):
     """Both guards have the last ``count`` of ``MOST_KEYS`` pairs; who knocks has the very last one."""
 
     port = SPA_PORT  #: where single packets go
@@ -140,22 +151,20 @@ class Lab(Bench):
         return self._sink.recv(2048)
 
     def send(self, source: str, packet: bytes, *, port: int | None = None) -> float:
-        """From the client, as a program does it; the monotonic time at which it left."""
-        with self.site.client.inside():
-            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        with sock:
+        """As a program does it, in the client's network; the monotonic time at which it left."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((source, 0))
             sock.connect((self.host_address(4), port or self.port))
             left_at = time.monotonic()
             sock.send(packet)
         return left_at
 
-    def send_amid(self, source: str, packet: bytes) -> float:
+    def send_amid(self, source: str, packet: bytes, *, port: int | None = None) -> float:
         """From the client, but in the middle of a flood that ``junk`` sends; when it was handed over."""
         here, there = socket.inet_aton(source), socket.inet_aton(self.host_address(4))
         chance = random.Random(source)  # noqa: S311 - a source port
         frame = packets.udp(
-            packets.Path(self._macs[0], self._macs[1], here, there), self.port, chance, packet
+            packets.Path(self._macs[0], self._macs[1], here, there), port or self.port, chance, packet
         )
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             left_at = time.monotonic()
@@ -205,18 +214,21 @@ class Lab(Bench):
             return 0
 
     @contextlib.contextmanager
-    def fwknopd(self, count: int) -> Iterator[Guard]:
-        """The real one over iptables, alone on the second core."""
+    def fwknopd(self, count: int, settings: str = "", *, binds: bool = False) -> Iterator[Guard]:
+        """The real one over iptables, alone on the second core.
+
+        ``settings``: lines of fwknopd.conf. ``binds``: what netfilter drops it does not hear.
+        """
         self.clear()
         for rule in (["-A", "INPUT", "-p", "tcp", "--dport", str(PORT), "-j", "DROP"],):
             self.site.host.do(["iptables", *rule])
-        # Nothing is bound to the port, and an answer to junk would be paid for on the sender's core.
-        self.load(UNANSWERED.format(mac=mac_of(self.site.bystander, "br0")))
+        if not binds:  # else nobody is bound to the port, and the sender's core would pay for answers to junk
+            self.load(UNANSWERED.format(mac=mac_of(self.site.bystander, "br0")))
         log = FILES / "fwknopd.log"
         with log.open("wb") as output:
-            argv = self._fwknopd_command(count)
+            argv = self._fwknopd_command(count, settings)
             with running(self.site.host, argv, output.fileno()) as process:
-                until(lambda: _START in log.read_bytes() or process.poll() is not None, 30, "fwknopd")
+                until(lambda: _says_one_of(log, _STARTS) or process.poll() is not None, 30, "fwknopd")
                 os.sched_setaffinity(process.pid, {self.args.cores[1]})
                 prefer(process.pid)
                 yield _Fwknopd(process.pid, log, count)
@@ -248,12 +260,21 @@ class Lab(Bench):
         return used.ru_utime + used.ru_stime
 
     @contextlib.contextmanager
-    def junk(self, kind: str, seconds: float, length: int | None = None) -> Iterator[Callable[[], float]]:
+    def junk(
+        self, kind: str, seconds: float, length: int | None = None, *, port: int | None = None
+    ) -> Iterator[Callable[[], float]]:
         """A flood from made-up addresses; yields a way to ask what rate has arrived since."""
         site = self.site
         argv = [sys.executable, "-m", "bench.junk", "--kind", kind, "--length", str(length or self.length)]
         argv += ["--device", "to-host", "--source-mac", mac_of(site.bystander, "br0").replace(":", "")]
-        argv += ["--host-mac", self._macs[1].hex(), "--host", self.host_address(4), "--port", str(self.port)]
+        argv += [
+            "--host-mac",
+            self._macs[1].hex(),
+            "--host",
+            self.host_address(4),
+            "--port",
+            str(port or self.port),
+        ]
         argv += ["--rate", str(self.args.rate), "--seconds", str(seconds), "--core", str(self.args.cores[0])]
         said = FILES / "junk.log"
         _AMID.unlink(missing_ok=True)
@@ -264,15 +285,32 @@ class Lab(Bench):
             began, before = time.monotonic(), self.received()
             yield lambda: (self.received() - before) / (time.monotonic() - began)
 
-    def reading(self, guard: Guard) -> tuple[Reading, Count]:
-        """Of one moment, as far as there is such a thing."""
-        count = guard.count()
-        return Reading.of(guard.pid), count
+    @contextlib.contextmanager
+    def unrelated(self, kind: str) -> Iterator[Callable[[], float]]:
+        """A flood of that kind of ``bench.sender``'s, of both families; yields as ``junk`` does."""
+        site = self.site
+        argv = [sys.executable, "-m", "bench.sender", "--kind", kind, "--device", "to-host"]
+        argv += ["--source-mac", mac_of(site.bystander, "br0").replace(":", "")]
+        argv += ["--host-mac", self._macs[1].hex(), "--hosts", site.host.address4, site.host.address6]
+        argv += ["--rate", str(self.args.unrelated), "--seconds", "60", "--core", str(self.args.cores[0])]
+        said = FILES / "sender.log"
+        # What answers would be paid for on the sender's core. It comes after all that hears packets.
+        self.load(_UNANSWERED.format(mac=mac_of(site.bystander, "br0")))
+        with said.open("wb") as output, running(site.observer, argv, output.fileno()) as process:
+            until(lambda: b"flowing" in said.read_bytes() or process.poll() is not None, 60, "a sender")
+            prefer(process.pid)
+            began, before = time.monotonic(), self.received()
+            yield lambda: (self.received() - before) / (time.monotonic() - began)
 
 
 def _private(path: Path, content: str) -> None:
     path.write_text(content)
     path.chmod(0o600)
+
+
+def _says_one_of(log: Path, words: Iterable[bytes]) -> bool:
+    said = log.read_bytes()
+    return any(each in said for each in words)
 
 
 def _end_of(log: Path) -> str:
