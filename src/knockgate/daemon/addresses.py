@@ -46,6 +46,12 @@ class OwnAddresses:
             known = self._known[address] = (self._is_own(address), now + _FRESH)
         return known[0]
 
+    def close(self) -> None:
+        """Ask no more."""
+        if self._socket:
+            self._socket.close()
+        self._socket = None
+
     def _is_own(self, address: bytes) -> bool:
         text = ipaddress.ip_address(address)
         if text.is_multicast:
@@ -60,9 +66,7 @@ class OwnAddresses:
             # An error is that of a host that would not know where to send a packet for it.
             return bool(kind == _NEW_ROUTE and _ROUTE.unpack_from(answer)[7] == _LOCAL)
         except (OSError, struct.error):
-            if self._socket:
-                self._socket.close()
-            self._socket = None
+            self.close()
             return False
 
     def _ask(self, question: bytes) -> tuple[int, bytes]:

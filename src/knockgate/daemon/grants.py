@@ -83,6 +83,10 @@ class Grants:
             self._pass_on_complaints()
         self._feed(Tick())
 
+    def close(self) -> None:
+        """Let go of what it asks the kernel with."""
+        self._own.close()
+
     def _feed(self, event: Event) -> None:
         now = time.monotonic()
         effects = deque(self.engine.feed(event, now))

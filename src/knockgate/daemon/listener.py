@@ -145,9 +145,9 @@ class Listener:
             for told in self._told:
                 told.close()
             self._summarize()
-            for packets in (self._packets, self._sealed):
-                if packets:
-                    packets.close()
+            for each in (self._grants, self._packets, self._sealed):
+                if each:
+                    each.close()
 
     def _when_readable(self, what: Readable, then: Callable[[], None]) -> None:
         self._selector.register(what, selectors.EVENT_READ, then)

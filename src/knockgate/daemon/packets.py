@@ -59,7 +59,6 @@ class PacketGrants(Hearing):
         self._fwknop = configuration.fwknop
         self._doors = {door.name: door for door in configuration.doors}
         self._hands = hands
-        self._own = OwnAddresses()
         self._clock = KernelClock(configuration.gate.clock)
         self._packets = Packets(bearers, fresh=self._fwknop.freshness)
         self._concerns = self._packets.concerns
@@ -79,6 +78,7 @@ class PacketGrants(Hearing):
         look = _LOOK + _KEY * len(bearers)
         sounds = Sounds(self._fwknop.port.number, self._packets.shapes, look, NETWORKS, named)
         self.ears = Ears(configuration.gate, sounds, hands.complain)
+        self._own = OwnAddresses()
 
     def _look_at(self, packets: Sequence[bytes]) -> None:
         now = time.monotonic()
@@ -116,6 +116,7 @@ class PacketGrants(Hearing):
     def close(self) -> None:
         """Let go of the store."""
         self._store.close()
+        self._own.close()
 
     def _do(self, effects: Iterable[PacketEffect]) -> None:
         shut: set[str] = set()

@@ -89,7 +89,6 @@ class SealedGrants(Hearing):
         self._doors = {door.name: door for door in configuration.doors}
         self._hands = hands
         self._port = sealed.port
-        self._own = OwnAddresses()
         self._clock = KernelClock(configuration.gate.clock, sticky=False)
         self._files = KeyFiles(keys, reading=reading)
         self._notices = Notices(hands.complain)
@@ -120,6 +119,7 @@ class SealedGrants(Hearing):
         except Unavailable:
             self._store.close()
             raise
+        self._own = OwnAddresses()
 
     @property
     def total(self) -> int:
@@ -146,6 +146,7 @@ class SealedGrants(Hearing):
         if floor is not None:
             self._keep(KeepFloor(floor))
         self._store.close()
+        self._own.close()
 
     # --- packets --------------------------------------------------------------------------------------
 
