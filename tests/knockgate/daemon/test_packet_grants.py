@@ -125,6 +125,31 @@ def test_a_packet_for_another_host_opens_nothing(town: Town, grants: PacketGrant
     assert grants.document()["remembered"] == 1
 
 
+def test_what_was_replayed_is_turned_away_at_a_glance_for_a_while(
+    town: Town, grants: PacketGrants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of so many, and no longer than a minute: whoever has captured packets does not fill the memory."""
+    monkeypatch.setattr(packets, "_REPLAYS", 2)
+    looked_at: list[bytes] = []
+    read = frames.datagram
+
+    def datagram(packet: bytes) -> frames.Datagram:
+        looked_at.append(packet)
+        return read(packet)
+
+    monkeypatch.setattr(frames, "datagram", datagram)
+    captured = [knock(town.now - ago) for ago in range(3)]
+    for times in range(1, 4):
+        for packet in captured:
+            hear(grants, packet)
+        assert grants.document()["refused"] == ({"replayed": 3 * (times - 1)} if times > 1 else {})
+    assert len(looked_at) == 3 + 3 + 1  # the third time there is no room for one of them
+    grants._replays_until = 0.0  # the minute is over
+    looked_at.clear()
+    hear(grants, captured[0])
+    assert looked_at == [captured[0]] and town.count("opened") == 3
+
+
 def test_what_a_stranger_sends_is_counted_and_never_told(town: Town, grants: PacketGrants) -> None:
     """Else, where a key has no HMAC, anybody could fill the log, and push out what is told of the others."""
     for ago in range(3):

@@ -50,6 +50,9 @@ def test_a_wrong_configuration_at_the_start_leaves_the_doors_as_they_were_last(t
             assert firewall.is_loaded() == guards
             assert ("the doors are guarded as they were last" in said) == guards
         assert firewall.text() == before
+        last.write_text("delete table inet knockgate\n")  # what is in force is not replaced by it
+        assert "the doors are guarded as they were last" in _cannot_start(warden.file, "--last", str(last))
+        assert firewall.text() == before
         firewall.unload()
         last.write_text("nonsense")
         assert "NOTHING IS GUARDED" in _cannot_start(warden.file, "--last", str(last))

@@ -323,6 +323,16 @@ def test_all_keys_of_a_party_have_so_many_leases() -> None:
     assert gate.knock(address=second, **at(331)) is None
 
 
+def test_what_the_party_has_no_room_for_is_not_counted_for_the_key() -> None:
+    few = party(leases=1, leases_in_all=1)
+    gate = Gate([line(kind=kind, party=few) for kind in (signers.ED25519, signers.ECDSA)])
+    assert gate.knock(**at(0)) is None
+    refused = signed(KeyKind.ECDSA_P256, address=ELSEWHERE, lease=600, **at(1))
+    assert gate.knock(refused) is Reason.TOO_MANY_LEASES
+    gate.wait(31)
+    assert gate.knock(signed(KeyKind.ECDSA_P256, **at(31))) is None
+
+
 def test_both_doors_or_none() -> None:
     gate = Gate([line(party=party(leases=1))])
     assert gate.knock(doors=("ssh", "web")) is Reason.TOO_MANY_LEASES
