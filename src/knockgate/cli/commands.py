@@ -2,46 +2,69 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator, MutableMapping
+
 import click
 
 from knockgate import __version__
-from knockgate.cli.backup import backup
-from knockgate.cli.cards import card
-from knockgate.cli.check import check, rules
-from knockgate.cli.completion import completion
-from knockgate.cli.connect import connect
-from knockgate.cli.devices import device
-from knockgate.cli.doctor import doctor
-from knockgate.cli.explain import explain
-from knockgate.cli.importing import import_
-from knockgate.cli.init import init
-from knockgate.cli.install import install, uninstall
-from knockgate.cli.key import key
-from knockgate.cli.knock import knock
-from knockgate.cli.leases import close, extend, open_
-from knockgate.cli.metrics import metrics
 from knockgate.cli.page import PageGroup
-from knockgate.cli.pause import pause, resume
-from knockgate.cli.rekeying import rekey, replay
-from knockgate.cli.restore import restore
-from knockgate.cli.run import run
-from knockgate.cli.simulate import simulate
-from knockgate.cli.status import status
-from knockgate.cli.table import confirm, down, up
 from knockgate.cli.terminal import PROGRAM, ReaderLeft
-from knockgate.cli.test import test
-from knockgate.cli.trust import trust
 
 __all__ = ["knockgate"]
 
-SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "The table": (check, doctor, rules, simulate, up, confirm, down),
-    "The doors": (status, open_, extend, close, pause, resume),
-    "Sealed knocks": (init, card, device, explain, rekey, replay),
-    "The daemon": (run, metrics, install, uninstall, backup, restore, import_),
-    "Elsewhere": (trust, knock, test, connect, key),
-    "Shell": (completion,),
+#: Each is found in the file of its own name, unless another one stands before the dot.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "The table": ("check", "doctor", "check.rules", "simulate", "table.up", "table.confirm", "table.down"),
+    "The doors": ("status", "leases.open_", "leases.extend", "leases.close", "pause", "pause.resume"),
+    "Sealed knocks": ("init", "cards.card", "devices.device", "explain", "rekeying.rekey", "rekeying.replay"),
+    "The daemon": (
+        "run",
+        "metrics",
+        "install",
+        "install.uninstall",
+        "backup",
+        "restore",
+        "importing.import_",
+    ),
+    "Elsewhere": ("trust", "knock", "test", "connect", "key"),
+    "Shell": ("completion",),
 }
+
+
+class _OnDemand(MutableMapping[str, click.Command]):
+    """The commands by name. Each is imported when it is asked for: of all, one run needs one."""
+
+    def __init__(self) -> None:
+        self._places = {_name(place): place for section in SECTIONS.values() for place in section}
+        self._loaded: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._loaded:
+            module, _, attribute = self._places[name].rpartition(".")
+            found = importlib.import_module(f"knockgate.cli.{module or attribute}")
+            self._loaded[name] = getattr(found, attribute)
+        return self._loaded[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        raise NotImplementedError
+
+    def __delitem__(self, name: str) -> None:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _name(place: str) -> str:
+    """Of the command there; Python has words of its own, so two of them end in an underscore."""
+    return place.rpartition(".")[2].rstrip("_")
 
 
 class _Commands(PageGroup):
@@ -49,9 +72,10 @@ class _Commands(PageGroup):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         width = max(len(name) for name in self.commands)
-        for heading, commands in SECTIONS.items():
+        for heading, places in SECTIONS.items():
+            names = map(_name, places)
             with formatter.section(heading):
-                rows = [((each.name or "").ljust(width), each.get_short_help_str(80)) for each in commands]
+                rows = [(name.ljust(width), self.commands[name].get_short_help_str(80)) for name in names]
                 formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -64,7 +88,7 @@ class _Commands(PageGroup):
 @click.group(
     PROGRAM,
     cls=_Commands,
-    commands=[command for section in SECTIONS.values() for command in section],
+    commands=_OnDemand(),
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
 )

@@ -49,11 +49,12 @@ def test_every_command_has_a_page(words: tuple[str, ...], capsys: pytest.Capture
 def test_the_list_of_commands_names_all_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     page = capsys.readouterr().out
-    for heading, commands in SECTIONS.items():
-        assert f"\n{heading}:\n" in page
-        for each in commands:
-            assert f"\n  {each.name} " in page
-            assert each.get_short_help_str(200).endswith(".")
+    for heading, places in SECTIONS.items():
+        assert places and f"\n{heading}:\n" in page
+    for name, each in knockgate.commands.items():
+        assert each.name == name
+        assert f"\n  {name} " in page
+        assert each.get_short_help_str(200).endswith(".")
     assert main(["--help"]) == 0
     assert capsys.readouterr().out == page
     assert main(["--version"]) == 0
@@ -217,14 +218,15 @@ def test_help_and_knocking_load_nothing_of_the_gate(tmp_path: Path) -> None:
         "knockgate.capture",
         "knockgate.daemon.run",
     )
+    others = ("knockgate.cli.status", "knockgate.doctor")  # what the help of all commands needs
     code = (
         "import sys; from knockgate.cli import main; main(sys.argv[1:]); "
-        f"print([name for name in {heavy!r} if name in sys.modules])"
+        f"print([name for name in {(*heavy, *others)!r} if name in sys.modules])"
     )
-    for words in (
-        ["--help"],
-        ["knock", "127.0.0.1", "20001", "--delay", "1ms"],
-        ["connect", "home", "20002", "--timeout", "0.01"],
+    for words, loaded in (
+        (["--help"], list(others)),
+        (["knock", "127.0.0.1", "20001", "--delay", "1ms"], []),
+        (["connect", "home", "20002", "--timeout", "0.01"], []),
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, *words],
@@ -234,5 +236,5 @@ def test_help_and_knocking_load_nothing_of_the_gate(tmp_path: Path) -> None:
             check=True,
             timeout=30,
         )
-        assert done.stdout.splitlines()[-1] == "[]"
+        assert done.stdout.splitlines()[-1] == str(loaded)
     assert process("--version").stdout == f"knockgate {__version__}\n"
