@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 TIME := 60
 
-.PHONY: help demo test test-all bench fuzz check fmt clean reference requirements man completion
+.PHONY: help demo test test-all bench fuzz check fmt clean reference requirements man completion deb
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -53,6 +53,10 @@ completion: ## completion scripts for bash, zsh and fish into build/completion
 	@set -e; cd build/completion; for each in bash:knockgate.bash zsh:_knockgate fish:knockgate.fish; do \
 	../../.venv/bin/knockgate completion $${each%%:*} >$${each#*:}; done
 
+deb: ## a Debian package into build (DEBFULLNAME and DEBEMAIL: who is its maintainer)
+	@tools/setup.sh deb
+	@$(PY) -m tools.deb
+
 fuzz: ## a fuzzer at packets and SSH keys for TIME seconds a target (TIME=600); fuzz/corpus keeps what it finds
 	@tools/setup.sh test
 	@$(PY) -I -m pip -q install --require-hashes --only-binary :all: -r requirements/fuzz.txt
@@ -70,8 +74,9 @@ clean: ## remove everything that the commands above made here
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 requirements: ## pin requirements/*.txt anew out of *.in (needs uv on the PATH)
-	@set -eu; new=$$(mktemp); trap 'rm -f "$$new"' EXIT; for name in dev fuzz bench; do \
+	@set -eu; new=$$(mktemp); trap 'rm -f "$$new"' EXIT; for name in dev fuzz deb bench; do \
 	sed '/^[^#]/,$$d' requirements/$$name.txt >"$$new"; \
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	alone=; [[ $$name != deb ]] || alone=--no-deps; \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $$alone \
 	    requirements/$$name.in >>"$$new"; \
 	cat "$$new" >requirements/$$name.txt; done

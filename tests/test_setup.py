@@ -26,6 +26,7 @@ ALL = [
     "mandoc",
     "zsh",
     "procps",
+    "python3-cffi-backend",
     "openssh-client",
     "openssh-server",
     "openssl",
@@ -183,10 +184,16 @@ def test_only_what_is_missing_is_installed(machine: Machine) -> None:
 
 
 def test_the_demo_does_not_install_what_only_tests_need(machine: Machine) -> None:
-    for_tests = {"openssl", "procps", "strace", "systemd", "tcpdump"}
+    for_tests = {"openssl", "procps", "python3-cffi-backend", "strace", "systemd", "tcpdump"}
     for_tests |= {"fish", "groff-base", "man-db", "mandoc", "zsh"}
     machine.installed(*(name for name in ALL if name not in for_tests))
     assert machine.run("packages", "demo").returncode == 0
+    assert machine.log == []
+
+
+def test_a_package_is_built_without_what_is_packed_beside_it(machine: Machine) -> None:
+    machine.installed("python3", "python3-venv")
+    assert machine.run("packages", "deb").returncode == 0
     assert machine.log == []
 
 

@@ -1,8 +1,8 @@
 #!/bin/bash
-# Set-up for `make demo` and `make test`: Debian's packages, then .venv. Run again, it only looks.
+# Set-up for `make demo`, `make test` and `make deb`: Debian's packages, then .venv. Run again, it only looks.
 #
-#   tools/setup.sh demo|test             everything that is missing, through sudo where root is needed
-#   tools/setup.sh packages demo|test    Debian's packages only; as root
+#   tools/setup.sh demo|test|deb             everything that is missing, through sudo where root is needed
+#   tools/setup.sh packages demo|test|deb    Debian's packages only; as root
 #
 # The rule to keep: installing a package here starts no daemon and leaves none enabled, and what was on
 # the machine before keeps its own settings.
@@ -12,7 +12,10 @@ DEMO=(
     nftables iptables knockd fwknop-server fwknop-client nmap iproute2 openssh-client openssh-server util-linux
     python3 python3-venv
 )
-TEST=("${DEMO[@]}" fish groff-base man-db mandoc openssl procps strace systemd tcpdump zsh)
+TEST=(
+    "${DEMO[@]}" fish groff-base man-db mandoc openssl procps python3-cffi-backend strace systemd tcpdump zsh
+)
+DEB=(python3 python3-venv) # dpkg-deb is there wherever dpkg is
 
 root=${SETUP_ROOT:-} # the tests stage the machine's files below a folder of theirs
 etc=$root/etc
@@ -37,9 +40,10 @@ missing() { # PACKAGE...: those that are not installed, one a line
     done
 }
 
-packages() { # demo|test
+packages() { # demo|test|deb
     local kind=$1 wanted=("${TEST[@]}") lacking command
-    [[ $kind == test ]] || wanted=("${DEMO[@]}")
+    [[ $kind != demo ]] || wanted=("${DEMO[@]}")
+    [[ $kind != deb ]] || wanted=("${DEB[@]}")
     command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
         die "this needs Debian or Ubuntu with apt-get; the programs are those of: ${wanted[*]}"
     mapfile -t lacking < <(missing "${wanted[@]}")
@@ -251,13 +255,13 @@ environment() {
 is_ready() { is_made "$pins" python pytest ruff mypy lint-imports && is_made "$project" knockdemo knockgate; }
 
 case "${1-} ${2-}" in
-"demo " | "test ")
+"demo " | "test " | "deb ")
     packages "$1"
     environment
     ;;
-"packages demo" | "packages test")
+"packages demo" | "packages test" | "packages deb")
     [[ $(id -u) == 0 ]] || die "packages are installed as root"
     packages "$2"
     ;;
-*) die "usage: tools/setup.sh demo|test, or as root: tools/setup.sh packages demo|test" ;;
+*) die "usage: tools/setup.sh demo|test|deb, or as root: tools/setup.sh packages demo|test|deb" ;;
 esac
