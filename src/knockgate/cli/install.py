@@ -68,6 +68,9 @@ def install(
     what to type. The doors are shut before any interface comes up at boot. Run it again after an upgrade, or
     when Python has moved: what differs is laid down anew. To change a unit, say `systemctl edit`.
 
+    Where knockgate is Debian's package, the units are there already; then this takes away those that another
+    installation has laid down, which would come before them.
+
     With --root another tree is filled, as a package would; nothing outside of it is touched or run.
 
     Exit status: 0; 2 it could not be done: then nothing was changed.
@@ -92,12 +95,14 @@ def install(
         _try(program)
     if now:
         _check_configuration()
-    files = unitfiles.render(program, units or unitfiles.UNITS)
+    packaged = tree.is_live and unitfiles.comes_as_package()
+    files = {} if packaged else unitfiles.render(program, units or unitfiles.UNITS)
     changes = tree.changes(files)
     if not dry_run:
         tree.lay_down(files, changes)
         if tree.is_live:
-            _make_users(files)
+            if not packaged:
+                _make_users(files)
             _run("systemctl", "daemon-reload")
             if now:
                 _run("systemctl", "enable", "--now", *unitfiles.RUNNING)
@@ -126,6 +131,9 @@ def uninstall(*, root: str, dry_run: bool, as_json: bool) -> int:
     tree = _Tree(Path(root).resolve())
     if tree.is_live and not dry_run:
         _require_root()
+    if tree.is_live and unitfiles.comes_as_package() and not tree.was_there:
+        hint = "apt remove knockgate; or, to stop it alone: systemctl disable --now "
+        raise Unavailable("the units are the package's", hint=hint + " ".join(unitfiles.RUNNING))
     changes = tree.removals()
     names = [Path(each.path).name for each in changes if each.path.endswith((".service", ".socket"))]
     if not dry_run and tree.was_there:
@@ -196,7 +204,10 @@ class _Tree:
                 elif change.action == "remove":
                     path.unlink(missing_ok=True)
         self._ours = {path: digest for path, digest in self._ours.items() if path in files}
-        self._write_list()
+        if self._ours:
+            self._write_list()
+        else:
+            self._forget_list()
 
     def take_up(self, changes: Sequence[_Change]) -> None:
         """The list goes last."""
@@ -205,8 +216,7 @@ class _Tree:
             with _told(path):
                 if change.action == "remove":
                     path.unlink(missing_ok=True)
-        with _told(self._list):
-            self._list.unlink(missing_ok=True)
+        self._forget_list()
 
     def _at(self, path: str) -> Path:
         return self.root / path.lstrip("/")
@@ -233,6 +243,10 @@ class _Tree:
         except (OSError, ValueError, KeyError, TypeError):
             hint = "take it away; units of before are then in the way, and have to be removed by hand"
             raise Unavailable(f"{self._list} cannot be read", hint=hint) from None
+
+    def _forget_list(self) -> None:
+        with _told(self._list):
+            self._list.unlink(missing_ok=True)
 
     def _write_list(self) -> None:
         with _told(self._list):

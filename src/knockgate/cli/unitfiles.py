@@ -13,12 +13,25 @@ import knockgate
 from knockgate.config.doors import DEFAULT_PATH
 from knockgate.errors import Unavailable
 
-__all__ = ["RUNNING", "UNITS", "Program", "here", "render"]
+__all__ = [
+    "PACKAGED",
+    "PACKAGED_UNITS",
+    "RUNNING",
+    "UNITS",
+    "Program",
+    "comes_as_package",
+    "elsewhere",
+    "here",
+    "render",
+]
 
 #: Those that ``--now`` starts. The others are started when they are needed.
 RUNNING = ("knockgate-warden.service", "knockgate-listener.service")
 #: Where an admin's own units lie, and users and folders that are to be there.
 UNITS = "/etc/systemd/system"
+#: Where a Debian package keeps our packages and the units (tools/deb.py).
+PACKAGED = "/usr/lib/knockgate"
+PACKAGED_UNITS = "/usr/lib/systemd/system"
 _SNIPPETS = {"knockgate.sysusers": "sysusers.d", "knockgate.tmpfiles": "tmpfiles.d"}
 _SYSTEM_PYTHON = "/usr/bin/python3"
 #: What a unit cannot see, whatever the rights: ProtectHome=, PrivateTmp=.
@@ -58,6 +71,12 @@ def here() -> Program:
 def elsewhere(packages: str) -> Program:
     """What will be there once a package is installed: the system's Python."""
     return Program(_SYSTEM_PYTHON, packages)
+
+
+def comes_as_package() -> bool:
+    """Whether we are the Debian package's, whose units are dpkg's to lay down and to take away."""
+    ours = Path(knockgate.__file__).resolve().is_relative_to(PACKAGED)
+    return ours and Path(PACKAGED_UNITS, RUNNING[0]).exists()
 
 
 def render(program: Program, units: str = UNITS, config: str = str(DEFAULT_PATH)) -> dict[str, str]:
