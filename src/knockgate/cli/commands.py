@@ -16,7 +16,7 @@ __all__ = ["knockgate"]
 #: Each is found in the file of its own name, unless another one stands before the dot.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "The table": ("check", "doctor", "check.rules", "simulate", "table.up", "table.confirm", "table.down"),
-    "The doors": ("status", "leases.open_", "leases.extend", "leases.close", "pause", "pause.resume"),
+    "The doors": ("status", "log", "leases.open_", "leases.extend", "leases.close", "pause", "pause.resume"),
     "Sealed knocks": ("init", "cards.card", "devices.device", "explain", "rekeying.rekey", "rekeying.replay"),
     "The daemon": (
         "run",

@@ -26,6 +26,7 @@ __all__ = [
     "Word",
     "address",
     "address_or_network",
+    "complete_door",
     "configuration",
     "door_argument",
     "door_named",
@@ -185,7 +186,8 @@ def door_named(known: Configuration, name: str) -> Door:
     raise ConfigError(f"there is no door {shown(name)}", file=known.file or None, hint=hint)
 
 
-def _complete_door(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+def complete_door(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+    """The doors of the configuration; none where that cannot be read."""
     with contextlib.suppress(KnockgateError):
         knockd = ctx.params.get("knockd")
         found = Origin(knockd or ctx.params.get("config") or str(DEFAULT_PATH), knockd=bool(knockd)).load()
@@ -195,9 +197,9 @@ def _complete_door(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def door_argument(command: F) -> F:
     """``DOOR``, given to the command as ``name``; a shell completes it out of the configuration."""
-    return click.argument("name", metavar="DOOR", shell_complete=_complete_door)(command)
+    return click.argument("name", metavar="DOOR", shell_complete=complete_door)(command)
 
 
 def doors_argument(command: F) -> F:
     """``[DOOR]...``, any number of them, given to the command as ``names``."""
-    return click.argument("names", metavar="[DOOR]...", nargs=-1, shell_complete=_complete_door)(command)
+    return click.argument("names", metavar="[DOOR]...", nargs=-1, shell_complete=complete_door)(command)
