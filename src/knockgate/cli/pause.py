@@ -13,7 +13,7 @@ from knockgate.cli.phrases import time_in_words
 from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import configuration, door_named, doors_argument, seconds
 from knockgate.config.doors import Configuration, Door
-from knockgate.config.toml import Reader, Wrong, duration
+from knockgate.config.toml import Reader, Wrong, duration, several
 from knockgate.config.unshut import shadow_in_words
 from knockgate.daemon.link import LONGEST_PAUSE
 from knockgate.daemon.origin import Origin
@@ -125,5 +125,4 @@ def _set(found: Configuration, chosen: Sequence[Door] | None, time: float) -> in
 
 
 def _listed(doors: Sequence[Door]) -> str:
-    more = f" and {len(doors) - 8} more" if len(doors) > 8 else ""
-    return ", ".join(door.name for door in doors[:8]) + more
+    return several(door.name for door in doors)

@@ -16,7 +16,7 @@ from knockgate.cli.page import Page
 from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import configuration, seconds
 from knockgate.config.doors import Configuration
-from knockgate.config.toml import duration, spell
+from knockgate.config.toml import duration, several, spell
 from knockgate.config.unshut import shadow_in_words
 from knockgate.daemon.origin import Origin
 from knockgate.errors import KnockgateError, Unavailable
@@ -110,9 +110,8 @@ def _load(ruleset: str) -> None:
 
 
 def _guarded(found: Configuration) -> str:
-    ports = [str(port) for door in found.doors for port in door.ports]
-    listed = ", ".join(ports[:8]) + (f" and {len(ports) - 8} more" if len(ports) > 8 else "")
-    return shadow_in_words(found) or f"{listed or 'no port'}: shut until somebody knocks"
+    ports = [port for door in found.doors for port in door.ports]
+    return shadow_in_words(found) or f"{several(ports) or 'no port'}: shut until somebody knocks"
 
 
 def _advise_on_shadow(found: Configuration) -> None:

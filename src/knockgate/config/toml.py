@@ -13,7 +13,7 @@ import difflib
 import inspect
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ __all__ = [
     "flag",
     "key",
     "read",
+    "several",
     "shown",
     "spell",
     "text",
@@ -83,6 +84,12 @@ def shown(value: object) -> str:
         # A date or a time is written without quotes; repr() would tell of Python's classes.
         spelled = str(value) if isinstance(value, dt.date | dt.time) else repr(value)
     return spelled if len(spelled) <= 60 else f"{spelled[:57]}..."
+
+
+def several(things: Iterable[object], most: int = 8) -> str:
+    """What they are called, one after the other, on a line of some length: ``a, b and 7 more``."""
+    names = list(map(str, things))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _text(value: object) -> str:

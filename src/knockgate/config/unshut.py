@@ -7,11 +7,9 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from knockgate.config.doors import Configuration
 from knockgate.config.readers import Network
+from knockgate.config.toml import several
 
 __all__ = ["collapsed", "network_text", "networks_in_words", "shadow_in_words"]
-
-#: So many doors or networks are named.
-_TOLD = 8
 
 
 def collapsed(networks: Iterable[Network], version: int) -> list[Network]:
@@ -28,20 +26,15 @@ def shadow_in_words(configuration: Configuration) -> str:
         return ""
     if len(dark) == sum(bool(door.ports) for door in configuration.doors):
         return "NOTHING IS SHUT: all doors are in shadow"
-    return f"NOT SHUT, in shadow: {_listed(dark)}"
+    return f"NOT SHUT, in shadow: {several(dark)}"
 
 
 def networks_in_words(networks: Iterable[Network]) -> str:
     """``203.0.113.0/24, 2001:db8::7``."""
-    return _listed([network_text(network) for network in networks])
+    return several(map(network_text, networks))
 
 
 def network_text(network: Network) -> str:
     """As one would write it: a network of one address is that address."""
     whole = network.prefixlen == network.max_prefixlen
     return str(network.network_address if whole else network)
-
-
-def _listed(words: list[str]) -> str:
-    more = f" and {len(words) - _TOLD} more" if len(words) > _TOLD else ""
-    return ", ".join(words[:_TOLD]) + more

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from knockgate.config.doors import Configuration, Door
+from knockgate.config.unshut import shadow_in_words
 from knockgate.daemon.control import Facts, WardenClient, ask
 from knockgate.doctor.finding import Finding, Kind, Severity, Topic, blind, fine, found
 from knockgate.doctor.host import Host, output_of, read_text, running_programs
@@ -97,12 +98,9 @@ def judge(state: State, *, needs_daemon: bool, guards: bool, units: bool) -> Ite
 
 def judge_shadow(configuration: Configuration) -> Iterator[Finding]:
     """The safe way to begin, and easily forgotten."""
-    names = [door.name for door in configuration.doors if door.shadow]
     fix = "`knockgate status` says who would be kept out; then take shadow out of gate.toml, and knockgate up"
-    if configuration.gate.shadow:
-        yield found(Kind.SHADOW, "no door is shut: [gate] has shadow = true", fix)
-    elif names:
-        yield found(Kind.SHADOW, f"not shut: {', '.join(names)}, with shadow = true", fix)
+    if dark := shadow_in_words(configuration):
+        yield found(Kind.SHADOW, dark, fix)
 
 
 def judge_boot(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from knockgate.config.toml import several
 from knockgate.doctor.finding import Finding, Kind, Severity, Topic, blind, fine, found
 from knockgate.doctor.host import Host, Missing, output_of, program, setting
 from knockgate.errors import Unavailable
@@ -22,7 +23,6 @@ _OLDEST = (5, 10)
 _OWNED, _PERSISTS = (5, 12), (6, 9)
 _OLDEST_NFT = (1, 0, 6)  #: with which every construct was tried (firewall/ruleset.py)
 _BUFFER = 212_992  #: bytes; the kernel's own default
-_TOLD = 8  # interfaces
 _FULL = 0.8
 _SOME_SESSIONS = 16_384
 
@@ -90,7 +90,7 @@ def judge_settings(has: Settings, *, needs_daemon: bool) -> Iterator[Finding]:
     routed = [each for each in _set(has.source_route) if each not in ("all", "default", "lo")]
     if has.source_route.get("all") and routed:
         fix = "sysctl -w net.ipv4.conf.all.accept_source_route=0"
-        yield found(Kind.SOURCE_ROUTE, f"packets with a source route are taken from {_listed(routed)}", fix)
+        yield found(Kind.SOURCE_ROUTE, f"packets with a source route are taken from {several(routed)}", fix)
     if (has.single.get("net.ipv6.conf.all.accept_source_route") or 0) > 0:
         fix = "sysctl -w net.ipv6.conf.all.accept_source_route=0"
         yield found(Kind.SOURCE_ROUTE, "IPv6 packets with a routing header are taken", fix)
@@ -102,7 +102,7 @@ def judge_settings(has: Settings, *, needs_daemon: bool) -> Iterator[Finding]:
     ]
     if open_:
         fix = "sysctl -w net.ipv4.conf.all.rp_filter=2 (loose), or 1 where there is one way to each network"
-        yield found(Kind.NO_REVERSE_PATH, f"rp_filter is 0 for {_listed(open_)}", fix)
+        yield found(Kind.NO_REVERSE_PATH, f"rp_filter is 0 for {several(open_)}", fix)
     size = has.single.get("net.core.rmem_max")
     if needs_daemon and size is not None and size < _BUFFER:
         fix = f"sysctl -w net.core.rmem_max={_BUFFER}; or leave the daemon CAP_NET_ADMIN"
@@ -110,11 +110,6 @@ def judge_settings(has: Settings, *, needs_daemon: bool) -> Iterator[Finding]:
     if has.single.get("kernel.unprivileged_userns_clone"):
         fix = "sysctl -w kernel.unprivileged_userns_clone=0, where no browser or container needs it"
         yield found(Kind.USER_NAMESPACES, "kernel.unprivileged_userns_clone is 1", fix)
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
-    return ", ".join(names[:_TOLD]) + rest
 
 
 def _set(values: Mapping[str, int]) -> list[str]:

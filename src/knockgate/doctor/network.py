@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from knockgate.config.toml import several
 from knockgate.doctor.finding import Finding, Kind, Topic, blind, fine, found
 from knockgate.doctor.host import Host, output_of
 from knockgate.doctor.listening import Address
@@ -125,12 +126,14 @@ def _on_addresses(interfaces: Sequence[Interface]) -> Iterator[Finding]:
         seen = f"{names}: {what}" if names else "there is no interface but loopback"
         yield found(kind, seen, "ip address add ADDRESS dev INTERFACE; see that DHCP works")
         return
-    yield fine(Topic.NETWORK, "a client reaches this host at " + _listed(local for _, local in reached))
-    changing = [local for _, local in reached if local.changes]
+    yield fine(
+        Topic.NETWORK, "a client reaches this host at " + several(local.address for _, local in reached)
+    )
+    changing = [local.address for _, local in reached if local.changes]
     if changing:
         yield found(
             Kind.ADDRESS_CHANGES,
-            f"given for a time only: {_listed(changing)}",
+            f"given for a time only: {several(changing)}",
             "name a host in profiles, which a dynamic DNS entry leads here, or have the address reserved",
         )
     if all(_is_private(local.address) for _, local in reached):
@@ -144,8 +147,3 @@ def _reach(local: Local) -> bool:
 
 def _is_private(address: Address) -> bool:
     return address.is_private or (address.version == 4 and address in _SHARED)
-
-
-def _listed(locals_: Iterator[Local] | Sequence[Local]) -> str:
-    names = [str(each.address) for each in locals_]
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

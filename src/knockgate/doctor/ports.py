@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from knockgate.config.doors import Configuration
+from knockgate.config.toml import several
 from knockgate.doctor.finding import Finding, Kind, Topic, blind, fine, found
 from knockgate.doctor.host import Host, running_programs, setting
 from knockgate.doctor.listening import Listener
@@ -45,7 +46,7 @@ def judge(
     free = sorted(outside - shut)
     if free:
         fix = "name them in a door's ports, or have them listen on 127.0.0.1, where nobody needs them"
-        yield found(Kind.UNGUARDED, f"no door guards {_listed(free)}", fix)
+        yield found(Kind.UNGUARDED, f"no door guards {several(free, _TOLD)}", fix)
     elif not told:
         yield fine(Topic.PORTS, "whatever listens is behind a door, and behind each door something listens")
 
@@ -126,8 +127,3 @@ def _sent(redirects: Iterable[Redirect]) -> str:
         + f" (to {address_text(each.address)}, {each.target})"
         for each in redirects
     )
-
-
-def _listed(ports: Sequence[Port]) -> str:
-    rest = f" and {len(ports) - _TOLD} more" if len(ports) > _TOLD else ""
-    return ", ".join(map(str, ports[:_TOLD])) + rest

@@ -15,6 +15,7 @@ from knockgate.config.toml import (
     Document,
     Wrong,
     duration,
+    several,
     spell,
 )
 from knockgate.errors import ConfigError
@@ -328,3 +329,10 @@ def test_any_bytes(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> 
     with contextlib.suppress(ConfigError):
         Document.load(path)
         event("taken")
+
+
+def test_several_things_are_told_and_then_how_many_more_there_are() -> None:
+    assert several([]) == ""
+    assert several(range(8)) == "0, 1, 2, 3, 4, 5, 6, 7"
+    assert several(range(10)) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+    assert several(iter("abc"), 2) == "a, b and 1 more"
