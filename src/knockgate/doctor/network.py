@@ -18,7 +18,6 @@ __all__ = ["Interface", "Local", "examine", "judge", "read"]
 #: Above these, packets come in as those of the master; above others (a VRF) the port is seen too.
 _TAKES_ALL = {"bridge", "bond", "team"}
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
-_FOREVER = 0xFFFFFFFF
 
 
 class Local(NamedTuple):
@@ -63,7 +62,7 @@ def _interface(link: dict[str, Any]) -> Interface:
     addresses = tuple(
         Local(
             ipaddress.ip_address(each["local"]),
-            bool(each.get("dynamic")) or each["valid_life_time"] != _FOREVER,
+            bool(each.get("dynamic")),
             bool(each.get("dadfailed")),
         )
         for each in link.get("addr_info", ())

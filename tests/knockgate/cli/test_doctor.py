@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.folders import let_others_in
 from tests.knockgate.cli.gates import SSH, gate
-from tests.knockgate.cli.process import Done, command, environment, knockgate, process
+from tests.knockgate.cli.process import Done, as_nobody, knockgate, process
+from tests.knockgate.cli.sealed_gates import initialised
 from tests.netns import isolated, own_mounts, run, up, veth
 
 from knockgate.cli import doctor as command_module
@@ -129,22 +130,22 @@ def test_somebody_without_rights_is_told_what_was_not_looked_at() -> None:
     assert not [each for each in as_root if each["topic"] in ("rules", "gate") and not each["looked"]]
 
 
-def as_nobody(*words: str) -> Done:
-    def become() -> None:
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_files_of_keys_that_somebody_may_not_read_are_not_said_to_be_unusable(tmp_path: Path) -> None:
+    initialised(tmp_path)
+    let_others_in(tmp_path)
+    file = str(tmp_path / "gate.toml")
+    (tmp_path / "people").chmod(0o600)
 
-    done = subprocess.run(
-        command(*words),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        preexec_fn=become,
-        env=environment(PYTHONDONTWRITEBYTECODE="1"),
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    def on_keys(done: Done) -> set[str]:
+        found = json.loads(done.stdout)["findings"]
+        return {each["id"] for each in found if str(tmp_path / "people") in each["seen"]}
+
+    assert on_keys(knockgate("doctor", "--json", file)) == set()
+    assert on_keys(as_nobody("doctor", "--json", file)) == {"not-looked-at"}
+    (tmp_path / "people").chmod(0o666)
+    assert on_keys(knockgate("doctor", "--json", file)) == {"keys-unusable"}
 
 
 @isolated

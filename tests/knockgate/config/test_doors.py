@@ -79,6 +79,14 @@ def test_commands_for_a_source() -> None:
     assert no_stop.for_source(v6) == (("o",), ())
 
 
+def test_where_the_table_is_quiet() -> None:
+    """At packets, and at knocks that the daemon hears; a door that only runs commands keeps nothing quiet."""
+    assert MEANT.quiet_ports() == {udp(7), udp(9)}
+    sequence = '[doors.ssh.sequence]\nruns_in = "{}"\nsteps = ["tcp/7000", "udp/8000"]\n'
+    assert parse(SSH + sequence.format("daemon")).quiet_ports() == {tcp(7000), udp(8000)}
+    assert parse(SSH + sequence.format("kernel")).quiet_ports() == set()  # the rules follow these
+
+
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "gate.toml"
     path.write_text(EVERY_KEY)

@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import ipaddress
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,17 @@ def test_every_key(secret: Path) -> None:
 )
 def test_when_a_key_expires(secret: Path, value: str, expected: dt.datetime) -> None:
     assert alice(secret, f"expires = {value}").expires == expected
+
+
+def test_a_date_without_a_zone_is_meant_in_utc(secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        found = alice(secret, "expires = 2027-05-03T18:00:00").expires
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found == dt.datetime(2027, 5, 3, 18, tzinfo=dt.UTC)
 
 
 def test_what_the_half_with_rights_knows_of_keys(secret: Path) -> None:

@@ -52,7 +52,12 @@ def test_the_remedy_is_for_the_program_that_runs() -> None:
 
 @pytest.mark.parametrize(
     ("matters", "reliance", "severity"),
-    [(True, AUTO, Severity.WARNING), (False, AUTO, Severity.NOTE), (True, UNKNOWN, Severity.NOTE)],
+    [
+        (True, AUTO, Severity.WARNING),
+        (False, AUTO, Severity.NOTE),
+        (True, UNKNOWN, Severity.NOTE),
+        (False, TRUSTED, Severity.NOTE),
+    ],
 )
 def test_it_is_a_warning_where_packets_are_judged_by_it(
     matters: bool, reliance: Reliance, severity: Severity

@@ -72,6 +72,7 @@ def test_the_interface_that_is_guarded() -> None:
     run("ip", "link", "delete", "third")
     run("ip", "link", "set", "near", "down")
     assert Kind.INTERFACE_DOWN in there(NEAR)
+    assert there() == {Kind.NO_ADDRESS}
 
 
 @isolated
@@ -85,12 +86,24 @@ def test_a_port_of_a_bridge_guards_nothing() -> None:
     assert 'interface = "bridge0"' in of(network.examine(host(SSH, NEAR)), Kind.INTERFACE_ENSLAVED).fix
 
 
+def test_above_a_vrf_packets_are_still_those_of_the_interface() -> None:
+    """What ip prints, in short: not every kernel has them."""
+
+    def judged(kind: str) -> set[Kind]:
+        link = {"ifname": "near", "flags": ["UP"], "master": "above", "addr_info": [{"local": "1.2.3.4"}]}
+        links = network.read([link | {"linkinfo": {"info_slave_kind": kind}}])
+        return kinds(network.judge(links, "near"))
+
+    assert judged("bond") == {Kind.INTERFACE_ENSLAVED}
+    assert judged("vrf") == set()
+
+
 def test_a_program_before_the_gate() -> None:
     """What ip prints of one, in short: to load one would take a compiler."""
     link = {
         "ifname": "near",
         "flags": ["UP"],
-        "addr_info": [{"local": "1.2.3.4", "valid_life_time": 2**32 - 1}],
+        "addr_info": [{"local": "1.2.3.4"}],
     }
     assert kinds(network.judge(network.read([link]), "")) == set()
     assert kinds(network.judge(network.read([link | {"xdp": {"mode": 2}}]), "")) == {Kind.PROGRAM_BEFORE}

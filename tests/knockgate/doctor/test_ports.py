@@ -69,7 +69,8 @@ def test_who_listens_on_a_knock_port() -> None:
         assert there() == set()
         with listening(("10.9.9.1", 7000)):
             assert there() == {Kind.KNOCK_PORT_USED}
-            assert there(COMMANDS.replace("udp/2", "tcp/7000")) == {Kind.KNOCK_PORT_USED, Kind.UNGUARDED}
+            loud = SSH.replace("7000", "7001") + COMMANDS.replace("udp/2", "tcp/7000")
+            assert there(loud) == {Kind.KNOCK_PORT_USED, Kind.UNGUARDED}
 
 
 @isolated

@@ -52,9 +52,10 @@ def test_packets_that_are_not_tracked() -> None:
     reply = "chain c { type filter hook output priority -300; tcp sport 22 notrack; };"
     assert finds(f"table inet other {{ {reply} }}") == {Kind.NOT_TRACKED}
     jump = "chain d { tcp dport 22 notrack; }; "
-    assert finds(f"table ip other {{ {jump} {PREROUTING.format('filter', -300, 'accept', 'jump d;')} }}") == {
-        Kind.NOT_TRACKED
-    }
+    twice = "chain e { tcp dport 22 notrack; }; chain d { jump e; }; "
+    begins = PREROUTING.format("filter", -300, "accept", "jump d;")
+    for chains in (jump, twice):
+        assert finds(f"table ip other {{ {chains} {begins} }}") == {Kind.NOT_TRACKED}
     by_map = "tcp dport vmap { 22 : jump d };"
     assert finds(f"table ip other {{ {jump} {PREROUTING.format('filter', -300, 'accept', by_map)} }}") == {
         Kind.NOT_TRACKED
