@@ -24,10 +24,10 @@ from knockgate.config.places import SECRETS
 from knockgate.config.strictmodes import Seen, Trouble
 from knockgate.daemon import notify
 from knockgate.daemon.keylink import REQUEST_SIZE, Reply, Request, Status, Verb, checksum_of
-from knockgate.daemon.link import Surprise, add_pause, cannot_start, is_ours, number_of
+from knockgate.daemon.link import Surprise, add_pause, admitted, cannot_start, number_of
 from knockgate.daemon.log import say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Signals, accepted
+from knockgate.daemon.sockets import Signals
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 
 __all__ = ["PROGRAM", "main"]
@@ -45,6 +45,7 @@ class _Keeper:
         """``doorbell`` is where one connects. Raises ConfigError."""
         self._path = path
         self._places = places.load(path)
+        self._checksum = checksum_of(self._places)  # which each knock asks for, of however many files
         self._listener = listener
         self._doorbell = doorbell
         self._ending = False
@@ -65,13 +66,9 @@ class _Keeper:
         self._ending = bool(self._signals.take() & {signal.SIGTERM, signal.SIGINT})
 
     def _admit(self) -> None:
-        peer = accepted(self._doorbell)
+        peer = admitted(self._doorbell, self._listener)
         if peer is None:
             return
-        if not is_ours(peer, self._listener):
-            peer.close()
-            return
-        peer.settimeout(0)
         if len(self._seen) == _PEERS:
             self._drop(next(iter(self._seen)))
         self._seen[peer] = {}
@@ -115,12 +112,13 @@ class _Keeper:
 
     def _means_the_same(self, checksum: bytes) -> bool:
         """Whether it means the files that gate.toml names, as it was read last, or as it is now."""
-        if checksum != checksum_of(self._places):
+        if checksum != self._checksum:
             with contextlib.suppress(ConfigError):
                 self._places = places.load(self._path)
+                self._checksum = checksum_of(self._places)
             for seen in self._seen.values():
                 seen.clear()
-        return checksum == checksum_of(self._places)
+        return checksum == self._checksum
 
     def _changed(self, seen: dict[int, Seen]) -> frozenset[int]:
         return frozenset(

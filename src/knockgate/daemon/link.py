@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from knockgate.daemon import notify
+from knockgate.daemon.sockets import accepted
 from knockgate.errors import Unavailable
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Surprise",
     "Verb",
     "add_pause",
+    "admitted",
     "cannot_start",
     "is_ours",
     "number_of",
@@ -176,6 +178,18 @@ class Reply:
         if not text.isprintable():
             raise Surprise("a reply that cannot be printed")
         return cls(known, number, value, bool(owned), text)
+
+
+def admitted(doorbell: socket.socket, also: int | None = None) -> socket.socket | None:
+    """Who has connected, if it is ours (``is_ours``) and still there; it does not block."""
+    connection = accepted(doorbell)
+    if connection is None:
+        return None
+    if not is_ours(connection, also):
+        connection.close()
+        return None
+    connection.settimeout(0)
+    return connection
 
 
 def is_ours(connection: socket.socket, also: int | None = None) -> bool:

@@ -19,10 +19,10 @@ from typing import NamedTuple, NoReturn
 from knockgate.daemon import log, notify
 from knockgate.daemon.commands import Runner, boottime
 from knockgate.daemon.errands import ENDS_WITHIN, LONGEST, Errand
-from knockgate.daemon.link import Surprise, add_pause, cannot_start, is_ours, number_of
+from knockgate.daemon.link import Surprise, add_pause, admitted, cannot_start, number_of
 from knockgate.daemon.log import Event, Record, say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Signals, accepted
+from knockgate.daemon.sockets import Signals
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 from knockgate.store.pending import PendingStore
 
@@ -76,13 +76,9 @@ class Service:
         """A listener at a time. One that is new has read the configuration anew, and so do we."""
         if not self._doorbell:
             return
-        link = accepted(self._doorbell.socket)
+        link = admitted(self._doorbell.socket, self._doorbell.listener)
         if link is None:
             return
-        if not is_ours(link, self._doorbell.listener):
-            link.close()
-            return
-        link.settimeout(0)
         self._link = link
         self._runner.selector.unregister(self._doorbell.socket)
         self._runner.selector.register(link, selectors.EVENT_READ, self._hear)

@@ -33,13 +33,13 @@ from knockgate.daemon.link import (
     Surprise,
     Verb,
     add_pause,
+    admitted,
     cannot_start,
-    is_ours,
     number_of,
 )
 from knockgate.daemon.log import Event, Record, say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Readable, Signals, accepted, alone, listen
+from knockgate.daemon.sockets import Readable, Signals, alone, listen
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.watch import Watch
@@ -159,7 +159,7 @@ class Warden:
 
     def _admit_listener(self) -> None:
         """One at a time: who comes next waits until it is gone."""
-        self._link = _admitted(self._doorbell, self._listener)
+        self._link = admitted(self._doorbell, self._listener)
         if self._link:
             self._selector.unregister(self._doorbell)
             self._when_readable(self._link, partial(self._hear_listener, self._link))
@@ -214,7 +214,7 @@ class Warden:
     # --- by hand --------------------------------------------------------------------------------------
 
     def _admit_peer(self) -> None:
-        peer = _admitted(self._control)
+        peer = admitted(self._control)
         if peer:
             if len(self._peers) == _PEERS:
                 self._drop(self._peers[0])
@@ -246,18 +246,6 @@ class Warden:
         self._peers.remove(peer)
         self._selector.unregister(peer)
         peer.close()
-
-
-def _admitted(doorbell: socket.socket, also: int | None = None) -> socket.socket | None:
-    """Who connected, if it is ours (``is_ours``) and still there."""
-    connection = accepted(doorbell)
-    if connection is None:
-        return None
-    if not is_ours(connection, also):
-        connection.close()
-        return None
-    connection.settimeout(0)
-    return connection
 
 
 def _received(connection: socket.socket) -> bytes | None:
