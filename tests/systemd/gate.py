@@ -60,7 +60,7 @@ SERVICE = f"""
 import selectors, socket
 selector = selectors.DefaultSelector()
 for port in {sorted([*PORTS.values(), CONTROL])}:
-    sock = socket.create_server(("", port))
+    sock = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
     selector.register(sock, selectors.EVENT_READ, sock)
 while True:
     for key, _ in selector.select():

@@ -2,12 +2,12 @@
 
 ::
 
-    client  10.77.0.2 fd77::2 ── wire ═══ eth0 ── 10.77.0.1 fd77::1  machine (systemd, its own everything)
+    client  10.77.0.2 fd77::2 ── wire, a bridge ═══ eth0 ── 10.77.0.1 fd77::1  machine (systemd, all its own)
 
-What the machine writes lands in a tmpfs that ends with it; the programs are this host's. It ends with
-the test process, ``kill -9`` included: by parent-death signals, and by a watchdog that waits for the
-end of a pipe only we hold, empties the control group and removes what has a name on this host (the
-group and a mount point).
+What the machine writes lands in a tmpfs, its disk; the programs are this host's. Disk and network outlive
+a boot (``hardware``), so there can be another one. All of it ends with the test process, ``kill -9``
+included: by parent-death signals, and by a watchdog that waits for the end of a pipe only we hold, empties
+the control group and removes what has a name on this host (the group and a mount point).
 """
 
 from __future__ import annotations
@@ -24,11 +24,26 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.netns import until
+from tests.systemd.booting import BOOT, WATCHDOG
 
-__all__ = ["ADDRESS", "ADDRESS6", "CLIENT", "Host", "Machine", "boot", "why_not"]
+__all__ = [
+    "ADDRESS",
+    "ADDRESS6",
+    "CLIENT",
+    "CLIENT6",
+    "MAC",
+    "Hardware",
+    "Host",
+    "Machine",
+    "boot",
+    "hardware",
+    "why_not",
+]
 
 ADDRESS, ADDRESS6 = "10.77.0.1", "fd77::1"
 CLIENT, CLIENT6 = "10.77.0.2", "fd77::2"
+#: Of the machine's network card.
+MAC = "02:77:00:00:00:01"
 SYSTEMD = "/lib/systemd/systemd"
 PROGRAMS = (
     "ip",
@@ -46,75 +61,6 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Seconds for anything that a whole machine does: it shares two cores with everything else.
 PATIENCE = 90.0
 _PR_SET_PDEATHSIG = 1
-
-#: Arguments: mount point, what to do before the first process starts, folders to lend.
-BOOT = r"""
-set -eu
-base=$1 prepare=$2; shift 2
-root=$base/root
-hostname machine
-mount -t tmpfs tmpfs "$base"
-mkdir "$base/upper" "$base/work" "$root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$root"
-mount -t proc proc "$root/proc"
-mount -t sysfs sysfs "$root/sys"
-mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
-mount -t tmpfs -o mode=755,nosuid,nodev tmpfs "$root/run"
-mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
-mount -t tmpfs -o mode=755,nosuid tmpfs "$root/dev"
-for node in null zero full random urandom tty; do
-    : >"$root/dev/$node"
-    mount --bind "/dev/$node" "$root/dev/$node"
-done
-mkdir "$root/dev/pts" "$root/dev/shm"
-mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$root/dev/pts"
-mount -t tmpfs tmpfs "$root/dev/shm"
-ln -s pts/ptmx "$root/dev/ptmx"
-ln -s /proc/self/fd "$root/dev/fd"
-ln -s /proc/self/fd/0 "$root/dev/stdin"
-ln -s /proc/self/fd/1 "$root/dev/stdout"
-ln -s /proc/self/fd/2 "$root/dev/stderr"
-for folder do # they may lie on other file systems than the root
-    mkdir -p "$root$folder"
-    mount --bind "$folder" "$root$folder"
-    mount -o remount,ro,bind "$root$folder"
-done
-# This host's own services are none of ours: nothing is enabled, and what always starts but has no
-# work here is masked.
-: >"$root/etc/fstab"
-find "$root/etc/systemd/system" -path '*.wants*' -delete
-find "$root"/etc/rc?.d -name 'S*' ! -name '*knockd' ! -name '*fwknop-server' -delete
-for unit in systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket \
-    systemd-udev-trigger.service systemd-modules-load.service systemd-networkd.service \
-    systemd-logind.service console-getty.service getty@tty1.service systemd-timesyncd.service \
-    systemd-resolved.service networking.service; do
-    ln -sf /dev/null "$root/etc/systemd/system/$unit"
-done
-chroot "$root" /bin/sh -euc "$prepare" </dev/null
-cd "$root"
-mkdir -p .old
-pivot_root . .old
-umount -l /.old
-rmdir /.old
-exec env -i container=lab "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
-    /lib/systemd/systemd --system --unit=multi-user.target --log-target=journal --show-status=no
-"""
-
-#: Standard input ends when we do. Arguments: control group, mount point.
-WATCHDOG = r"""
-import pathlib, sys, time
-sys.stdin.read()
-group, base = map(pathlib.Path, sys.argv[1:])
-if group.exists():
-    (group / "cgroup.kill").write_text("1")
-    while "populated 1" in (group / "cgroup.events").read_text():
-        time.sleep(0.01)
-    for path in sorted(group.rglob("*"), reverse=True):
-        if path.is_dir():
-            path.rmdir()
-    group.rmdir()
-base.rmdir()
-"""
 
 
 def why_not() -> str | None:
@@ -204,6 +150,101 @@ class Machine(Host):
         """What ``systemctl is-active`` says of each."""
         return self.run(["systemctl", "is-active", *units]).stdout.split()
 
+    def shut_down(self) -> None:
+        """As an admin does before a reboot; returns when its first process has ended."""
+        self.run(["systemctl", "reboot"])  # which may end before it can say that it went well
+        until(lambda: not Path(f"/proc/{self.process}").exists(), "the machine shuts down", PATIENCE)
+
+
+class Hardware:
+    """What outlives a boot: the disk, the network and the cable. ``near`` is the machine's end of that."""
+
+    def __init__(self, base: Path, group: Path, keeper: int, client: Host) -> None:
+        self.client = client
+        self.near = Host(["nsenter", "-t", str(keeper), "-n", "--"])
+        self._base, self._group, self._keeper = base, group, keeper
+        self._boots = 0
+
+    def plug(self, name: str = "eth0", mac: str = MAC) -> None:
+        """A network card of the machine's, which is not there yet, and its cable to the client."""
+        ours = f"plug-{name}"
+        card = ["peer", "name", name, "address", mac, "netns", str(self._keeper)]
+        self.client.tell("ip", "link", "add", ours, "type", "veth", *card)
+        self.client.tell("ip", "link", "set", ours, "master", "wire", "up")
+
+    @contextlib.contextmanager
+    def boot(self, *, prepare: str = ":", lend: Sequence[Path] = ()) -> Iterator[Machine]:
+        """Boot, and take the power away at the end, if the machine was not shut down before.
+
+        As ``boot``. A second boot finds the disk as the one before has left it, and the kernel's rules and
+        links as a kernel has them that has just started.
+        """
+        self._boots += 1
+        group = self._group / str(self._boots)
+        group.mkdir()
+        if self._boots > 1:
+            self.near.tell("ip", "link", "set", "eth0", "down")
+            self.near.tell("nft", "flush", "ruleset")  # what nobody owns any more
+            assert self.near.tell("nft", "list", "ruleset") == ""
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context(tempfile.TemporaryFile("w+"))
+            join = 'echo 0 >"$0/cgroup.procs" && exec "$@"'
+            unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup"]
+            command = ["nsenter", "-t", str(self._keeper), "-n", "-m", "--", *unshare, "--"]
+            words = ["bash", "-c", BOOT, "boot", str(self._base), prepare, *map(str, lend)]
+            outer = subprocess.Popen(
+                ["sh", "-c", join, str(group), *command, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_us(),  # noqa: PLW1509 - it calls the kernel and nothing else
+            )
+            stack.callback(_until_empty, group)
+            stack.callback(outer.wait)
+            stack.callback(outer.kill)
+
+            def first_process() -> int | None:
+                if outer.poll() is not None:
+                    log.seek(0)
+                    raise AssertionError(f"the machine does not boot: {log.read()}")
+                for child in _children(outer.pid):
+                    if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
+                        return child
+                return None
+
+            process = until(first_process, "systemd starts", PATIENCE) or 0
+            machine = Machine(process, group, self.client)
+            until(
+                lambda: (
+                    machine.run(["systemctl", "is-system-running"]).stdout.strip() in ("running", "degraded")
+                ),
+                "the machine is up",
+                PATIENCE,
+            )
+            yield machine
+
+
+@contextlib.contextmanager
+def hardware() -> Iterator[Hardware]:
+    """A machine that is switched off, cabled to a client; it is taken away at the end."""
+    mounted = _cgroup2()
+    assert mounted, "why_not() has said so"
+    base = Path(tempfile.mkdtemp(prefix="knockgate-machine-"))
+    group = mounted / base.name
+    with contextlib.ExitStack() as stack:
+        watchdog = subprocess.Popen(
+            [sys.executable, "-I", "-c", WATCHDOG, str(group), str(base)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for us; it must live a little longer
+        )
+        stack.callback(_end, watchdog)
+        group.mkdir()
+        keeper, client_end = _kept(stack, base), _kept(stack)
+        client = Host(["nsenter", "-t", str(client_end), "-n", "--"])
+        machine = Hardware(base, group, keeper, client)
+        _cable(machine, client)
+        yield machine
+
 
 @contextlib.contextmanager
 def boot(
@@ -218,54 +259,11 @@ def boot(
     process; ``lend`` are folders of ours that it sees, read-only, at the same place. ``before`` is called
     with the machine's network and the client, once they are cabled and before anything else of the machine.
     """
-    mounted = _cgroup2()
-    assert mounted, "why_not() has said so"
-    base = Path(tempfile.mkdtemp(prefix="knockgate-machine-"))
-    group = mounted / base.name
-    with contextlib.ExitStack() as stack:
-        watchdog = subprocess.Popen(
-            [sys.executable, "-I", "-c", WATCHDOG, str(group), str(base)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us; it must live a little longer
-        )
-        stack.callback(_end, watchdog)
-        group.mkdir()
-        machine_end, client_end = _network(stack), _network(stack)
-        client = Host(["nsenter", "-t", str(client_end), "-n", "--"])
-        near = Host(["nsenter", "-t", str(machine_end), "-n", "--"])
-        _cable(near, client, machine_end)
+    with hardware() as built:
         if before:
-            before(near, client)
-        log = stack.enter_context(tempfile.TemporaryFile("w+"))
-        join = 'echo 0 >"$0/cgroup.procs" && exec "$@"'
-        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup"]
-        command = ["nsenter", "-t", str(machine_end), "-n", "--", *unshare, "--", "bash", "-c", BOOT, "boot"]
-        outer = subprocess.Popen(
-            ["sh", "-c", join, str(group), *command, str(base), prepare, *map(str, lend)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            preexec_fn=_die_with_us(),  # noqa: PLW1509 - it calls the kernel and nothing else
-        )
-        stack.callback(outer.wait)
-        stack.callback(outer.kill)
-
-        def first_process() -> int | None:
-            if outer.poll() is not None:
-                log.seek(0)
-                raise AssertionError(f"the machine does not boot: {log.read()}")
-            for child in _children(outer.pid):
-                if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
-                    return child
-            return None
-
-        machine = Machine(until(first_process, "systemd starts", PATIENCE) or 0, group, client)
-        until(
-            lambda: machine.run(["systemctl", "is-system-running"]).stdout.strip() in ("running", "degraded"),
-            "the machine is up",
-            PATIENCE,
-        )
-        yield machine
+            before(built.near, built.client)
+        with built.boot(prepare=prepare, lend=lend) as machine:
+            yield machine
 
 
 def _cgroup2() -> Path | None:
@@ -299,25 +297,34 @@ def _die_with_us() -> Callable[[], None]:
     return arrange
 
 
-def _network(stack: contextlib.ExitStack) -> int:
-    """A network namespace, kept by a process whose number this is."""
+def _kept(stack: contextlib.ExitStack, disk: Path | None = None) -> int:
+    """A network namespace, kept by a process whose number this is; and a disk, which only it has mounted."""
+    script = "exec sleep infinity"
+    if disk:
+        script = f'mount -t tmpfs tmpfs "$0"; mkdir "$0/upper" "$0/work" "$0/root"; {script}'
     keeper = subprocess.Popen(
-        ["unshare", "--net", "sleep", "infinity"],
+        ["unshare", "--net", "--mount", "sh", "-euc", script, str(disk or "sh")],
         stdin=subprocess.DEVNULL,
         preexec_fn=_die_with_us(),  # noqa: PLW1509 - as above
     )
     stack.callback(keeper.wait)
     stack.callback(keeper.kill)
-    home = Path("/proc/self/ns/net").readlink()
-    until(lambda: Path(f"/proc/{keeper.pid}/ns/net").readlink() != home, "a network of its own")
+    comm = Path(f"/proc/{keeper.pid}/comm")  # the last thing that it becomes
+    until(lambda: comm.read_text() == "sleep\n", "a network of its own")
     return keeper.pid
 
 
-def _cable(machine: Host, client: Host, machine_end: int) -> None:
-    client.tell(
-        *("ip", "link", "add", "wire", "type", "veth", "peer", "name", "eth0", "netns", str(machine_end))
-    )
-    ends = ((machine, "eth0", ADDRESS, ADDRESS6, CLIENT), (client, "wire", CLIENT, CLIENT6, ADDRESS))
+def _until_empty(group: Path) -> None:
+    """Until nobody is left in the control group, who could still write on the disk."""
+    until(lambda: "populated 0" in (group / "cgroup.events").read_text(), "the machine has ended", PATIENCE)
+
+
+def _cable(machine: Hardware, client: Host) -> None:
+    # To a bridge, so that who listens at the client's end does not notice when the machine's is pulled out.
+    client.tell("ip", "link", "add", "wire", "type", "bridge", "mcast_snooping", "0")
+    machine.plug()
+    near = machine.near
+    ends = ((near, "eth0", ADDRESS, ADDRESS6, CLIENT), (client, "wire", CLIENT, CLIENT6, ADDRESS))
     for host, interface, address, address6, _ in ends:
         host.tell("ip", "link", "set", "lo", "up")
         host.tell("ip", "address", "add", f"{address}/24", "dev", interface)

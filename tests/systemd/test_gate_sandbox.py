@@ -22,7 +22,7 @@ from tests.systemd.gate import (
     until_active,
 )
 from tests.systemd.machine import Machine, boot
-from tests.systemd.test_gate_units import key_pair, secrets_of
+from tests.systemd.site import key_pair, secrets_of
 
 _obstacle = machines.why_not()
 pytestmark = [

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from tests.netns import until
 from tests.systemd import gate
 from tests.systemd import machine as machines
 from tests.systemd.gate import HALVES, KEEPER, LISTENER, PORTS, WARDEN, answers, process_of, until_active
-from tests.systemd.machine import ADDRESS, CLIENT, Machine, boot
+from tests.systemd.machine import CLIENT, boot
+from tests.systemd.site import Site, key_pair, secrets_of
 
 _obstacle = machines.why_not()
 pytestmark = [
@@ -23,76 +19,6 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
 ]
-
-
-@dataclass
-class Site:
-    """A machine with the gate on it, and a client who has all that it takes to knock."""
-
-    machine: Machine
-    bag: Path
-
-    def knock(self, door: str) -> bool:
-        """Whether the door is open after that."""
-        host = ["--source", CLIENT, ADDRESS]
-        sealed = ["--card", str(self.bag / "card"), "--door", "sealed", "-i", str(self.bag / "id")]
-        words = {
-            "kernel": [*host, "7000", "udp/7001"],
-            "daemon": [*host, "8000", "udp/8001"],
-            "packet": ["--fwknop", "--secrets", str(self.bag / "secrets"), "--access", "tcp/81", *host],
-            "sealed": [*sealed, *host],
-        }[door]
-        variables = {"PYTHONPATH": str(gate.REPOSITORY / "src"), "HOME": str(self.bag)}
-        done = self.machine.client.run(
-            [
-                sys.executable,
-                "-m",
-                "knockgate",
-                "knock",
-                *words,
-                "--wait",
-                f"tcp/{PORTS[door]}",
-                "--timeout",
-                "3s",
-            ],
-            **variables,
-        )
-        return done.returncode == 0 and answers(self.machine.client, PORTS[door])
-
-    def close(self) -> None:
-        """All doors, with the leases of everybody."""
-        self.machine.tell("sh", "-c", f"for each in {' '.join(PORTS)}; do knockgate close $each --all; done")
-
-    def open_doors(self) -> set[str]:
-        return {door for door, port in PORTS.items() if answers(self.machine.client, port)}
-
-
-def key_pair(bag: Path) -> str:
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "jo", "-f", str(bag / "id")], check=True
-    )
-    return (bag / "id.pub").read_text().strip()
-
-
-def secrets_of(bag: Path) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "knockgate",
-        "key",
-        "new",
-        "--fwknop",
-        "alice",
-        "-o",
-        str(bag / "secrets"),
-    ]
-    subprocess.run(
-        command,
-        check=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(gate.REPOSITORY / "src")},
-    )
-    return (bag / "secrets").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +32,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             door for door, port in PORTS.items() if answers(machine.client, port)
         }  # control
         machine.tell("knockgate", "init", "--bare", "-o", "/root/card")
-        (bag / "card").write_text(machine.tell("cat", "/root/card"))
-        (bag / "card").chmod(0o600)
+        site = Site(machine, bag)
+        site.take_card("/root/card")
         report = json.loads(machine.tell("knockgate", "install", "--json"))
         assert report["next"] == [f"systemctl enable --now {WARDEN}.service {LISTENER}.service"]
         assert machine.is_active(*HALVES) == ["inactive"] * 2  # nothing is started
         assert json.loads(machine.tell("knockgate", "install", "--now", "--json"))["changes"] == []
         until_active(machine, *HALVES)
-        yield Site(machine, bag)
+        yield site
 
 
 def test_three_users_none_of_them_root_and_none_with_rights_but_its_own(site: Site) -> None:
