@@ -10,6 +10,7 @@ from tests.knockgate.cli.process import knockgate
 from tests.knockgate.doctor.looking import KEYED, configuration, host, kinds, of, written
 from tests.netns import isolated, own_mounts, run, without_rights
 
+from knockgate.daemon.control import Facts
 from knockgate.doctor import gate
 from knockgate.doctor.finding import Kind
 from knockgate.doctor.host import Host
@@ -141,3 +142,33 @@ def test_one_way_in_is_not_enough() -> None:
 def test_the_door_that_has_no_rescue_is_named() -> None:
     doors = configuration(SSH).doors
     assert "door ssh" in of(gate.judge_rescue(doors, console=False), Kind.NO_RESCUE).seen
+
+
+@pytest.mark.parametrize(
+    ("listens", "gate_", "alone"),
+    [
+        (["0.0.0.0:22"], "", True),
+        (["0.0.0.0:22", "127.0.0.1:2222"], "", True),
+        (["0.0.0.0:22", "0.0.0.0:2222"], "", False),  # told as sshd-elsewhere
+        (["0.0.0.0:2222"], "", False),
+        ([], "", False),
+        (["0.0.0.0:22"], 'allow = ["203.0.113.0/24"]', False),
+    ],
+)
+def test_only_where_all_of_sshd_is_behind_doors_a_rescue_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, listens: list[str], gate_: str, alone: bool
+) -> None:
+    monkeypatch.setattr(gate, "output_of", lambda *_: "".join(f"listenaddress {each}\n" for each in listens))
+    monkeypatch.setattr(gate, "running_programs", set)
+    assert (Kind.NO_RESCUE in kinds(gate.examine(host(SSH, gate_)))) is alone
+
+
+def test_what_does_not_answer_is_named() -> None:
+    facts = Facts(owned=True, restored=1)
+    for warden, seen in (
+        (None, "the daemon is not running"),
+        (facts, "the daemon's listener does not answer"),
+    ):
+        state = gate.State(loaded=True, in_force=True, warden=warden, listening=False)
+        (found,) = gate.judge(state, needs_daemon=True, guards=True, units=False)
+        assert found.seen == seen

@@ -43,6 +43,10 @@ def test_who_listens_behind_a_door() -> None:
         server.bind(("::", 22))
         server.listen()
         assert there() == set()
+    with socket.socket(socket.AF_INET6) as server:  # an IPv4 address, by an IPv6 socket
+        server.bind(("::ffff:127.0.0.1", 22))
+        server.listen()
+        assert there() == {Kind.LISTENS_LOCALLY}
 
 
 @isolated
