@@ -1,4 +1,4 @@
-"""How hypothesis runs here, which tests run side by side, and what none may leave on this host.
+"""How hypothesis runs here, where tests have their folders, which run side by side, and what none may leave.
 
 Hypothesis has no deadlines, since the cores are shared, and runs alike every time in CI.
 """
@@ -6,6 +6,8 @@ Hypothesis has no deadlines, since the cores are shared, and runs alike every ti
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -27,6 +29,35 @@ settings.register_profile(
 )
 settings.register_profile("thorough", deadline=None, max_examples=10_000, database=FAILURES)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "here"))
+
+# --- what tests find ---------------------------------------------------------------------------------
+
+MEMORY = Path("/dev/shm")
+_ROOM = 2 << 30  # bytes; the tests need a tenth
+
+
+def _have_folders_in_memory() -> None:
+    """Unless TMPDIR says where: gates and installers wait for the disk thousands of times (fsync)."""
+    if os.environ.get("TMPDIR") or not os.access(MEMORY, os.W_OK):
+        return
+    there = os.statvfs(MEMORY)
+    if there.f_bavail * there.f_frsize > _ROOM and not there.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
+
+
+def _pass_on_no_ignored_signals() -> None:
+    """In the background, and behind nohup, some are ignored, and would be by all that tests start.
+
+    One with a handler is ignored by us as before, and begins anew in a program that we start.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+_have_folders_in_memory()
+_pass_on_no_ignored_signals()
 
 # --- side by side ------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,15 @@ def test_control(): Path("/var/lib/another").mkdir()
 def test_run(): Path("/run/knockgate").mkdir()
 def test_lib(): Path("/var/lib/knockgate").mkdir()
 def test_after(): pass
+"""
+IN_THE_BACKGROUND = """
+import signal, subprocess, sys
+
+def test_it():
+    program = "import signal; print(signal.getsignal(signal.SIGHUP).name, signal.getsignal(signal.SIGTERM).name)"
+    words = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True).stdout.split()
+    assert words == [b"SIG_DFL", b"SIG_IGN"]  # of SIGTERM nothing is said: the control
+    signal.raise_signal(signal.SIGHUP)
 """
 
 
@@ -41,6 +51,18 @@ def test_a_test_that_makes_a_gates_folders_on_the_host_fails(tmp_path: Path) -> 
     assert done.returncode == 1 and "4 passed, 2 errors" in done.stdout
     told = re.findall(r"teardown of (\w+) _+\nmade on this host: (\S+)\n", done.stdout)
     assert told == [("test_run", "/run/knockgate"), ("test_lib", "/var/lib/knockgate")]
+
+
+def test_behind_nohup_no_program_that_a_test_starts_ignores_signals(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(IN_THE_BACKGROUND)
+    ignored = signal.SIGHUP, signal.SIGTERM
+    before = [signal.signal(number, signal.SIG_IGN) for number in ignored]
+    try:
+        done = pytest_on(tmp_path)
+    finally:
+        for number, each in zip(ignored, before, strict=True):
+            signal.signal(number, each)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_labs_and_machines_are_never_beside_each_other(tmp_path: Path) -> None:
