@@ -57,6 +57,26 @@ def test_verdicts() -> None:
     assert verdict("t22") is Verdict.DROPPED
 
 
+def test_a_door_in_shadow_counts_but_not_while_it_is_paused() -> None:
+    """As in the kernel (test_shadow)."""
+    now, ssh = 0.0, Port(Protocol.TCP, 22)
+    firewall = MemoryFirewall(parse('[doors.ssh]\nports = ["tcp/22"]\nshadow = true\n'), lambda: now)
+    firewall.load("")
+
+    def counts() -> tuple[dict[Port, int], dict[Port, int]]:
+        assert firewall.judge(observation("t22", "10.1.0.1")).verdict is Verdict.PASSED
+        found = firewall.shadow()
+        return dict(found.dropped), dict(found.passed)
+
+    assert counts() == ({ssh: 1}, {})
+    firewall.pause([ssh], 60)
+    assert counts() == ({ssh: 1}, {})
+    now = 60.0
+    assert counts() == ({ssh: 2}, {})
+    firewall.open([ssh], raw("10.1.0.1"), 60, "hand")
+    assert counts() == ({ssh: 2}, {ssh: 1})
+
+
 def test_a_network_is_let_in_and_its_neighbours_are_not() -> None:
     """As in the kernel (test_guard)."""
     now = 0.0
