@@ -77,9 +77,11 @@ def test_kinds_that_people_make_up_are_not_all_remembered(capfd: pytest.CaptureF
     assert capfd.readouterr().err.endswith("gate: again\n")
 
 
-_TEXTS = (
-    st.text() | st.text(min_size=3000) | st.text(st.characters(min_codepoint=0xD800, max_codepoint=0x1F600))
+_WIDE = st.text(st.characters(min_codepoint=0xD800, max_codepoint=0x1F600), max_size=20)
+_LONG = st.builds(
+    lambda some, times, rest: some * times + rest, st.text(max_size=20), st.integers(1, 500), _WIDE
 )
+_TEXTS = st.text(max_size=40) | _WIDE | _LONG
 
 
 @given(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from knockgate.mechanisms.hours import DAY, DAYS, WEEK, Hours, Wall, lasting
@@ -58,13 +59,24 @@ def shows(hours: Hours, at: int) -> bool:
     return any(day * DAY + second // MINUTE in range(*span) for span in hours.spans)
 
 
-@given(spans())
-@example([(0, WEEK)])
-@example([])
+@pytest.mark.parametrize(
+    "given_spans",
+    [[], [(0, WEEK)], [(0, 1), (2, 3), (WEEK - 1, WEEK)], [(9 * 60, 17 * 60), (24 * 60, 7000), (7001, 7002)]],
+)
 def test_each_minute_of_a_week(given_spans: list[tuple[int, int]]) -> None:
+    has_these(given_spans, range(WEEK))
+
+
+@given(spans())
+def test_each_minute_beside_an_edge(given_spans: list[tuple[int, int]]) -> None:
+    edges = [edge for span in given_spans for edge in span]
+    has_these(given_spans, {minute % WEEK for edge in edges for minute in range(edge - 2, edge + 3)})
+
+
+def has_these(given_spans: list[tuple[int, int]], minutes: Iterable[int]) -> None:
     hours = Hours(given_spans, utc)
     inside = {minute for span in given_spans for minute in range(*span)}
-    for minute in range(WEEK):
+    for minute in minutes:
         assert hours.has(MONDAY + minute * MINUTE + 0.5) is (minute in inside)
         assert hours.has(MONDAY + minute * MINUTE + 59.999) is (minute in inside)
 
