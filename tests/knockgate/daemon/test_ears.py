@@ -5,14 +5,19 @@ from __future__ import annotations
 import secrets
 import signal
 import stat
+from ipaddress import ip_network
 from pathlib import Path
 
+import pytest
 from tests.knockgate.daemon import running
 from tests.knockgate.daemon.running import CLIENT, CLIENT6, OTHER, leases
 from tests.knockgate.daemon.test_packets import ALICE, OPENED, PORT, key, message, stage, until_open
 from tests.netns import Sender, isolated, mac, until
-from tests.packets import UDP, ipv4, udp
+from tests.packets import UDP, ipv4, raw, udp
 
+from knockgate.config.doors import Gate
+from knockgate.daemon import ears
+from knockgate.daemon.ears import Ears, Sounds
 from knockgate.spa.fwknop import Secret, seal
 
 OPENED_OTHER = ("tcp/22", OTHER, "packet")
@@ -129,3 +134,23 @@ def test_who_is_known_gets_in_while_junk_is_lost(tmp_path: Path) -> None:
         assert status["heard"]["lost"] > 1000
         assert status["packets"]["opened"] == 1
         assert leases() >= {OPENED, OPENED_OTHER}
+
+
+def test_whom_a_key_names_is_known_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the rings are not opened anew for them. Of IPv6 all that is remembered of an address is meant."""
+    monkeypatch.setattr(ears, "KnownFirst", lambda *_, **__: None)
+    monkeypatch.setattr(Ears, "_opened", lambda _: (None, None))
+    named = [ip_network(each) for each in ("192.0.2.7", "2001:db8:1::/48", "2001:db8:2::/48", "fd00::/16")]
+    it = Ears(Gate(state_directory=str(tmp_path)), Sounds(PORT, (), 1.0, "known", named), _complains)
+    assert [str(each) for each in it._named] == ["192.0.2.7/32", "2001:db8::/32", "fd00::/16"]
+    for address in ("192.0.2.7", "2001:db8:3::1", "fd00:1::1"):
+        it.opened(raw(address))
+        assert it.next_wakeup() is None
+    for address in ("192.0.2.8", "2001:db9::1"):
+        it.opened(raw(address))
+        assert it.next_wakeup() is not None
+    assert [str(each) for each in it._known.networks] == ["2001:db9::/32", "192.0.0.0/16"]
+
+
+def _complains(line: str, kind: str) -> None:
+    raise AssertionError((line, kind))

@@ -97,6 +97,17 @@ def test_a_pause_comes_back_with_what_is_left_of_it(tmp_path: Path) -> None:
 
 
 @isolated
+def test_the_end_of_all_pauses_is_also_that_of_a_door_that_is_no_more(tmp_path: Path) -> None:
+    with guard(tmp_path, own=True) as it:
+        do(it, Verb.PAUSE, EVERY_DOOR, seconds=900)
+        (tmp_path / "gate.toml").write_text(KERNEL)
+        it.reload()
+        assert {str(pause.port) for pause in it._firewall.pauses()} == {"tcp/22", "tcp/80", "udp/80"}
+        assert do(it, Verb.PAUSE, EVERY_DOOR, seconds=0).value == 3
+        assert it._firewall.pauses() == []
+
+
+@isolated
 def test_a_table_that_was_there_is_ours_alone_once_it_had_to_be_put_back(tmp_path: Path) -> None:
     with Nftables(own=False) as firewall:  # such as `knockgate up` makes, without a daemon
         firewall.load(compile_ruleset(parse(KERNEL)))
