@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 TIME := 60
 
-.PHONY: help demo test test-all bench fuzz check fmt clean reference requirements man completion deb
+.PHONY: help demo test test-all bench fuzz check fmt clean reference requirements man completion deb examples
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -57,6 +57,15 @@ deb: ## a Debian package into build (DEBFULLNAME and DEBEMAIL: who is its mainta
 	@tools/setup.sh deb
 	@$(PY) -m tools.deb
 
+examples: ## examples/ansible and examples/cloud-init, run on booted machines; what runs them goes into build
+	@tools/setup.sh test
+	@test -x build/ansible/bin/ansible-playbook || python3 -m venv build/ansible
+	@build/ansible/bin/pip -q install --require-hashes --only-binary :all: -r requirements/examples.txt
+	@mkdir -p build/cloud-init/partial
+	@ls build/cloud-init/cloud-init_*.deb >/dev/null 2>&1 || apt-get -qq -y --no-install-recommends -d \
+	    -o Dir::Cache::archives="$$PWD/build/cloud-init" install cloud-init
+	@$(PY) -m pytest tests/systemd/test_ansible.py tests/systemd/test_cloud_init.py $(ARGS)
+
 fuzz: ## a fuzzer at packets and SSH keys for TIME seconds a target (TIME=600); fuzz/corpus keeps what it finds
 	@tools/setup.sh test
 	@$(PY) -I -m pip -q install --require-hashes --only-binary :all: -r requirements/fuzz.txt
@@ -74,7 +83,7 @@ clean: ## remove everything that the commands above made here
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 requirements: ## pin requirements/*.txt anew out of *.in (needs uv on the PATH)
-	@set -eu; new=$$(mktemp); trap 'rm -f "$$new"' EXIT; for name in dev fuzz deb bench; do \
+	@set -eu; new=$$(mktemp); trap 'rm -f "$$new"' EXIT; for name in dev fuzz deb bench examples; do \
 	sed '/^[^#]/,$$d' requirements/$$name.txt >"$$new"; \
 	alone=; [[ $$name != deb ]] || alone=--no-deps; \
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $$alone \
