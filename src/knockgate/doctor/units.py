@@ -36,10 +36,12 @@ __all__ = [
 ]
 
 WARDEN, LISTENER, RULES = "knockgate-warden.service", "knockgate-listener.service", "knockgate-rules.service"
+#: Where systemd is process 1 it has this folder: sd_booted(3). What is in it is gone after a reboot.
+_PASSING = "/run/systemd/system"
 #: Where units lie, the first that has a name counts: systemd.unit(5). A package has them in /usr/lib.
 FOLDERS = (
     "/etc/systemd/system",
-    "/run/systemd/system",
+    _PASSING,
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
@@ -73,7 +75,8 @@ _OURS = {WARDEN: Does.GUARDS, LISTENER: Does.GUARDS | Does.HEARS, RULES: Does.GU
 def enabled(folders: Iterable[str] | None = None) -> dict[str, Does]:
     """The units that are started at boot and do something for the gate, by name."""
     places = list(map(Path, folders or FOLDERS))
-    names = {link.name for place in places for each in _LINKS for link in place.glob(each)}
+    lasting = [place for place in places if str(place) != _PASSING]
+    names = {link.name for place in lasting for each in _LINKS for link in place.glob(each)}
     known = {name: _does(name, text) for name in sorted(names) if (text := _text_of(name, places))}
     return {name: what for name, what in known.items() if what}
 
@@ -144,8 +147,8 @@ class Confined(NamedTuple):
 
 
 def confined(unit: str) -> Confined | None:
-    """What systemd says of that unit; None where there is none. Raises Unavailable."""
-    if not is_there(unit):
+    """What systemd says of that unit; None where there is none, or no systemd. Raises Unavailable."""
+    if not Path(_PASSING).is_dir() or not is_there(unit):
         return None
     told = output_of("systemctl", "show", unit, *(f"--property={each}" for each in _SHOWN))
     return read_confined(dict(line.split("=", 1) for line in told.splitlines() if "=" in line))

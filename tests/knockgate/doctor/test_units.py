@@ -85,6 +85,15 @@ def test_units_of_somebodys_own(folders: tuple[str, str], command: str, what: Do
     assert units.enabled(folders) == ({"gate@eth0.service": what} if what else {})
 
 
+def test_what_is_enabled_until_the_next_boot_does_not_start_then(
+    folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit(folders[0], units.WARDEN)
+    assert units.enabled(folders) == {units.WARDEN: Does.GUARDS}
+    monkeypatch.setattr(units, "_PASSING", folders[0])
+    assert units.enabled(folders) == {} and units.is_there(units.WARDEN, folders)
+
+
 def test_a_drop_in_counts(folders: tuple[str, str]) -> None:
     unit(folders[1], "knockd.service", "[Service]\nExecStart=/usr/sbin/knockd\n")
     assert units.enabled(folders) == {}
@@ -265,6 +274,18 @@ def test_sockets_where_no_unit_makes_any(state: Path, monkeypatch: pytest.Monkey
 
 
 def test_without_units_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def answer(*words: str) -> str:
+        asked.append(words[2])
+        return "User=root\n"
+
     monkeypatch.setattr(units, "FOLDERS", (str(tmp_path),))
-    monkeypatch.setattr(units, "output_of", None)
-    assert list(units.on_units(configuration(SSH))) == []
+    monkeypatch.setattr(units, "_PASSING", str(tmp_path))
+    monkeypatch.setattr(units, "output_of", answer)
+    assert units.confined(units.LISTENER) is None and asked == []
+    unit(str(tmp_path), units.LISTENER)
+    found = units.confined(units.LISTENER)
+    assert found and found.user == "root" and asked == [units.LISTENER]
+    monkeypatch.setattr(units, "_PASSING", str(tmp_path / "none"))  # as in a container
+    assert units.confined(units.LISTENER) is None and len(asked) == 1
