@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
-
-import knockdemo
-
-SOURCE = Path(knockdemo.__file__).parents[1]
-NOBODY = 65534
-IS_ROOT = os.geteuid() == 0
-#: What rich and the gate's daemon need, for a copy that another user can read.
-LIBRARIES = ("rich", "pygments", "markdown_it", "mdurl", "click", "cryptography")
+from tests.knockdemo.lab.running import (
+    IS_ROOT,
+    NOBODY,
+    Left,
+    finish,
+    skip_if_forbidden,
+    start,
+    wait_for_stage,
+)
 
 #: (lane, cell) -> what these mechanisms really do. The lab itself compares nothing with this.
 EXPECTED: dict[str, dict[str, Any]] = {
@@ -94,176 +89,6 @@ EXPECTED: dict[str, dict[str, Any]] = {
     },
 }
 SWEEP_OPENS = {"A": False, "B": True, "C": False, "D": False, "E": False, "F": False}
-
-
-class Left:
-    """What a run must not leave: a context manager that compares before and after.
-
-    This process adopts whatever loses its parent, so a process that outlives the lab is our child then.
-    """
-
-    def __init__(self, scratch: Path) -> None:
-        self.scratch = scratch
-        self.namespaces: set[str] = set()
-
-    def __enter__(self) -> Self:
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-        self.before = self.state()
-        return self
-
-    def watch(self, process: subprocess.Popen[str]) -> None:
-        """Remember the namespaces that the process's descendants live in."""
-        for pid in descendants(process.pid):
-            for kind in ("net", "mnt", "pid", "user"):
-                try:
-                    self.namespaces.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
-                except OSError:
-                    continue
-
-    def __exit__(self, *_: object) -> None:
-        end = time.clock_gettime(time.CLOCK_BOOTTIME)
-        ours = {os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "mnt", "pid", "user")}
-        theirs = self.namespaces - ours
-        # A dead process keeps its namespaces until somebody asks how it died.
-        try:
-            wait_for(lambda: reap() and not theirs & namespaces_in_use(end), "the lab's namespaces are gone")
-            wait_for(lambda: self.state() == self.before, f"{self.state()} is {self.before} again")
-        finally:
-            ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)  # other tests' orphans are nobody's business here
-
-    def state(self) -> dict[str, object]:
-        reap()
-        rules = [["nft", "list", "ruleset"], ["iptables-save"]] if IS_ROOT else []
-        return {
-            "children": descendants(os.getpid()),
-            "mounts": Path("/proc/self/mountinfo").read_text(),
-            "links": sorted(path.name for path in Path("/sys/class/net").iterdir()),
-            "files": sorted(str(path) for path in self.scratch.rglob("*")),
-            "rules": [rules_of(command) for command in rules],
-        }
-
-
-def rules_of(command: list[str]) -> list[str]:
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line for line in done.stdout.splitlines() if not line.startswith("#")]
-
-
-def reap() -> bool:
-    """Take the status of adopted children; those that subprocess waits for are not ours to take."""
-    for pid in descendants(os.getpid(), deep=False):
-        stat = Path(f"/proc/{pid}/stat").read_text() if Path(f"/proc/{pid}").exists() else ""
-        if ") Z " in stat and pid not in STARTED:
-            os.waitpid(pid, 0)
-    return True
-
-
-STARTED: set[int] = set()
-
-
-def descendants(pid: int, *, deep: bool = True) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(word) for word in task.read_text().split()]
-        except OSError:
-            continue
-        for child in children:
-            found += [child, *(descendants(child) if deep else [])]
-    return sorted(found)
-
-
-def namespaces_in_use(end: float) -> set[str]:
-    """Those of processes that began before ``end``, in seconds since boot.
-
-    The kernel gives numbers of namespaces out again: a younger process with one of them is another test's.
-    """
-    used = set()
-    for link in Path("/proc").glob("[0-9]*/ns/*"):
-        try:
-            # The fields after the name, which may hold anything, in parentheses; the 20th is when it began.
-            began = int((link.parents[1] / "stat").read_text().rpartition(")")[2].split()[19])
-            if began <= end * os.sysconf("SC_CLK_TCK"):
-                used.add(os.readlink(link))
-        except OSError:
-            continue
-    return used
-
-
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not so after {seconds} s: {what}"
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A home and temporary folder for the lab's outside, and a copy of the code that anybody may read."""
-    folder = Path(tempfile.mkdtemp(prefix="knockdemo-test-"))
-    folder.chmod(0o755)
-    copy = folder / "code"
-    for package in ("knockgate", "knockdemo"):
-        shutil.copytree(SOURCE / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in LIBRARIES:
-        library = next(Path(entry, name) for entry in sys.path if Path(entry, name).is_dir())
-        shutil.copytree(library, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    backend = importlib.util.find_spec("_cffi_backend")  # cryptography's
-    assert backend and backend.origin
-    shutil.copy(backend.origin, copy)
-    (folder / "home").mkdir()
-    (folder / "home").chmod(0o777)
-    yield folder
-    shutil.rmtree(folder)
-
-
-def start(scratch: Path, *arguments: str, user: int | None = None) -> subprocess.Popen[str]:
-    """``knockdemo lab`` with the arguments; ``user``: as whom, this test's own user by default."""
-    home = str(scratch / "home")
-    process = subprocess.Popen(
-        ["/usr/bin/python3", "-m", "knockdemo", "lab", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        user=user,
-        group=user,
-        extra_groups=[] if user is not None else None,
-        cwd="/",
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": home,
-            "TMPDIR": home,
-            "PYTHONPATH": str(scratch / "code"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
-        # Ctrl-C goes to a group: it must not be the tests' own.
-        process_group=0,
-    )
-    STARTED.add(process.pid)
-    return process
-
-
-def finish(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str, str]:
-    try:
-        out, err = process.communicate(timeout=seconds)
-    finally:
-        process.kill()
-    STARTED.discard(process.pid)
-    return process.returncode, out, err
-
-
-def wait_for_stage(process: subprocess.Popen[str], words: str) -> None:
-    """Read progress until the words come up."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if words in line:
-            return
-    pytest.fail(f"the lab ended before it said {words!r}")
-
-
-def skip_if_forbidden(status: int, err: str) -> None:
-    if status == 2 and "make namespaces" in err:
-        pytest.skip(err.strip())
 
 
 def check_ssh(lane: dict[str, Any], window: int) -> None:
@@ -349,30 +174,44 @@ def test_lab_ten_times_in_a_row(scratch: Path, user: int | None) -> None:
 
 
 def test_lab_for_people(scratch: Path) -> None:
-    """The table has a row a question and a column a lane, in a file the JSON, on stderr the progress."""
+    """The table has a row a question and a column a lane, in a file the JSON, on stderr the progress.
+
+    The inside may be root: a ``json.py`` that lies about in the current folder is not its business.
+    """
+    (scratch / "json.py").write_text("raise SystemExit('imported from the current folder')\n")
     file = scratch / "home" / "out.json"
-    status, out, err = finish(start(scratch, "--window", "3", "--lanes", "a", "--json", str(file)))
-    skip_if_forbidden(status, err)
-    assert status == 0, err
+    words = ["lab", "--window", "3", "--lanes", "a", "--json", str(file)]
+    done = subprocess.run(
+        [str(Path(sys.prefix) / "bin" / "knockdemo"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=scratch,
+    )
+    skip_if_forbidden(done.returncode, done.stderr)
+    assert done.returncode == 0, done.stderr
     report = json.loads(file.read_text())
+    assert report["ok"] is True
     assert [lane["lane"] for lane in report["lanes"]] == ["A"]
-    for words in (
+    for words_of_it in (
         "nftables, tcp/6500",
         "scan before",
         "daemon killed while open",
         "What you trade",
         "tcp/7000",
     ):
-        assert words in out
-    assert "a sequence carries no time" in " ".join(out.split())
-    assert "waiting for door A to close by itself" in err
+        assert words_of_it in done.stdout
+    assert "a sequence carries no time" in " ".join(done.stdout.split())
+    assert "waiting for door A to close by itself" in done.stderr
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_interrupted_lab_leaves_nothing(scratch: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("how", "lanes"), [(signal.SIGINT, "B"), (signal.SIGTERM, "B,E"), (signal.SIGKILL, "A,B,C,D,E,F")]
+)
+def test_interrupted_lab_leaves_nothing(scratch: Path, how: signal.Signals, lanes: str) -> None:
     """However its outside ends, the inside ends with it."""
     with Left(scratch / "home") as left:
-        lab = start(scratch, "--window", "15")
+        lab = start(scratch, "--window", "15", "--lanes", lanes)
         wait_for_stage(lab, "knocking at door B")
         left.watch(lab)
         assert len(left.namespaces) > 3
@@ -383,103 +222,3 @@ def test_interrupted_lab_leaves_nothing(scratch: Path, how: signal.Signals) -> N
         status, _, err = finish(lab, 30)
         assert status == (130 if how == signal.SIGINT else -how)
         assert "Traceback" not in err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--lanes", "A,G"], "no lane G"),
-        (["--lanes", ""], "no lane"),
-        (["--window", "2"], "from 3 to"),
-        (["--window", "4.5"], "whole number"),
-        (["--json", "/nowhere/out.json"], "cannot write there"),
-    ],
-)
-def test_mistake_is_one_line_and_status_2(scratch: Path, arguments: list[str], words: str) -> None:
-    status, out, err = finish(start(scratch, *arguments), 20)
-    assert (status, out) == (2, "")
-    assert words in err
-    assert "Traceback" not in err
-
-
-def test_report_that_cannot_be_written_is_told_after_the_table(scratch: Path) -> None:
-    status, out, err = finish(start(scratch, "--window", "3", "--lanes", "A", "--json", "/dev/full"))
-    skip_if_forbidden(status, err)
-    assert status == 2
-    assert "daemon killed while open" in out
-    assert "/dev/full cannot be written: No space left on device" in err
-    assert "Traceback" not in err
-
-
-def test_nothing_is_imported_from_the_users_folder(scratch: Path) -> None:
-    """The inside may be root: a ``json.py`` that lies about is not its business."""
-    (scratch / "json.py").write_text("raise SystemExit('imported from the current folder')\n")
-    process = subprocess.run(
-        [str(Path(sys.prefix) / "bin" / "knockdemo"), "lab", "--window", "3", "--lanes", "A", "--json", "-"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=scratch,
-    )
-    skip_if_forbidden(process.returncode, process.stderr)
-    assert process.returncode == 0, process.stderr
-    assert json.loads(process.stdout)["ok"] is True
-
-
-def test_missing_program_names_its_package(scratch: Path) -> None:
-    """nmap is hidden in a mount namespace of its own: it is there, but cannot be run."""
-    inside = (
-        "mount --bind /dev/null /usr/bin/nmap && exec /usr/bin/python3 -m knockdemo lab --window 3 --lanes A"
-    )
-    flags = ["--mount"] if IS_ROOT else ["--user", "--map-root-user", "--mount"]
-    done = subprocess.run(
-        ["unshare", *flags, "sh", "-c", inside],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(scratch / "code"), "HOME": str(scratch / "home")},
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr == "knockdemo: not installed: nmap\n  hint: apt install nmap\n"
-
-
-def test_missing_library_is_named_where_it_is_needed(scratch: Path) -> None:
-    """Only lanes E and F need those of the gate's daemon."""
-    for module in (scratch / "code" / "cryptography").glob("__*.py"):
-        module.write_text("raise ImportError('No module named cryptography, or an old one')\n")
-    status, out, err = finish(start(scratch, "--lanes", "A,F"), 20)
-    assert (status, out) == (2, "")
-    assert "lane F cannot run: No module named cryptography, or an old one" in err
-    assert "hint: " in err and "--lanes A,B,C,D" in err and "Traceback" not in err
-    lab = start(scratch, "--lanes", "D")
-    wait_for_stage(lab, "starting lane D")
-    lab.terminate()
-    finish(lab, 30)
-
-
-@pytest.mark.root
-@pytest.mark.skipif(not IS_ROOT, reason="needs root to forbid user namespaces in a namespace of its own")
-def test_system_that_forbids_user_namespaces_is_named(scratch: Path) -> None:
-    """A user namespace in which no further ones may be made stands in for such a system."""
-    inside = (
-        "echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --reuid 1000 --regid 1000 --clear-groups "
-        "/usr/bin/python3 -m knockdemo lab --window 3 --lanes A"
-    )
-    ours = os.readlink("/proc/self/ns/user")
-    with subprocess.Popen(["unshare", "--user", "sleep", "infinity"]) as holder:
-        try:
-            wait_for(lambda: os.readlink(f"/proc/{holder.pid}/ns/user") != ours, "it has a user namespace")
-            for kind in ("uid_map", "gid_map"):
-                Path(f"/proc/{holder.pid}/{kind}").write_text("0 0 65536")
-            done = subprocess.run(
-                ["nsenter", "--user", f"--target={holder.pid}", "sh", "-c", inside],
-                capture_output=True,
-                text=True,
-                check=False,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(scratch / "code"), "HOME": "/nonexistent"},
-            )
-        finally:
-            holder.kill()
-    assert done.returncode == 2, done.stderr
-    assert "this system does not let ordinary users make namespaces" in done.stderr
-    assert "hint: use sudo" in done.stderr
