@@ -87,6 +87,7 @@ def test_without_a_configuration() -> None:
         ({RULES: Does.GUARDS}, [], True, {Kind.NOT_AT_BOOT}),
         ({RULES: Does.GUARDS, WARDEN: Does.GUARDS}, [], False, {Kind.TWICE_AT_BOOT}),
         ({RULES: Does.GUARDS, WARDEN: Does.GUARDS, LISTENER: BOTH}, [], True, {Kind.TWICE_AT_BOOT}),
+        ({RULES: Does.GUARDS, LISTENER: BOTH}, [], True, {Kind.TWICE_AT_BOOT}),
         ({}, ['include "/etc/knockgate/rules.nft"'], False, set()),
         ({}, ['include "/etc/knockgate/rules.nft"'], True, {Kind.NOT_AT_BOOT}),
         ({}, ["flush ruleset"], False, {Kind.NOT_AT_BOOT}),

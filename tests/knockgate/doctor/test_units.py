@@ -94,6 +94,14 @@ def test_what_is_enabled_until_the_next_boot_does_not_start_then(
     assert units.enabled(folders) == {} and units.is_there(units.WARDEN, folders)
 
 
+def test_an_instance_is_its_template(folders: tuple[str, str]) -> None:
+    path = unit(folders[1], "gate@.service", "[Service]\nExecStart=/usr/bin/knockgate run\n", enabled=False)
+    links = Path(folders[0], "multi-user.target.wants")
+    links.mkdir()
+    (links / "gate@eth0.service").symlink_to(path)
+    assert units.enabled(folders) == {"gate@eth0.service": BOTH}
+
+
 def test_a_drop_in_counts(folders: tuple[str, str]) -> None:
     unit(folders[1], "knockd.service", "[Service]\nExecStart=/usr/sbin/knockd\n")
     assert units.enabled(folders) == {}
