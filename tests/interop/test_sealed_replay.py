@@ -6,29 +6,49 @@ injected (``sealed.set_clocks``): the programs are as they are, and what libc an
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.interop.sealed import HOUR, Gate, Person, machine, public, recording, root, send, set_clocks
+from tests.interop.sealed import (
+    HOUR,
+    Clocks,
+    Gate,
+    Person,
+    machine,
+    public,
+    recording,
+    root,
+    send,
+    set_clocks,
+)
 from tests.knockgate.daemon.running import CLIENT, OTHER, leases
 from tests.netns import isolated
 
 pytestmark = root
 
 
+@contextlib.contextmanager
+def set_up(folder: Path) -> Iterator[tuple[Person, Path, Gate, Clocks, Clocks]]:
+    """Jo, their key, a gate that lets them in and does not know the time, and the clocks of both sides."""
+    with machine(folder):
+        ours, theirs = set_clocks()
+        jo = Person(folder / "jo", clocks=theirs)
+        key = jo.key()
+        gate = Gate(folder, public(key))
+        gate.says(gate='clock = "auto"')
+        jo.trusts(gate, key)
+        yield jo, key, gate, ours, theirs
+
+
 @pytest.mark.parametrize("sure", [True, False], ids=["sure", "blind"])
 @isolated
 def test_a_replay_opens_nothing_whatever_has_happened_since(sure: bool, tmp_path: Path) -> None:
     """A gate that was sure of the time before the reboot, and one that never was."""
-    with machine(tmp_path):
-        ours, theirs = set_clocks()
+    with set_up(tmp_path) as (jo, _, gate, ours, _):
         ours.synchronised(are=sure)
-        jo = Person(tmp_path / "jo", clocks=theirs)
-        key = jo.key()
-        gate = Gate(tmp_path, public(key))
-        gate.says(gate='clock = "auto"')
-        jo.trusts(gate, key)
         gate.start()
         with recording() as recorded:
             jo.enters()
@@ -57,13 +77,7 @@ def test_a_replay_opens_nothing_whatever_has_happened_since(sure: bool, tmp_path
 @isolated
 def test_what_is_held_back_over_a_reboot_is_dead_once_a_newer_one_came(tmp_path: Path) -> None:
     """It is no replay, and the gate does not know the time any more; its sender has knocked anew since."""
-    with machine(tmp_path):
-        ours, theirs = set_clocks()
-        jo = Person(tmp_path / "jo", clocks=theirs)
-        key = jo.key()
-        gate = Gate(tmp_path, public(key))
-        gate.says(gate='clock = "auto"')
-        jo.trusts(gate, key)
+    with set_up(tmp_path) as (jo, _, gate, ours, _):
         with recording() as recorded:
             jo.knock()
             jo.knock()
@@ -81,13 +95,7 @@ def test_what_is_held_back_over_a_reboot_is_dead_once_a_newer_one_came(tmp_path:
 @isolated
 def test_a_clock_that_is_wrong_then_right_then_the_gate_knows_the_time(tmp_path: Path) -> None:
     """An hour behind and an hour ahead, at a gate without a clock: opens, and opens when it is repaired."""
-    with machine(tmp_path):
-        ours, theirs = set_clocks()
-        jo = Person(tmp_path / "jo", clocks=theirs)
-        key = jo.key()
-        gate = Gate(tmp_path, public(key))
-        gate.says(gate='clock = "auto"')
-        jo.trusts(gate, key)
+    with set_up(tmp_path) as (jo, key, gate, ours, theirs):
         gate.start()
         with recording() as recorded:
             old = []

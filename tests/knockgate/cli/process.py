@@ -9,8 +9,10 @@ import pwd
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from tests.netns import DEADLINE
 
 from knockgate.cli import main
@@ -59,21 +61,42 @@ def process(*words: str, text: str | None = None) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def as_nobody(*words: str) -> Done:
-    """Run a command line as a user who may do nothing; only root can."""
+def as_nobody(*words: str, program: Sequence[str] | None = None, **others: str) -> Done:
+    """Run a command line as a user who may do nothing; only root can.
+
+    ``program``: what is run instead of the command, with ``words``; ``others`` are variables.
+    """
     nobody = pwd.getpwnam("nobody")
     done = subprocess.run(
-        command(*words),
+        command(*words) if program is None else [*program, *words],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=DEADLINE,
         check=False,
-        env=environment(),
+        env=environment(**others),
         user=nobody.pw_uid,
         group=nobody.pw_gid,
         extra_groups=(),
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def started_at_home(words: Sequence[str], **popen: Any) -> subprocess.Popen[Any]:  # noqa: ANN401
+    """Start this with the profiles that ``profiles_in`` has made; with pipes unless told otherwise."""
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    own = environment(XDG_CONFIG_HOME=os.environ["XDG_CONFIG_HOME"])
+    found: subprocess.Popen[Any] = subprocess.Popen(words, env=own, **(pipes | popen))
+    return found
+
+
+def profiles_in(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home whose profiles.toml this is, from now on ours; returns the file."""
+    file = folder / "knockgate" / "profiles.toml"
+    file.parent.mkdir()
+    file.write_text(text)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    return file
 
 
 def started(words: Sequence[str], **popen: Any) -> subprocess.Popen[str]:  # noqa: ANN401

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.knockgate.cli.process import command, environment, knockgate
+from tests.knockgate.cli.process import command, knockgate, profiles_in, started_at_home
 from tests.knockgate.client.wire import Wire, wire
 from tests.netns import DEADLINE, isolated, own_mounts, run, until, up
 
@@ -61,28 +61,17 @@ KNOCKS = ["tcp/20001", "udp/20002"]
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "knockgate").mkdir()
-    file = tmp_path / "knockgate" / "profiles.toml"
-    file.write_text(PROFILES)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    return file
+    return profiles_in(tmp_path, PROFILES, monkeypatch)
 
 
 @contextlib.contextmanager
 def connecting(*words: str, **popen: Any) -> Iterator[subprocess.Popen[bytes]]:  # noqa: ANN401
     """`knockgate connect`, with pipes unless told otherwise."""
-    with started(command("connect", *words), **popen) as process:
+    with started_at_home(command("connect", *words), **popen) as process:
         try:
             yield process
         finally:
             process.kill()
-
-
-def started(words: list[str], **popen: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
-    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    own = environment(XDG_CONFIG_HOME=os.environ["XDG_CONFIG_HOME"])
-    found: subprocess.Popen[bytes] = subprocess.Popen(words, env=own, **(pipes | popen))
-    return found
 
 
 @contextlib.contextmanager
@@ -304,7 +293,7 @@ def test_input_that_is_closed_from_the_beginning() -> None:
     with service() as listener, connecting("home", str(PORT), stdin=subprocess.DEVNULL) as process:
         ends_after_an_answer(process, listener)
     shell = ["sh", "-c", 'exec "$@" <&-', "sh", *command("connect", "home", str(PORT))]
-    with service() as listener, started(shell, stdin=None) as process:
+    with service() as listener, started_at_home(shell, stdin=None) as process:
         ends_after_an_answer(process, listener)
 
 
@@ -319,7 +308,7 @@ def ends_after_an_answer(process: subprocess.Popen[bytes], listener: socket.sock
 
 def test_output_that_is_closed_from_the_beginning() -> None:
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command("connect", "home", str(PORT))]
-    with service() as listener, started(shell, stdout=None) as process:
+    with service() as listener, started_at_home(shell, stdout=None) as process:
         served, _ = listener.accept()
         with served:
             assert process.stdin

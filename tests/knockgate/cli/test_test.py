@@ -7,13 +7,12 @@ import json
 import os
 import pty
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.knockgate.cli.gates import Host, gate, status
-from tests.knockgate.cli.process import Done, command, environment, knockgate
+from tests.knockgate.cli.process import Done, command, knockgate, profiles_in, started_at_home
 from tests.knockgate.client.wire import wire
 from tests.netns import DEADLINE, isolated, run, until
 
@@ -61,9 +60,13 @@ SHUT = "table inet test { chain door { type filter hook input priority 0; tcp dp
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "knockgate").mkdir()
-    (tmp_path / "knockgate" / "profiles.toml").write_text(PROFILES)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    profiles_in(tmp_path, PROFILES, monkeypatch)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In our own process, over a cable, a probe without an answer need not be waited for as on far ways."""
+    monkeypatch.setattr("knockgate.cli.test._PATIENCE", 0.2)
 
 
 def trial(host: Host, *words: str) -> Done:
@@ -106,6 +109,7 @@ def test_a_gate_that_works(tmp_path: Path) -> None:
     assert host.seen() == "filtered"
 
 
+@pytest.mark.usefixtures("impatient")
 @isolated
 def test_what_programs_are_told(tmp_path: Path) -> None:
     host, _ = guarded(tmp_path)
@@ -122,6 +126,7 @@ def test_what_programs_are_told(tmp_path: Path) -> None:
     assert 1.9 <= facts["after"]["seconds"] < 5
 
 
+@pytest.mark.usefixtures("impatient")
 @isolated
 def test_the_end_of_the_lease_need_not_be_waited_for(tmp_path: Path) -> None:
     host, _ = guarded(tmp_path, DOOR.replace("2s", "1h"))
@@ -135,6 +140,7 @@ def test_the_end_of_the_lease_need_not_be_waited_for(tmp_path: Path) -> None:
 # --- as it should not be ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("impatient")
 @isolated
 def test_a_port_that_nothing_guards_is_not_knocked_for() -> None:
     host = Host()
@@ -154,6 +160,7 @@ def test_a_port_that_nothing_guards_is_not_knocked_for() -> None:
     assert facts["before"]["seconds"] >= 1
 
 
+@pytest.mark.usefixtures("impatient")
 @isolated
 def test_one_lost_packet_makes_no_port_hidden() -> None:
     host = Host()
@@ -164,6 +171,7 @@ def test_one_lost_packet_makes_no_port_hidden() -> None:
     assert "is open without a knock" in done.stdout
 
 
+@pytest.mark.usefixtures("impatient")
 @isolated
 def test_an_earlier_lease_is_waited_for_if_told_so(tmp_path: Path) -> None:
     host, file = guarded(tmp_path)
@@ -178,6 +186,7 @@ def test_an_earlier_lease_is_waited_for_if_told_so(tmp_path: Path) -> None:
     assert done.stdout.startswith("OK - home: tcp/22 of 10.9.9.1 was hidden, opened ")
 
 
+@pytest.mark.usefixtures("impatient")
 @isolated
 def test_a_gate_that_is_gone_is_as_silent_as_a_host_that_is_away() -> None:
     """The port is shut by somebody else's rule, and nobody hears the knock."""
@@ -200,13 +209,7 @@ def test_a_lease_that_does_not_end(tmp_path: Path) -> None:
     """The admin lets us in by hand while the lease lasts."""
     host, file = guarded(tmp_path)
     with host.client:
-        testing = subprocess.Popen(
-            command("test", "home", "--within", "4s"),
-            env=environment(XDG_CONFIG_HOME=os.environ["XDG_CONFIG_HOME"]),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        testing = started_at_home(command("test", "home", "--within", "4s"), text=True)
     until(lambda: status("--config", file)["leases"], "the knock has opened the door")
     assert knockgate("open", "ssh", "10.9.9.2", "--for", "1h", "--config", file).returncode == 0
     out, err = testing.communicate(timeout=DEADLINE)
@@ -216,6 +219,7 @@ def test_a_lease_that_does_not_end(tmp_path: Path) -> None:
     assert "--within TIME" in err
 
 
+@pytest.mark.usefixtures("impatient")
 @isolated
 def test_a_service_that_is_away_is_not_taken_for_a_gate_that_works(tmp_path: Path) -> None:
     host, _ = guarded(tmp_path)
@@ -226,6 +230,7 @@ def test_a_service_that_is_away_is_not_taken_for_a_gate_that_works(tmp_path: Pat
     assert "nothing listens there" in done.stderr
 
 
+@pytest.mark.usefixtures("impatient")
 @isolated
 def test_a_firewall_that_rejects_shows_that_there_is_something() -> None:
     """The knock works all the same, and that is told as well."""
@@ -270,6 +275,7 @@ def test_what_could_not_be_tried_is_unknown(words: list[str], message: str, hint
     assert facts.get("knock") is None
 
 
+@pytest.mark.usefixtures("impatient")
 @isolated
 def test_a_port_can_be_named(tmp_path: Path) -> None:
     host, _ = guarded(tmp_path)
@@ -289,12 +295,7 @@ def test_who_looks_at_a_terminal_sees_what_is_waited_for(tmp_path: Path) -> None
     host, _ = guarded(tmp_path)
     near, far = pty.openpty()
     with host.client:
-        testing = subprocess.Popen(
-            command("test", "home"),
-            env=environment(XDG_CONFIG_HOME=os.environ["XDG_CONFIG_HOME"]),
-            stdout=subprocess.PIPE,
-            stderr=far,
-        )
+        testing = started_at_home(command("test", "home"), stderr=far)
     os.close(far)
     shown = b""
     with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
