@@ -137,7 +137,8 @@ def _in_shadow(configuration: Configuration) -> bool:
 def _rules(configuration: Configuration, let_in: str) -> Iterator[str]:
     not_ours, *resets = _first()
     yield not_ours
-    yield "meta l4proto @grace tcp flags & (fin | syn | rst | ack) == ack accept"
+    # In this order: before what is tcp's alone, nft 1.1 (Debian 13) takes no set of protocols.
+    yield "tcp flags & (fin | syn | rst | ack) == ack meta l4proto @grace accept"
     yield from resets
     for name in ("leases", "given"):
         for word, digit, _ in FAMILIES:
