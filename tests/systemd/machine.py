@@ -150,6 +150,16 @@ class Machine(Host):
         """What ``systemctl is-active`` says of each."""
         return self.run(["systemctl", "is-active", *units]).stdout.split()
 
+    def unit_files(self) -> list[str]:
+        """What ``systemctl list-unit-files`` says."""
+        words = ["list-unit-files", "--no-legend", "--plain", "--no-pager"]
+        return self.tell("systemctl", *words).splitlines()
+
+    def enabled(self) -> set[str]:
+        """The units that are."""
+        rows = (line.split() for line in self.unit_files())
+        return {name for name, state, *_ in rows if state == "enabled"}
+
     def shut_down(self) -> None:
         """As an admin does before a reboot; returns when its first process has ended."""
         self.run(["systemctl", "reboot"])  # which may end before it can say that it went well

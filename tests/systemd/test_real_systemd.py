@@ -5,7 +5,6 @@ Every wait is for a condition. A door that must stay shut is shown shut beside t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from knockdemo.units import GUARDS, INSTANCES
 _obstacle = machines.why_not()
 pytestmark = [
     pytest.mark.root,
+    pytest.mark.long,
     pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
 ]
 
@@ -106,17 +106,8 @@ def state_of(machine: Machine) -> set[str]:
     found += machine.tell("sh", "-c", "md5sum /etc/knockd.conf /etc/fwknop/*")
     for command in ("nft list ruleset", "iptables-save", "ip6tables-save"):
         found += "".join(f"{command}: {line}\n" for line in machine.tell(*command.split()).splitlines())
-    found += "\n".join(units(machine, "list-unit-files"))
+    found += "\n".join(machine.unit_files())
     return set(found.splitlines())
-
-
-def units(machine: Machine, verb: str) -> list[str]:
-    return machine.tell("systemctl", verb, "--no-legend", "--plain", "--no-pager").splitlines()
-
-
-def enabled(machine: Machine) -> set[str]:
-    rows = (line.split() for line in units(machine, "list-unit-files"))
-    return {name for name, state, *_ in rows if state == "enabled"}
 
 
 def carry(machine: Machine, bag: Path) -> None:
@@ -309,9 +300,9 @@ def test_what_was_enabled_before_is_enabled_again(checkout: Path) -> None:
         # knockd is enabled, but was not started: what runs with settings of its own is not replaced.
         machine.tell("systemctl", "stop", *names)
         before = state_of(machine)
-        assert enabled(machine) >= names
+        assert machine.enabled() >= names
         assert "disabling fwknop-server.service" in machine.run([*knockdemo(checkout), "install"]).stderr
-        assert "fwknop-server.service" not in enabled(machine)
+        assert "fwknop-server.service" not in machine.enabled()
         machine.tell(*knockdemo(checkout), "uninstall")
         after = state_of(machine)
         assert (after - before, before - after) == (set(), set())
@@ -383,117 +374,3 @@ def test_a_firewall_that_is_reset_takes_the_guards_along(checkout: Path, tmp_pat
         machine.tell("systemctl", "restart", "nftables")
         until(lambda: site.states() == SHUT, "every door is shut again", 10.0)
         until(lambda: machine.is_active(*GUARDS, *INSTANCES) == ["active"] * 7, "all are active again", 10.0)
-
-
-# --- Debian's packages -------------------------------------------------------------------------------
-
-PACKAGES = ("knockd", "fwknop-server", "nftables")
-DAEMONS = ("knockd.service", "fwknop-server.service", "nftables.service")
-
-#: What a package does that starts itself. Debian's own knockd of today does not; most daemons do.
-EAGER = """#!/bin/sh
-set -e
-update-rc.d knockd defaults >/dev/null
-deb-systemd-helper enable knockd.service >/dev/null
-systemctl --system daemon-reload
-deb-systemd-invoke start knockd.service >/dev/null
-"""
-
-
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of the packages as files, since the machine has no way to the network."""
-    folder = tmp_path_factory.mktemp("archives")
-    (folder / "partial").mkdir()
-    fetch = [
-        "apt-get",
-        "install",
-        "-y",
-        "--download-only",
-        "--reinstall",
-        "-o",
-        f"Dir::Cache::archives={folder}",
-    ]
-    done = subprocess.run([*fetch, *PACKAGES], capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode:
-        pytest.skip(f"the packages cannot be fetched: {done.stderr.strip().splitlines()[-1]}")
-    folder.chmod(0o755)
-    return folder
-
-
-def eager(archives: Path, folder: Path) -> Path:
-    """A repository with a newer knockd, the same but for starting and enabling itself."""
-    (original,) = archives.glob("knockd_*.deb")
-    tree = folder / "tree"
-    subprocess.run(["dpkg-deb", "-R", original, tree], check=True, timeout=60)
-    control = tree / "DEBIAN/control"
-    control.write_text(re.sub(r"(?m)^Version: .*", "Version: 9:9", control.read_text()))
-    (tree / "DEBIAN/postinst").write_text(EAGER)
-    package = folder / "knockd_9.deb"
-    subprocess.run(
-        ["dpkg-deb", "--root-owner-group", "-b", tree, package],
-        check=True,
-        timeout=60,
-        stdout=subprocess.DEVNULL,
-    )
-    content = package.read_bytes()
-    (folder / "Packages").write_text(
-        f"{control.read_text().strip()}\nFilename: ./{package.name}\nSize: {len(content)}\n"
-        f"SHA256: {hashlib.sha256(content).hexdigest()}\n"
-    )
-    return folder
-
-
-def without_packages(archives: Path, repository: Path | None) -> str:
-    """A machine that lacks the packages, can have them, and has no policy against starting daemons."""
-    lines = [
-        # The index of manual pages would be built anew after each step.
-        "rm -f /usr/sbin/policy-rc.d /var/lib/man-db/auto-update",
-        f"DEBIAN_FRONTEND=noninteractive apt-get -y purge {' '.join(PACKAGES)}",
-        f"cp {archives}/*.deb /var/cache/apt/archives/",
-    ]
-    if repository:
-        lines += [
-            f"echo 'deb [trusted=yes] file:{repository} ./' >/etc/apt/sources.list.d/eager.list",
-            (
-                "apt-get -o Dir::Etc::sourcelist=sources.list.d/eager.list -o Dir::Etc::sourceparts=- "
-                "-o APT::Get::List-Cleanup=0 -o APT::Sandbox::User=root update"
-            ),
-        ]
-    return "\n".join(lines)
-
-
-def installed(machine: Machine) -> set[str]:
-    listed = machine.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\n", *PACKAGES]).stdout
-    return {line.split()[1] for line in listed.splitlines() if line.startswith("installed ")}
-
-
-def test_a_package_may_start_and_enable_itself(archives: Path, tmp_path: Path) -> None:
-    """The control of the next test: without our set-up there is something to prevent."""
-    repository = eager(archives, tmp_path)
-    with boot(
-        prepare=without_packages(archives, repository), lend=[REPOSITORY, archives, repository]
-    ) as machine:
-        machine.tell("apt-get", "-y", "install", *PACKAGES, DEBIAN_FRONTEND="noninteractive")
-        assert machine.is_active("knockd") == ["active"]
-        assert "knockd.service" in enabled(machine)
-
-
-@pytest.mark.parametrize("kind", ["Debian's", "eager"])
-def test_our_set_up_starts_and_enables_none(archives: Path, tmp_path: Path, kind: str) -> None:
-    repository = eager(archives, tmp_path) if kind == "eager" else None
-    lend = [REPOSITORY, archives, *([repository] if repository else [])]
-    with boot(prepare=without_packages(archives, repository), lend=lend) as machine:
-        assert installed(machine) == set()
-        before = enabled(machine)
-        machine.tell(f"{REPOSITORY}/tools/setup.sh", "packages", "demo")
-        assert installed(machine) == set(PACKAGES)
-        version = machine.tell("dpkg-query", "-W", "-f", "${Version}", "knockd")
-        assert (version == "9:9") == (kind == "eager")
-        assert machine.is_active(*DAEMONS) == ["inactive"] * len(DAEMONS)
-        for daemon in DAEMONS:
-            assert machine.property_of(daemon, "InactiveExitTimestampMonotonic") == "0", "never tried either"
-        assert enabled(machine) == before
-        links = machine.run(["sh", "-c", "ls /etc/rc[2-5].d/S*knockd /etc/rc[2-5].d/S*fwknop-server"]).stdout
-        assert links == ""
-        assert machine.run(["test", "-e", "/usr/sbin/policy-rc.d"]).returncode == 1, "as it was before"
