@@ -37,12 +37,23 @@ from knockgate.errors import Unavailable
 from knockgate.wire.bpf import Instruction, assemble
 from knockgate.wire.frames import ETH_P_IP, ETH_P_IPV6
 
-__all__ = ["ETH_P_ALL", "SOL_PACKET", "Capture", "PacketCapture", "deadline", "deaf_socket", "hear"]
+__all__ = [
+    "ETH_P_ALL",
+    "RECEIVE_BUFFER",
+    "SOL_PACKET",
+    "Capture",
+    "PacketCapture",
+    "deadline",
+    "deaf_socket",
+    "hear",
+]
 
 ETH_P_ALL = 0x0003
 _SO_ATTACH_FILTER, _SO_LOCK_FILTER, _SO_RCVBUFFORCE = 26, 44, 33
 SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
 
+#: Bytes that are asked for, for what waits in a socket.
+RECEIVE_BUFFER = 8 << 20
 #: Waiting for a vanished interface: it is looked for this often. Seconds.
 _LOOK_AGAIN = 0.25
 #: After this many packets every socket is tried, also one that had nothing when it was last asked.
@@ -156,7 +167,7 @@ class PacketCapture(Capture):
     """A system call for each packet: what comes in bursts, of any length, waits in the sockets' buffers."""
 
     def __init__(
-        self, program: Sequence[Instruction], interface: str = "", *, receive_buffer: int = 8 << 20
+        self, program: Sequence[Instruction], interface: str = "", *, receive_buffer: int = RECEIVE_BUFFER
     ) -> None:
         """As ``Capture``."""
         self._buffer = memoryview(bytearray(65536))
