@@ -160,7 +160,7 @@ def places(config: str | None, state: str | None) -> tuple[Path, Path]:
         hint = "`knockgate init --bare` leaves it as it is, and makes the rest"
         raise Unavailable(f"{path} is there already", hint=hint)
     for each in (path.parent, folder):
-        there = next(parent for parent in (each, *each.parents) if parent.exists())
+        there = next(parent for parent in (each, *each.parents) if os.path.exists(parent))  # noqa: PTH110 - which needs no right
         if not os.access(there, os.W_OK):
             raise Unavailable(f"{there}: no right to write there", hint="run it as root")
     return path, folder

@@ -159,7 +159,11 @@ class _Tree:
     """A host's files, and the list of ours among them."""
 
     def __init__(self, root: Path) -> None:
-        if not root.is_dir():
+        try:
+            is_there = root.is_dir()
+        except PermissionError:
+            raise Unavailable(f"{root}: no right to look there", hint="run it as root") from None
+        if not is_there:
             raise ConfigError(f"there is no directory {root}", key="--root")
         self.root = root
         self.is_live = root == Path("/")

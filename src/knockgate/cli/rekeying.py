@@ -88,8 +88,8 @@ def rekey(
         raise click.UsageError("with --now there is no --overlap", click.get_current_context())
     if at_once:
         return _anew(files, folder, yes=yes, as_json=as_json)
-    doubt_the_clock()
     with files.changing():
+        doubt_the_clock()
         keys = _followed(files.load(), dt.timedelta(seconds=overlap or _OVERLAP))
         cards = _cards(keys, folder)
         with handed_out(cards), gatekeys.replacing(files.keys, keys):

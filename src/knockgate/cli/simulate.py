@@ -130,7 +130,8 @@ def _opened(pcap: str) -> Iterator[BinaryIO]:
     try:
         stream = Path(pcap).open("rb")  # noqa: SIM115 - closed below; only its opening is guarded
     except OSError as error:
-        hint = "name a capture file, or -"
+        closed = isinstance(error, PermissionError)
+        hint = "run it as root, or pipe it in" if closed else "name a capture file, or -"
         raise ConfigError(f"cannot be read: {error.strerror}", file=pcap, hint=hint) from None
     with stream:
         yield stream
@@ -147,6 +148,7 @@ def _one_time(found: Configuration) -> dict[str, list[Line]]:
                 content = Path(path).read_bytes()
             except OSError as error:
                 hint = f"door {door.name} has its one-time sequences there"
+                hint += ", for root alone" if isinstance(error, PermissionError) else ""
                 raise ConfigError(f"cannot be read: {error.strerror}", file=path, hint=hint) from None
             lines[door.name] = [(line.number, line.steps) for line in parse(content, path).unused.values()]
     return lines

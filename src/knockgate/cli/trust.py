@@ -142,7 +142,8 @@ def _content(path: Path) -> str:
     except UnicodeDecodeError:
         raise ConfigError("is no text in UTF-8", file=str(path), hint="save the file as UTF-8") from None
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", file=str(path)) from None
+        hint = "it is for its owner, and for root" if isinstance(error, PermissionError) else None
+        raise ConfigError(f"cannot be read: {error.strerror}", file=str(path), hint=hint) from None
 
 
 def _before(profile: profiles.Profile, name: str, *, replace: bool) -> str | None:

@@ -250,7 +250,8 @@ def check_owner(path: Path) -> None:
 
     Nor write, as root, to where somebody else has a link lead. Raises ConfigError.
     """
-    there = next((each for each in (path.parent, *path.parents) if each.exists()), None)
+    # Not Path.exists, which fails where we have no right to look.
+    there = next((each for each in (path.parent, *path.parents) if os.path.exists(each)), None)  # noqa: PTH110
     if there is not None:
         _check_uid(there, there.stat().st_uid, root_may=there != path.parent)
 

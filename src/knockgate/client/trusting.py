@@ -50,7 +50,9 @@ def read_card(path: Path) -> Card:
         raise ConfigError("no such file", file=str(path), hint=hint) from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or "no name of a file"
-        raise ConfigError(f"cannot be read: {reason}", file=str(path)) from None
+        closed = isinstance(error, PermissionError)
+        advice = "it is for its owner, and for root" if closed else None
+        raise ConfigError(f"cannot be read: {reason}", file=str(path), hint=advice) from None
     return card_of(octets, str(path))
 
 

@@ -87,7 +87,8 @@ def read(path: Path | str) -> KnockdFile:
         raise ConfigError("no such file", file=str(path), hint="knockd's is /etc/knockd.conf") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"cannot be read: {reason}", file=str(path)) from None
+        hint = "it is for its owner, and for root" if isinstance(error, PermissionError) else None
+        raise ConfigError(f"cannot be read: {reason}", file=str(path), hint=hint) from None
     return split(content, str(path))
 
 
