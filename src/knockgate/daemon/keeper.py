@@ -87,7 +87,9 @@ class _Keeper:
             message = peer.recv(REQUEST_SIZE + 1)
             request = Request.decode(message)
             with self._answer(peer, request) as (reply, files):
-                socket.send_fds(peer, [reply.encode()], files)
+                is_there = _sent(peer, reply, files)
+            if not is_there:
+                self._drop(peer)
         except BlockingIOError:
             pass
         except Surprise as surprise:
@@ -146,6 +148,15 @@ class _Keeper:
                 yield Reply(Status.DONE, index), [file]
         except ConfigError as error:
             yield Reply(Status.TROUBLE, index, says=error.message, hint=error.hint or ""), []
+
+
+def _sent(peer: socket.socket, reply: Reply, files: list[int]) -> bool:
+    """False where it is gone, or asks without reading: that is no fault of the file."""
+    try:
+        socket.send_fds(peer, [reply.encode()], files)
+    except OSError:
+        return False
+    return True
 
 
 def _expect(index: int, number: int) -> None:

@@ -171,6 +171,17 @@ def test_nothing_else_is_handed_out(keeper: Keeper) -> None:
     keeper.files(keeper.kept()).refresh()  # and it is still there
 
 
+def test_who_hangs_up_before_it_is_answered_ends_nothing(keeper: Keeper) -> None:
+    request = Request(Verb.KEYS, 0, checksum_of(places.load(keeper.file))).encode()
+    for _ in range(50):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
+            link.connect(keeper.path)
+            link.send(request)
+    files = keeper.files(keeper.kept())
+    files.refresh()
+    assert files.total == 1 and keeper.process.poll() is None
+
+
 def test_when_it_is_gone_the_listener_hears_of_it_and_none_reads_on(keeper: Keeper) -> None:
     kept = keeper.kept()
     kept.look()
