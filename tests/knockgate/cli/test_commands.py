@@ -142,6 +142,7 @@ def test_a_shell_completes_commands_doors_and_profiles(tmp_path: Path) -> None:
 
     assert completed("co") == {"confirm", "connect", "completion"}
     assert completed("open", "--config", file, "s") == {"ssh", "smtp"}
+    assert completed("log", "--event", "no") == {"not-opened", "note"}
     assert completed("knock", "h") == {"home"}
     assert completed("connect", "w") == completed("connect", "--profile", "w") == {"work"}
 

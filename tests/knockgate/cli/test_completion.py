@@ -157,6 +157,8 @@ def test_a_tab_completes_commands_and_profiles(shell: str, load: str, folder: Pa
             ("trust off\t", "trust off"),  # is to be a new name
             ("trust --replace off\t", "trust --replace office"),
             ("status --js\t", "status --json"),
+            ("log --event not-o\t", "log --event not-opened"),
+            ("status --wat\t", "status --watch"),
         ):
             terminal.types(f"knockgate {typed}\n")
             terminal.until_there(terminal.notes, meant)
