@@ -6,7 +6,6 @@ take away from that.
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from knockgate.config.readers import Devices
 from knockgate.config.toml import spell
 from knockgate.config.unshut import network_text, networks_in_words
 from knockgate.daemon.hours import hours_of
-from knockgate.spa.sshkeys import Authorized
+from knockgate.spa.sshkeys import Authorized, fingerprint_text
 
 __all__ = ["DoorRight", "Rights", "door_in_words", "fingerprint_of", "of_fwknop", "of_line", "of_ssh"]
 
@@ -148,7 +147,7 @@ def of_line(found: Configuration, key: SshKeys, file: str, entry: Authorized, no
 
 def fingerprint_of(entry: Authorized) -> str:
     """As `ssh-keygen -l` shows it."""
-    return f"SHA256:{base64.b64encode(entry.key.fingerprint).decode().rstrip('=')}"
+    return fingerprint_text(entry.key.fingerprint)
 
 
 # --- doors --------------------------------------------------------------------------------------------

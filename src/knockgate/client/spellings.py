@@ -31,7 +31,6 @@ __all__ = [
     "sealed_door",
     "sealed_doors",
     "sealed_lease",
-    "secrets_path",
     "secrets_path_or_none",
     "spa_port",
     "step",
@@ -123,10 +122,6 @@ def _path(value: object, example: str) -> Path:
     return Path(name)
 
 
-def _secrets_path(value: object) -> Path:
-    return _path(value, "~/.config/knockgate/home.secrets")
-
-
 def _card_path(value: object) -> Path:
     return _path(value, "~/.config/knockgate/cards/home")
 
@@ -136,7 +131,7 @@ def _identity_path(value: object) -> Path:
 
 
 def _secrets_path_or_none(value: object) -> Path | None:
-    return None if value == "" else _secrets_path(value)
+    return None if value == "" else _path(value, "~/.config/knockgate/home.secrets")
 
 
 def _lease(value: object) -> float:
@@ -197,7 +192,6 @@ steps = Reader("list of ports", _steps)
 door = Reader("TCP port", _door)
 delay_time = duration(0, 60)
 wait_time = duration(0.01, 3600)
-secrets_path = Reader("path from `/` or `~/`", _secrets_path)
 secrets_path_or_none = Reader("path from `/` or `~/`, or empty", _secrets_path_or_none)
 ports = Reader("list of ports", _access)
 spa_port = Reader("UDP port", _spa_port)

@@ -5,7 +5,6 @@ The capture's time is taken for a clock that the gate is sure of, whatever the c
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from knockgate.refusals import reason_in_words, refusal_in_words
 from knockgate.simulate.listening import NOTHING_HEARD, Heard
 from knockgate.simulate.openings import Openings
 from knockgate.spa.sealed import Suite
+from knockgate.spa.sshkeys import fingerprint_text
 from knockgate.store.marks_memory import MemoryMarks
 from knockgate.wire.frames import datagram
 
@@ -113,6 +113,6 @@ def _refused_in_words(refused: KnockRefused) -> str:
     if refused.key is not None:
         whose = f"a sealed packet of {refused.key}"
     elif story.fingerprint:
-        key = base64.b64encode(story.fingerprint).decode().rstrip("=")
-        whose = f"a sealed packet with the card {story.card} that names the key SHA256:{key}"
+        key = fingerprint_text(story.fingerprint)
+        whose = f"a sealed packet with the card {story.card} that names the key {key}"
     return f"{whose} is refused: {refusal_in_words(refused)}"

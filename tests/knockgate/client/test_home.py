@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,18 @@ def test_where_home_says_nothing_it_is_named(
     assert spellings.card_path.read("/card") == Path("/card")
     monkeypatch.setenv("XDG_CONFIG_HOME", "/config")  # what needs no home goes on
     assert profiles.default_path() == Path("/config/knockgate/profiles.toml")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="the folders have to be root's")
+def test_what_is_roots_may_stand_above_our_folder_and_not_be_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a `sudo knockgate` of old: where a folder of ours is missing, /home above it is root's too."""
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    device.check_owner(tmp_path / "new" / "device.json")
+    with pytest.raises(ConfigError, match="belongs to root, and this runs as nobody"):
+        device.check_owner(tmp_path / "device.json")
 
 
 @pytest.mark.parametrize(("said", "message"), HOMELESS)

@@ -7,7 +7,6 @@ where there is somebody to be asked.
 
 from __future__ import annotations
 
-import base64
 import os
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from knockgate.client import identities
 from knockgate.client.identities import Candidate, Needs, Skipped, Where
 from knockgate.client.ssh_keygen import somebody_is_there as _somebody_is_there
 from knockgate.errors import KnockgateError, Unavailable
-from knockgate.spa.sshkeys import PublicKey, Signature
+from knockgate.spa.sshkeys import PublicKey, Signature, fingerprint_text
 
 __all__ = ["MOST", "Keys", "fingerprint", "key_facts", "key_in_words", "needs_in_words"]
 
@@ -26,7 +25,7 @@ MOST = 6
 
 def fingerprint(key: PublicKey) -> str:
     """As ``ssh-keygen -l`` shows it."""
-    return f"SHA256:{base64.b64encode(key.fingerprint).decode().rstrip('=')}"
+    return fingerprint_text(key.fingerprint)
 
 
 class Keys:

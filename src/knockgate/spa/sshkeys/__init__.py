@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from knockgate.spa.sshkeys.files import Authorized, Listing, read
 from knockgate.spa.sshkeys.flaws import BadKey, Flaw
-from knockgate.spa.sshkeys.keys import Kind, PublicKey, is_kind
+from knockgate.spa.sshkeys.keys import Kind, PublicKey, fingerprint_text, is_kind
 from knockgate.spa.sshkeys.options import Options
 from knockgate.spa.sshkeys.sources import Sources
 from knockgate.spa.sshkeys.sshsig import NAMESPACE, Signature, verify
@@ -41,6 +41,7 @@ __all__ = [
     "PublicKey",
     "Signature",
     "Sources",
+    "fingerprint_text",
     "is_kind",
     "read",
     "verify",

@@ -12,6 +12,7 @@ The last two live on a token. Each has one encoding, so the fingerprint, a hash 
 
 from __future__ import annotations
 
+import base64
 import enum
 import hashlib
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from knockgate.spa.sshkeys.encoding import Reader, base64_decoded, string
 from knockgate.spa.sshkeys.flaws import BadKey, Flaw
 
-__all__ = ["Kind", "PublicKey", "is_kind"]
+__all__ = ["Kind", "PublicKey", "fingerprint_text", "is_kind"]
 
 
 class Kind(enum.IntEnum):
@@ -117,7 +118,7 @@ class PublicKey:
 
     @property
     def fingerprint(self) -> bytes:
-        """32 octets; ``ssh-keygen -l`` shows them in base64, after ``SHA256:``."""
+        """32 octets; see ``fingerprint_text``."""
         return hashlib.sha256(self.blob).digest()
 
     @property
@@ -126,6 +127,11 @@ class PublicKey:
         if self.kind.edwards:
             return Ed25519PublicKey.from_public_bytes(self.point)
         return EllipticCurvePublicKey.from_encoded_point(SECP256R1(), self.point)
+
+
+def fingerprint_text(fingerprint: bytes) -> str:
+    """As ``ssh-keygen -l`` shows it."""
+    return f"SHA256:{base64.b64encode(fingerprint).decode().rstrip('=')}"
 
 
 def is_kind(name: bytes) -> bool:
