@@ -1,6 +1,7 @@
 """Each cell of the lab's table flips when its lane is broken on purpose: no question always says the same.
 
 The scenarios are in ``broken.py``; the unbroken lanes' answers, which are the control, in ``test_lab.py``.
+Of those for one cell, the one that takes least is in `make test`, and the others are among the long ones.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def answers(scenario: str) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     return reports[0]["notes"], reports[0]["sweep"]
 
 
+@pytest.mark.long
 def test_decoy_door_stops_the_sweep_at_knockd() -> None:
     notes, _ = answers("decoy")
     assert notes["B"]["scans"] == {"before": "filtered", "knocked": "open", "expired": "filtered"}
@@ -79,6 +81,7 @@ def test_sshd_that_refuses_the_key_is_told_as_such() -> None:
     assert "Permission denied" in notes["E"]["why"]["ssh"]
 
 
+@pytest.mark.long
 def test_session_that_is_cut_off_is_told_as_such() -> None:
     notes, _ = answers("ssh-cut-off")
     assert (notes["E"]["ssh"]["enters"], notes["E"]["ssh"]["stays"]) == (True, False)
@@ -110,6 +113,7 @@ def test_lease_for_the_whole_network_lets_the_bystander_in() -> None:
     assert notes["D"]["bystander"] == "open"
 
 
+@pytest.mark.long
 def test_sweep_that_comes_back_to_silent_ports_opens_three_syns() -> None:
     """nmap tries them again, in descending order: why lane D has a datagram between its SYNs.
 
