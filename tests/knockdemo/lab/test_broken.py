@@ -1,7 +1,7 @@
 """Each cell of the lab's table flips when its lane is broken on purpose: no question always says the same.
 
 The scenarios are in ``broken.py``; the unbroken lanes' answers, which are the control, in ``test_lab.py``.
-Of those for one cell, the one that takes least is in `make test`, and the others are among the long ones.
+Where a shorter one breaks the same cell, it is in `make test`, and the longest are among the long ones.
 """
 
 from __future__ import annotations
