@@ -62,9 +62,9 @@ class Journal:
         """To the second; to the letter is the choice's business."""
         found = []
         if self._wanted.since is not None:
-            found.append(f"--since=@{int(self._wanted.since)}")
+            found.append(f"--since=@{max(0, int(self._wanted.since))}")
         if self._wanted.until is not None:
-            found.append(f"--until=@{int(self._wanted.until) + 1}")
+            found.append(f"--until=@{max(0, int(self._wanted.until)) + 1}")
         return found
 
     def _entries(self, *words: str) -> Iterator[Entry]:

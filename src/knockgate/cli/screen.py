@@ -46,6 +46,14 @@ class Screen:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:  # a signal, while we begin
+            self._stack.close()
+            raise
+        return self
+
+    def _begin(self) -> None:
         woken, wakes = (self._stack.enter_context(each) for each in socket.socketpair())
         for each in (woken, wakes):
             each.settimeout(0)
@@ -57,7 +65,6 @@ class Screen:
         self._waiting = Waiting(woken.fileno(), *([] if self._keys is None else [self._keys]))
         self._stack.callback(self._leave)
         self._enter()
-        return self
 
     def __exit__(self, *error: object) -> None:
         with self._stack:

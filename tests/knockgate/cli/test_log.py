@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import subprocess
@@ -11,13 +12,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.conftest import REPO
 from tests.knockgate.cli.journals import FileJournal, Site, conforms, objects
 from tests.knockgate.cli.process import Done, command, environment, knockgate
 from tests.netns import DEADLINE, until
 
+from knockgate.cli.loglines import Wanted, of_line
+from knockgate.cli.logsources import UNITS
 from knockgate.daemon.log import Event, Record, as_json
 
 KEY = "people/jo@laptop SHA256:AbCdEfGhIj"
+NAMES = ("event", "message", "MESSAGE", "time", "door", "source", "__REALTIME_TIMESTAMP")
 NOON = 1893499200.0  # 2030-01-01 12:00 UTC
 LISTENER = "knockgate-listener"
 
@@ -168,6 +175,43 @@ def test_no_line_is_too_strange(line: str, tmp_path: Path) -> None:
         assert done.returncode == 0
         assert "open ssh for 192.0.2.7" in done.stdout.splitlines()[-1]
         assert "\x1b" not in done.stdout or "--json" in words
+
+
+@given(
+    line=st.one_of(
+        st.text(),
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(NAMES) | st.text(), inner),
+        ).map(json.dumps),
+    )
+)
+def test_any_line_is_read_as_something(line: str) -> None:
+    entry = of_line(line)
+    assert isinstance(entry.message, str)
+    assert entry.time is None or 0 <= entry.time < 253402300800
+    json.dumps(entry.facts())
+    wanted = Wanted(frozenset(["opened"]), "ssh", "jo", ipaddress.ip_network("10.0.0.0/8"), 1.0, 2.0)
+    assert wanted.takes(entry) in (True, False, None)
+    assert Wanted().takes(entry) is True
+
+
+@given(
+    st.builds(Record, event=st.sampled_from(Event), door=st.text(max_size=99), seconds=st.floats(0, 1e6)),
+    st.text(),
+)
+def test_what_is_logged_is_read_again(record: Record, text: str) -> None:
+    line = as_json(LISTENER, text, record)
+    entry = of_line(line)
+    assert entry.fields == json.loads(line)
+    assert Wanted(frozenset([record.event.value])).takes(entry) is True
+    others = frozenset(each.value for each in Event) - {record.event.value}
+    assert Wanted(others).takes(entry) is False
+
+
+def test_all_units_are_read() -> None:
+    units = {each.stem for each in (REPO / "src" / "knockgate" / "units").glob("*.service")}
+    assert set(UNITS) == units
 
 
 def test_a_mistake_is_told(tmp_path: Path) -> None:
