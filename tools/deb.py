@@ -50,7 +50,7 @@ _COMPLETION = {
     "fish": "/usr/share/fish/vendor_completions.d/knockgate.fish",
 }
 _MAINTAINER = "knockgate's maintainers", "maintainers@knockgate.invalid"
-_DESCRIPTION = """a gate that hides services until the right knock arrives
+_DESCRIPTION = """gate that hides services until the right knock arrives
  Guards ports in nftables and opens them to whoever has knocked: with one sealed
  packet signed by an SSH key, a packet of fwknop's, or a sequence of ports that
  the kernel follows by itself. Each half of the gate is a user of its own, and
@@ -129,6 +129,7 @@ def contents(libraries: Path, epoch: int) -> dict[str, bytes]:
     files |= {path: text.encode() for path, text in units.items()}
     files["/usr/bin/knockgate"] = (PARTS / "launcher").read_bytes()
     files["/usr/share/python3/runtime.d/knockgate.rtupdate"] = (PARTS / "rtupdate").read_bytes()
+    files["/usr/share/lintian/overrides/knockgate"] = (PARTS / "lintian-overrides").read_bytes()
     date = datetime.fromtimestamp(epoch, UTC)
     for name, page in pages(f"{date:%Y-%m-%d}"):
         if not name.startswith("knockdemo"):
