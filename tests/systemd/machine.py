@@ -331,7 +331,9 @@ def _until_empty(group: Path) -> None:
 
 def _cable(machine: Hardware, client: Host) -> None:
     # To a bridge, so that who listens at the client's end does not notice when the machine's is pulled out.
-    client.tell("ip", "link", "add", "wire", "type", "bridge", "mcast_snooping", "0")
+    # It has an address of its own: else that of the least of its cables.
+    bridge = ["address", "02:77:00:00:00:ff", "type", "bridge", "mcast_snooping", "0"]
+    client.tell("ip", "link", "add", "wire", *bridge)
     machine.plug()
     near = machine.near
     ends = ((near, "eth0", ADDRESS, ADDRESS6, CLIENT), (client, "wire", CLIENT, CLIENT6, ADDRESS))

@@ -74,7 +74,7 @@ def booted(
     with built(folder, targets) as (machine, scan), machine.boot(prepare=text, lend=[packages]) as running:
         until_active(running, "lab-door")
         until(scan.of_control, "the control answers", 30.0)
-        site = Site(running, folder)
+        site = Site(running, folder, packages)
         if guarded:
             site.take_card()
         yield site, scan, machine

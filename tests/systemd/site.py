@@ -54,6 +54,7 @@ class Site:
 
     machine: Machine
     bag: Path
+    packages: Path = gate.REPOSITORY / "src"  # which the client uses
 
     def knock(self, door: str, host: str = ADDRESS, source: str = CLIENT) -> bool:
         """Whether the door is open after that."""
@@ -96,7 +97,7 @@ class Site:
         return "" if done.returncode == 0 else f"{ends}: {done.stdout}{done.stderr}"
 
     def _program(self, *words: str) -> subprocess.CompletedProcess[str]:
-        variables = {"PYTHONPATH": str(gate.REPOSITORY / "src"), "HOME": str(self.bag)}
+        variables = {"PYTHONPATH": str(self.packages), "HOME": str(self.bag)}
         return self.machine.client.run([sys.executable, "-m", "knockgate", *words], **variables)
 
     def close(self) -> None:

@@ -83,9 +83,11 @@ class Disturbed:
         tried = {(source, at, PORTS[door]) for door, source, at in ends}
         client = self.site.machine.client
         assert open_ends(client, tried) == set()  # control
-        assert self.site.knock_all(ends) == ""
-        assert open_ends(client, tried) == tried
-        self.site.close()
+        try:
+            assert self.site.knock_all(ends) == ""
+            assert open_ends(client, tried) == tried
+        finally:
+            self.site.close()
         assert open_ends(client, tried) == set()
 
 
@@ -226,6 +228,27 @@ def test_the_one_interface_that_is_named_goes_and_comes(disturbed: Disturbed) ->
     tell(f"cp -p /root/gate.toml {CONFIG}; systemctl reload {WARDEN}")
     disturbed.until_up()
     disturbed.knock()
+
+
+def test_the_one_interface_that_is_named_comes_when_the_listener_has_given_up(disturbed: Disturbed) -> None:
+    """It looks again every few seconds, as at a boot with a card that is slow."""
+    machine = disturbed.site.machine
+    tell = disturbed.tell
+    tell(f"cp -p {CONFIG} /root/gate.toml; sed -i 's/^.gate.$/&\\ninterface = \"eth0\"/' {CONFIG}")
+    tell(f"systemctl reload {WARDEN}")
+    disturbed.until_up()
+
+    def come_late() -> None:
+        tell("ip link del eth0")
+        assert machine.run(["systemctl", "restart", LISTENER]).returncode != 0
+        disturbed.hardware.plug()
+        disturbed.give("eth0", ADDRESS, ADDRESS6)
+        disturbed.until_up()
+
+    assert disturbed.measure("interface that comes late, and it is named", come_late) == 0
+    disturbed.knock()
+    tell(f"cp -p /root/gate.toml {CONFIG}; systemctl reload {WARDEN}")
+    disturbed.until_up()
 
 
 def test_a_listener_that_hangs_is_started_again(disturbed: Disturbed) -> None:

@@ -97,7 +97,7 @@ class Life:
             f"echo {os.urandom(16).hex()} > /usr/lib/lab/boot_id; cp {self.folder}/clocks* /usr/lib/lab"
         )
         with self.hardware.boot(prepare=furnish + identity, lend=[self.packages, self.folder]) as machine:
-            self.site = Site(machine, self.folder)
+            self.site = Site(machine, self.folder, self.packages)
             until_active(machine, "lab-door", *HALVES)
             self.scan.until_heard()
             assert len(self.scan.of_doors()) == answers
