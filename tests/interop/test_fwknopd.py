@@ -70,6 +70,7 @@ def test_fwknopd_opens_for_every_digest_hmac_and_mode_with_and_without_a_time(
                 asked[port] = _SHORT if timed else WINDOW
                 if len(asked) % 4 == 0:  # it loses packets where more of them wait
                     daemon.until_added(len(asked))
+            daemon.until_added(len(asked))
             opened |= daemon.taken()
         took = int(time.clock_gettime(time.CLOCK_REALTIME)) - began + 1
     assert len(asked) == 8 * 6 * (7 if all_at_once else 1)
