@@ -20,7 +20,6 @@ from knockgate.config.doors import Configuration, Door, RunsIn
 from knockgate.config.toml import Reader, Wrong, duration
 from knockgate.daemon.control import Facts
 from knockgate.daemon.origin import Origin
-from knockgate.doctor.surroundings import on_interface
 from knockgate.errors import Unavailable
 from knockgate.model import Lease, Port, Source, address_text
 
@@ -193,6 +192,8 @@ class State:
 
     def lines(self) -> Iterator[str]:
         """The same as text."""
+        from knockgate.doctor.surroundings import on_interface  # noqa: PLC0415 - see cli
+
         yield from self.unshut.first_lines(in_force=self.in_force)
         words = self._guard_in_words()
         yield words.replace("guarded", "watched", 1) if self.unshut.no_door_is_shut else words

@@ -19,7 +19,7 @@ __all__ = ["mtu", "room", "send", "sent"]
 
 # Linux, include/uapi/linux/in.h and in6.h; Python's socket has not all of them.
 _IP_MTU_DISCOVER, _IP_MTU = 10, 14
-_IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_DONTFRAG = 23, 24, 62
+_IPV6_MTU_DISCOVER, _IPV6_MTU = 23, 24
 _PMTUDISC_DO = 2
 _IPV4_HEADERS, _IPV6_HEADERS = 28, 48  # with UDP's 8
 
@@ -60,7 +60,6 @@ def sent(
     try:
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DO)
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
         sock.connect(sockaddr(address, port.number))

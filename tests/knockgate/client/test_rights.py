@@ -60,6 +60,23 @@ def test_behind_a_link_both_folders_count(tmp_path: Path) -> None:
     assert rights.others_read(link)
 
 
+def test_where_nobody_takes_anothers_file_away_everybody_may_write(tmp_path: Path) -> None:
+    """As in /tmp."""
+    folder, file = tmp_path / "shared", tmp_path / "shared" / "file"
+    folder.mkdir()
+    file.touch(0o600)
+    for mode in (0o1777, 0o1770):
+        folder.chmod(mode)
+        rights.check(file)
+    folder.chmod(0o777)  # the control
+    with pytest.raises(ConfigError, match="others may write in this folder"):
+        rights.check(file)
+    folder.chmod(0o1777)
+    file.chmod(0o602)
+    with pytest.raises(ConfigError, match="others than its owner"):
+        rights.check(file)
+
+
 def test_what_cannot_be_looked_at_is_left_to_who_reads_it(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for path in (tmp_path / "none", tmp_path / "loop", Path("a\0b")):
