@@ -37,14 +37,13 @@ class _OnDemand(MutableMapping[str, click.Command]):
 
     def __init__(self) -> None:
         self._places = {_name(place): place for section in SECTIONS.values() for place in section}
-        self._loaded: dict[str, click.Command] = {}
 
     def __getitem__(self, name: str) -> click.Command:
-        if name not in self._loaded:
-            module, _, attribute = self._places[name].rpartition(".")
-            found = importlib.import_module(f"knockgate.cli.{module or attribute}")
-            self._loaded[name] = getattr(found, attribute)
-        return self._loaded[name]
+        module, _, attribute = self._places[name].rpartition(".")
+        found: click.Command = getattr(
+            importlib.import_module(f"knockgate.cli.{module or attribute}"), attribute
+        )
+        return found
 
     def __contains__(self, name: object) -> bool:
         return name in self._places

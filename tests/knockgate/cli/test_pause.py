@@ -66,6 +66,7 @@ def test_it_is_ended_before_its_time(tmp_path: Path, command: tuple[str, ...]) -
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "ssh: not paused any more; connections that are established live on\n"
     assert host.seen() == "filtered" and host.seen(443) == "open"
+    assert knockgate(*command, "ssh", *with_file).stdout == "ssh: there was no pause\n"
     session.sendall(b"typed")
     assert served.recv(5) == b"typed"
     assert knockgate(*command, *with_file).returncode == 0
