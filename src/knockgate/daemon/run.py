@@ -292,10 +292,16 @@ def checked(origin: Origin) -> Configuration:
 
 
 def _make(directory: str) -> None:
-    """The run directory, of mode 0700; what is there must be ours. Raises Unavailable."""
+    """The run directory; what is there must be ours. Raises Unavailable.
+
+    Others may enter it: units that are started later have their folders in it, as users of their own. What
+    lies in it is of mode 0600.
+    """
     hint = "gate.run_directory names it"
     try:
-        Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            Path(directory).mkdir(parents=True)
+            Path(directory).chmod(0o755)  # whatever the umask
         found = Path(directory).lstat()
     except OSError as error:
         raise Unavailable(f"cannot make {directory}: {error.strerror}", hint=hint) from None
