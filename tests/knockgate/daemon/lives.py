@@ -44,13 +44,19 @@ class Life:
         *,
         times: int = 1,
         at: int = 0,
+        armed: bool = True,
     ) -> None:
+        """``armed``: else calls count from ``arm`` on."""
         self.lines = folder / "lines"
         if not at:
             self.lines.unlink(missing_ok=True)
         self._parts = tuple(f"{_OURS}/{part}" for part in parts)
         self._entry: CodeType = inspect.unwrap(entry).__code__
         self._times, self._at = times, at
+        self._armed = folder / "armed"
+        self._armed.unlink(missing_ok=True)
+        if armed:
+            self.arm()
         reader, writer = os.pipe()
         self.process = os.fork()
         if self.process == 0:
@@ -59,6 +65,10 @@ class Life:
         os.close(writer)
         with os.fdopen(reader) as stream:
             assert stream.read() == "ready", (folder / "log").read_text()
+
+    def arm(self) -> None:
+        """What it is asked next counts."""
+        self._armed.touch()
 
     def came_by(self) -> list[str]:
         """The lines, of one that is not killed."""
@@ -113,7 +123,7 @@ class Life:
             nonlocal calls, is_over
             code = frame.f_code
             if event == "call":
-                calls += code is self._entry
+                calls += code is self._entry and self._armed.exists()
                 hot = calls == self._times and not is_over and code.co_filename.startswith(self._parts)
                 return trace if hot else None
             if event == "return" and code is self._entry:

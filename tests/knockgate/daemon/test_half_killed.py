@@ -100,10 +100,12 @@ class Place:
         )
 
     def listener(self, entry: Callable[..., object], *, times: int = 1, at: int = 0) -> Life:
+        """It has to be armed."""
+
         def listen() -> None:
             listener.serve(self.origin, None)
 
-        return Life(self.folder, listen, entry, LISTENS, times=times, at=at)
+        return Life(self.folder, listen, entry, LISTENS, times=times, at=at, armed=False)
 
     def leases(self, port: Port) -> set[str]:
         return {socket.inet_ntoa(lease.source) for lease in self.table.leases() if lease.port == port}
@@ -214,6 +216,7 @@ def test_a_packet_opens_once_or_never_and_the_next_one_does(
                 here.send(packet(OTHER), port)
                 here.until_open(SSH, OTHER)
                 owed = packet(CLIENT)
+                life.arm()
                 here.send(owed, port)
                 until(lambda: life.ended() or CLIENT in here.leases(SSH), "it is killed, or opens")
                 if CLIENT in here.leases(SSH):
@@ -222,11 +225,11 @@ def test_a_packet_opens_once_or_never_and_the_next_one_does(
                 return life.dies()
 
             lines: list[str] = []
-            live(life := here.listener(entry, times=6), 0)
+            live(life := here.listener(entry), 0)
             lines += life.came_by()
             assert any("/ward.py:" in line for line in lines)
             opened.clear()
-            killed_at_each(lambda at: here.listener(entry, times=6, at=at), live, len(lines))
+            killed_at_each(lambda at: here.listener(entry, at=at), live, len(lines))
             assert opened and min(opened) > 1  # some were killed before it was open, and some after
         guard.end()
 
@@ -245,14 +248,15 @@ def test_a_sequence_is_whole_or_begins_anew(tmp_path: Path) -> None:
             knock(*WEB_KNOCKS, source=OTHER)
             here.until_open(WEB, OTHER)
             assert CLIENT not in here.leases(WEB), f"the one before died at {lines[at - 2]}"
+            life.arm()
             knock(*WEB_KNOCKS)
             until(lambda: life.ended() or CLIENT in here.leases(WEB), "it is killed, or opens")
             assert OTHER in here.leases(WEB)
             return life.dies()
 
-        live(life := here.listener(entry, times=5), 0)
+        live(life := here.listener(entry, times=2), 0)
         lines += life.came_by()
-        killed_at_each(lambda at: here.listener(entry, times=5, at=at), live, len(lines))
+        killed_at_each(lambda at: here.listener(entry, times=2, at=at), live, len(lines))
         here.listener(entry)
         knock(*WEB_KNOCKS)
         here.until_open(WEB, CLIENT)
