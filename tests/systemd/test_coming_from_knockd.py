@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 from tests.netns import until
 from tests.systemd import machine as machines
+from tests.systemd.gate import bundle
 from tests.systemd.machine import ADDRESS, Machine, boot
 
 from knockgate.config import doors
@@ -72,19 +72,17 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
-    sources = tmp_path / "src"
-    shutil.copytree(REPOSITORY / "src", sources, ignore=shutil.ignore_patterns("__pycache__"))
-    others = Path(click.__file__).parent.parent
+    packages = bundle(tmp_path / "packages")
     (conf,) = re.findall(r"(?ms)^```ini\n(.*?)^```$", PAGE)
     serve = "import socket; s = socket.create_server(('', 22))\nwhile True: s.accept()[0].sendall(b'hello')"
     prepare = f"""
         cd /usr/local/bin
-        printf '#!/bin/sh\\nPYTHONPATH={sources}:{others} exec python3 -m knockgate "$@"\\n' > knockgate
+        printf '#!/bin/sh\\nPYTHONPATH={packages} exec python3 -m knockgate "$@"\\n' > knockgate
         chmod 755 knockgate
         cat > /etc/knockd.conf <<'EOF'\n{conf}EOF
         {SHUT}
     """
-    with boot(prepare=prepare, lend=[sources, others]) as machine:
+    with boot(prepare=prepare, lend=[packages]) as machine:
         machine.tell("systemd-run", "--unit=service", "python3", "-I", "-c", serve)
         machine.tell("systemctl", "start", "knockd")
         yield Reader(machine)
