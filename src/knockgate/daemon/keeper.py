@@ -25,7 +25,7 @@ from knockgate.config.strictmodes import Seen, Trouble
 from knockgate.daemon import notify
 from knockgate.daemon.keylink import REQUEST_SIZE, Reply, Request, Status, Verb, checksum_of
 from knockgate.daemon.link import Surprise, add_pause, admitted, cannot_start, number_of
-from knockgate.daemon.log import say, say_why
+from knockgate.daemon.log import Seldom, say_why
 from knockgate.daemon.origin import Origin
 from knockgate.daemon.sockets import Signals
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
@@ -49,6 +49,7 @@ class _Keeper:
         self._listener = listener
         self._doorbell = doorbell
         self._ending = False
+        self._seldom = Seldom(PROGRAM)
         self._seen: dict[socket.socket, dict[int, Seen]] = {}  # what was handed out to whom, by the file
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self._watchdog = notify.Watchdog()
@@ -94,7 +95,7 @@ class _Keeper:
             pass
         except Surprise as surprise:
             if message:
-                say(PROGRAM, f"the listener sent {surprise}, and is dropped")
+                self._seldom.say("surprise", f"the listener sent {surprise}, and is dropped")
             self._drop(peer)
         except OSError:
             self._drop(peer)

@@ -14,6 +14,7 @@ from knockgate.config.places import LARGEST_SECRETS, KeyFile, Places
 from knockgate.config.strictmodes import Seen, Trouble
 from knockgate.daemon.keylink import MOST_FILES, REPLY_SIZE, Reply, Request, Status, Verb, checksum_of
 from knockgate.daemon.link import Surprise
+from knockgate.daemon.sockets import connect
 from knockgate.daemon.ward import BeginAnew, Gone
 from knockgate.errors import ConfigError, Unavailable
 from knockgate.spa.sshkeys.files import MOST_OCTETS
@@ -117,9 +118,8 @@ class Kept:
 def _connected(path: str) -> socket.socket:
     """OSError where nobody is there."""
     link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    link.settimeout(_PATIENCE)
     try:
-        link.connect(path)
+        connect(link, path, _PATIENCE)
     except OSError:
         link.close()
         raise

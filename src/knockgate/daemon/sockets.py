@@ -8,13 +8,14 @@ import fcntl
 import os
 import signal
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import Protocol
 
 from knockgate.errors import Unavailable
 
-__all__ = ["Readable", "Signals", "accepted", "alone", "listen"]
+__all__ = ["Readable", "Signals", "accepted", "alone", "connect", "listen"]
 
 #: Where there is no room for one more connection, of ours or of the machine's.
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -66,6 +67,19 @@ def accepted(doorbell: socket.socket) -> socket.socket | None:
             time.sleep(_A_MOMENT)
         return None
     return connection
+
+
+def connect(sock: socket.socket, path: str, patience: float) -> None:
+    """Connect to who listens at ``path``, and give each later step ``patience`` seconds too.
+
+    Where many wait already one waits with them: a socket of this kind that has a time limit of Python's is
+    refused at once instead (connect(2): EAGAIN). OSError; BlockingIOError where it took too long.
+    """
+    seconds = int(patience)
+    limit = struct.pack("@ll", seconds, round((patience - seconds) * 1_000_000))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    sock.connect(path)
+    sock.settimeout(patience)
 
 
 def alone(directory: str, name: str, who: str, hint: str = "stop it first") -> int:

@@ -37,7 +37,7 @@ from knockgate.daemon.link import (
     cannot_start,
     number_of,
 )
-from knockgate.daemon.log import Event, Record, say, say_why
+from knockgate.daemon.log import Event, Record, Seldom, say, say_why
 from knockgate.daemon.origin import Origin
 from knockgate.daemon.sockets import Readable, Signals, alone, listen
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
@@ -70,6 +70,7 @@ class Warden:
         self._lost_to: str | None = None  # who removed the table that the kernel did not take back
         self._again = 0.0
         self._ending = False
+        self._seldom = Seldom(PROGRAM)
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self._watchdog = notify.Watchdog()
         directory = guard.configuration.gate.run_directory
@@ -231,7 +232,8 @@ class Warden:
             request = Request.decode(message)
         except Surprise as surprise:
             if message:
-                say(PROGRAM, f"somebody with our rights sent {surprise} to {WARDEN_SOCKET}, and is dropped")
+                line = f"somebody with our rights sent {surprise} to {WARDEN_SOCKET}, and is dropped"
+                self._seldom.say("surprise", line)
             self._drop(peer)
             return
         if request.verb is Verb.RELOAD:
