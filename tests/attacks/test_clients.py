@@ -225,7 +225,7 @@ def test_who_asks_waits_where_many_do(tmp_path: Path, monkeypatch: pytest.Monkey
         listening.bind(path)
         listening.listen(0)
         first.connect(path)
-        with pytest.raises(Unavailable, match="does not answer within 0[.]2 seconds"):
+        with pytest.raises(Unavailable, match=r"does not answer within 0[.]2 seconds"):
             ask(str(tmp_path))
 
 
