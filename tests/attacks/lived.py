@@ -125,8 +125,7 @@ class Lived:
         self._refused: Counter[str] = Counter()
         self.write(text)
         make_gate(folder)
-        self.table = MemoryFirewall(Origin(str(self.file)).load(), lambda: self.clock.awake)
-        self.table.load("")
+        self.table = self._new_table()
         self.start()
 
     def write(self, text: str, *, gate: str = "") -> None:
@@ -160,9 +159,13 @@ class Lived:
         """Leases are gone, and it knows no time."""
         self.end(suddenly=True)
         self.clock.reboot(now, synchronised=synchronised)
-        self.table.unload()
-        self.table.load("")
+        self.table = self._new_table()
         self.start()
+
+    def _new_table(self) -> MemoryFirewall:
+        table = MemoryFirewall(Origin(str(self.file)).load(), lambda: self.clock.awake)
+        table.load("")
+        return table
 
     def wait(self, seconds: float) -> None:
         """And what the daemon does by itself then."""

@@ -1,7 +1,7 @@
 """Somebody moves clocks, of the gate or of its clients, both ways and far.
 
 All clocks are injected (``lived``); stores are the real ones, on the disk. For programs with such
-clocks see ``tests/interop/test_sealed_replay.py``, for any course of things in memory ``test_sealed_life.py``.
+clocks see ``tests/interop/test_sealed_replay.py``, for any course in memory ``test_sealed_life.py``.
 """
 
 from __future__ import annotations
