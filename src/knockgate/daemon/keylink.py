@@ -112,6 +112,8 @@ class Reply:
             texts = [text.rstrip(b"\0").decode() for text in (says, hint)]
         except ValueError:
             raise Surprise("a reply that cannot be read") from None
+        if not all(map(str.isprintable, texts)):
+            raise Surprise("a reply that cannot be printed")
         return cls(Status(status), index, changed, *texts)
 
 
