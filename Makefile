@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 TIME := 60
 
-.PHONY: help demo test test-all bench fuzz check fmt clean reference requirements man completion deb examples
+.PHONY: help demo test test-all bench fuzz mutants check fmt clean reference requirements man completion deb examples
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -66,26 +66,29 @@ examples: ## examples/ansible and examples/cloud-init, run on booted machines; w
 	    -o Dir::Cache::archives="$$PWD/build/cloud-init" install cloud-init
 	@$(PY) -m pytest tests/systemd/test_ansible.py tests/systemd/test_cloud_init.py $(ARGS)
 
-fuzz: ## a fuzzer at packets and SSH keys for TIME seconds a target (TIME=600); fuzz/corpus keeps what it finds
+fuzz: ## a fuzzer at every decoder for TIME seconds each (TIME=600 ARGS=card); fuzz/corpus keeps what it finds
 	@tools/setup.sh test
 	@$(PY) -I -m pip -q install --require-hashes --only-binary :all: -r requirements/fuzz.txt
-	@set -eu; for each in fwknop.packet fwknop.text fwknop.values \
-	        sshkeys.authorized sshkeys.answer sshkeys.signature sshkeys.private sealed.message sealed.card; do \
-	    program=fuzz.fuzz_$${each%.*} target=$${each#*.}; \
-	    mkdir -p build/fuzz/$$target; \
-	    $(PY) -m $$program $$target build/fuzz/$$target fuzz/corpus/$$target \
-	        -max_len=1500 -artifact_prefix=build/fuzz/ -max_total_time=$(TIME) $(ARGS); \
-	    $(PY) -m $$program $$target -merge=1 -max_len=1500 fuzz/corpus/$$target build/fuzz/$$target; \
+	@set -eu; for target in $(or $(ARGS),$$($(PY) -m fuzz)); do \
+	    mkdir -p build/fuzz/$$target fuzz/corpus/$$target; \
+	    $(PY) -m fuzz $$target build/fuzz/$$target fuzz/corpus/$$target \
+	        -max_len=1500 -artifact_prefix=build/fuzz/ -max_total_time=$(TIME); \
+	    $(PY) -m fuzz $$target -merge=1 -max_len=1500 fuzz/corpus/$$target build/fuzz/$$target; \
 	done
+
+mutants: ## put mistakes into spa and mechanisms: do their tests notice? (ARGS=mechanisms/marks; run again, it goes on)
+	@tools/setup.sh test
+	@$(PY) -I -m pip -q install --no-deps --require-hashes --only-binary :all: -r requirements/mutants.txt
+	@$(PY) -m tools.mutants $(ARGS)
 
 clean: ## remove everything that the commands above made here
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 requirements: ## pin requirements/*.txt anew out of *.in (needs uv on the PATH)
-	@set -eu; new=$$(mktemp); trap 'rm -f "$$new"' EXIT; for name in dev fuzz deb bench examples; do \
+	@set -eu; new=$$(mktemp); trap 'rm -f "$$new"' EXIT; for name in dev fuzz mutants deb bench examples; do \
 	sed '/^[^#]/,$$d' requirements/$$name.txt >"$$new"; \
-	alone=; [[ $$name != deb ]] || alone=--no-deps; \
+	alone=; [[ $$name != deb && $$name != mutants ]] || alone=--no-deps; \
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $$alone \
 	    requirements/$$name.in >>"$$new"; \
 	cat "$$new" >requirements/$$name.txt; done

@@ -43,3 +43,9 @@ def test_never_more_than_a_burst_and_the_rate(rate: float, burst: float, pauses:
         up += pause
         taken += bucket.take(up)
         assert taken <= burst + (up - 1000.0) * rate + 1e-6
+
+
+def test_a_time_before_the_last_one_takes_nothing() -> None:
+    bucket = Bucket(2.0, 2.0)
+    assert bucket.take(100.0)
+    assert bucket.has(99.5)

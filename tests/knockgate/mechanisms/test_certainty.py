@@ -51,7 +51,7 @@ def test_without_a_floor_a_gate_starts_blind() -> None:
 
 
 def test_with_a_floor_of_another_boot_that_is_how_late_it_was_at_the_boot_at_least() -> None:
-    for moment in (at(boot="b"), at(100, boot="b"), at(vouched=False, boot="b")):
+    for moment in (at(boot="b"), at(100, boot="B"), at(vouched=False, boot="b")):
         assert started(FLOOR, moment) == Floored(FLOOR.time)
 
 

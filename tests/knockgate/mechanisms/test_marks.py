@@ -8,7 +8,7 @@ import pytest
 
 from knockgate.errors import Reason
 from knockgate.mechanisms.certainty import Span
-from knockgate.mechanisms.marks import Known, Marked, Spend, TurnAway, judge
+from knockgate.mechanisms.marks import Known, Marked, Spend, TurnAway, judge, newest_of
 from knockgate.spa.sealed.dates import WINDOW, Date
 
 NOW = 1_800_000_000 * 10**9
@@ -148,3 +148,9 @@ def test_two_wrong_clocks_and_no_room_shut_new_devices_out() -> None:
     assert verdict == Spend(Date(0, IN_2038 + NOW), IN_2038, A)
     assert judge(Date(0, NOW), Known(None, IN_2038), SURE) == TurnAway(Reason.REPLAYED)
     assert judge(Date(0, NOW), Known(Date(0, NOW - 1), IN_2038), SURE) == Spend(Date(0, NOW), IN_2038)
+
+
+def test_a_device_of_a_later_era_is_never_old_enough_to_be_forgotten() -> None:
+    """Its date may be far behind what it has spent before; a number that every store can hold stands for it."""
+    assert newest_of(Date(0, NOW)) == NOW
+    assert newest_of(Date(1, NOW)) == newest_of(Date(2, 1)) == 2**63 - 1
