@@ -1,8 +1,8 @@
 """Which SSH keys sign the knocks of one command, in turn, and what became of each.
 
 A knock is not answered, so the one way to find the key that a gate takes is to try them. Keys that need
-nobody come first, and not more of them than sshd would take; those that ask somebody come last, and only
-where there is somebody to be asked.
+nobody come first; those that ask somebody come last, and only where there is somebody to be asked. Of neither
+are there more than sshd would take: an agent may be anybody's, and have thousands.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from knockgate.spa.sshkeys import PublicKey, Signature, fingerprint_text
 __all__ = ["MOST", "Keys", "fingerprint", "key_facts", "key_in_words", "needs_in_words"]
 
 MOST = 6
-"""Of those that need nobody. sshd ends a connection after as many (MaxAuthTries), and a gate has a budget."""
+"""Of those that need nobody, and of the others. sshd ends a connection after as many (MaxAuthTries)."""
 
 
 def fingerprint(key: PublicKey) -> str:
@@ -44,11 +44,11 @@ class Keys:
     def _ordered(self, found: tuple[Candidate, ...], *, chosen: bool) -> list[Candidate]:
         quiet = [each for each in found if not each.needs]
         asking = [each for each in found if each.needs]
-        for each in quiet[MOST:]:
+        for each in quiet[MOST:] + asking[MOST:]:
             self._skip(each, f"{MOST} others come before it", "-i FILE takes it alone")
         if chosen or _somebody_is_there():
-            return quiet[:MOST] + asking
-        for each in asking:
+            return quiet[:MOST] + asking[:MOST]
+        for each in asking[:MOST]:
             self._skip(each, f"{needs_in_words(each)}, and there is no terminal to ask at", _hint(each))
         return quiet[:MOST]
 
