@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.mutants import explained, suites, trying
+from tools.mutants import explained, making, suites, trying
 from tools.mutants.making import Mutant, mutants
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -29,10 +29,11 @@ class Results:
         self._file = BUILD / "results" / f"{module.replace('/', '.')}.json"
         self._source, self._tests = _digest(source), _digest(tests)
         kept = json.loads(self._file.read_text()) if self._file.exists() else {}
-        same = kept.get("source") == self._source
-        self.mutants: list[Mutant] = [Mutant(*each) for each in kept["mutants"]] if same else []
-        self._ends: dict[str, list[str]] = kept["ends"] if same else {}
-        if not self.mutants:
+        self._ends: dict[str, list[str]] = kept["ends"] if kept.get("source") == self._source else {}
+        self._made = _digest(source + Path(making.__file__).read_text())
+        if kept.get("made") == self._made:
+            self.mutants = [Mutant(*each) for each in kept["mutants"]]
+        else:
             self.mutants = list(mutants(source))
             self._write()
 
@@ -55,7 +56,8 @@ class Results:
     def _write(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         new = self._file.with_suffix(".new")
-        new.write_text(json.dumps({"source": self._source, "mutants": self.mutants, "ends": self._ends}))
+        kept = {"source": self._source, "made": self._made, "mutants": self.mutants, "ends": self._ends}
+        new.write_text(json.dumps(kept))
         new.replace(self._file)
 
 

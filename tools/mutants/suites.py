@@ -19,10 +19,8 @@ MODULES = ("mechanisms", "spa")
 _SSHKEYS = [
     f"spa/sshkeys/test_{each}.py" for each in ("keys", "sources", "files", "sshsig", "vectors", "corpus")
 ]
-_SEALED = [
-    "spa/test_dates.py",
-    *(f"spa/test_sealed_{each}.py" for each in ("vectors", "packet", "flaws", "oracle", "corpus", "random")),
-]
+_SEALED = [f"spa/{each}.py" for each in ("test_dates", "test_sealed_vectors", "test_sealed_corpus")]
+_SEALED += ["spa/test_sealed_packet.py", "spa/test_sealed_flaws.py"]
 _FWKNOP = [f"spa/test_{each}.py" for each in ("vectors", "keyring", "packets", "flaws", "oracle", "corpus")]
 
 #: Beside those of its name, by a module or by what it begins with; of several the longest counts.
@@ -38,6 +36,7 @@ _BESIDES: dict[str, Sequence[str]] = {
     "spa/agent": ["spa/sshkeys/test_corpus.py"],
     "spa/fwknop/": _FWKNOP,
     "spa/sealed/": _SEALED,
+    "spa/sealed/message": [*_SEALED, "spa/test_sealed_random.py", "spa/test_sealed_oracle.py"],
     "spa/sshkeys/": _SSHKEYS,
 }
 

@@ -15,7 +15,7 @@ from tests.knockgate.spa.sealed_messages import head
 
 from knockgate.errors import Reason
 from knockgate.mechanisms.hours import Hours
-from knockgate.mechanisms.parties import Asked, Denial, Grant, Line, Observed, granted
+from knockgate.mechanisms.parties import Asked, Denial, Entrance, Grant, Line, Observed, Party, granted
 from knockgate.model import Source
 from knockgate.spa.sealed import SourceKind
 
@@ -312,3 +312,12 @@ def test_a_party_of_before_does_not_stand_in_the_way() -> None:
     old, new = line(party=party(name="old", expires=NOW - 1)), line(party=party(name="new"))
     assert told(asked(), old, new) == {"ssh": 30.0}
     assert told(asked(), old) is Reason.KEY_EXPIRED
+
+
+def test_what_is_not_said_of_a_door_and_of_people() -> None:
+    """As docs/reference/gate-toml.md has it."""
+    assert Entrance("ssh", 30.0, 60.0) == Entrance(
+        "ssh", 30.0, 60.0, runs_commands=False, observed=Observed.CLOCK, touch=False, known_only=False
+    )
+    people = Party("people", {})
+    assert (people.leases, people.leases_in_all) == (8, 1000)
