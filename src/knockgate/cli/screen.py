@@ -24,6 +24,8 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 #: A frame is shown whole or not at all, by a terminal that knows that; others ignore it.
 _BEGIN, _SHOW = "\x1b[?2026h\x1b[H", "\x1b[J\x1b[?2026l"
 _END_OF_ROW = "\x1b[K\r\n"
+#: A serial console does not know its size, and has 0 for both.
+_USUAL_COLUMNS, _USUAL_ROWS = 80, 24
 
 
 def is_there() -> bool:
@@ -107,7 +109,7 @@ class Screen:
         Of the head all that is too long for a line goes on in the next; of the others it is cut off.
         """
         columns, rows = os.get_terminal_size(self._output)
-        columns = max(columns, 1)
+        columns, rows = columns or _USUAL_COLUMNS, rows or _USUAL_ROWS
         head = [line for each in head for line in textwrap.wrap(plain(each), columns) or [""]]
         shown = _fitting([*head, *body], last, rows)
         frame = _END_OF_ROW.join(plain(line)[:columns] for line in shown) + "\x1b[K"

@@ -317,7 +317,12 @@ def alone(directory: str) -> Iterator[None]:
     """
     _make(directory)
     path = Path(directory, "lock")
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as lock:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        hint = "gate.run_directory names the folder"
+        raise Unavailable(f"cannot write {path}: {error.strerror}", hint=hint) from None
+    with os.fdopen(descriptor, "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -128,6 +128,18 @@ def test_it_follows_the_size_of_the_window(tmp_path: Path) -> None:
 
 
 @isolated
+def test_a_serial_console_does_not_know_its_size(tmp_path: Path) -> None:
+    """And says that it is 0 by 0."""
+    with watching(loaded(tmp_path), NEVER) as terminal:
+        before = terminal.screen()
+        terminal.resize(1, 10)
+        until(lambda: len(terminal.screen().splitlines()) == 1, "one line")
+        terminal.resize(0, 0)
+        terminal.rows, terminal.columns = 24, 80  # as it is drawn all the same
+        until(lambda: terminal.screen().rstrip() == before.rstrip(), "all of it")
+
+
+@isolated
 def test_frames_are_whole_and_only_what_is_new_is_drawn(tmp_path: Path) -> None:
     """No flicker: nothing is cleared before it is written over, and each frame is one write."""
     file = loaded(tmp_path)

@@ -244,6 +244,9 @@ def test_reasons_not_to_start(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
     deep.mkdir()
     cannot_start(Gate(deep, KERNEL), f"cannot make the socket {deep}")
+    Path(gate.run_directory, "lock").unlink()
+    Path(gate.run_directory, "lock").mkdir()
+    cannot_start(gate, f"cannot write {gate.run_directory}/lock: Is a directory")
 
 
 def cannot_start(gate: Gate, why: str, first: str = "") -> None:
