@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
-import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -190,11 +189,9 @@ def sealed(
     source: str, suite: Suite = Suite.XWING, *, device: bytes = b"", kind: KeyKind | None = None
 ) -> bytes:
     """Of a device of its own, unless told, and of each key in turn: each has a pace, and may not run."""
-    stated = (
-        {"source": SourceKind.V4, "address": socket.inet_aton(source)}
-        if source
-        else {"source": SourceKind.OBSERVED, "address": b""}
-    )
+    stated: dict[str, object] = {"source": SourceKind.OBSERVED, "address": b""}
+    if source:
+        stated = {"source": SourceKind.V6 if ":" in source else SourceKind.V4, "address": raw(source)}
     said = message(kind or next(_kinds), doors=(SEALED,), device=device or secrets.token_bytes(16), **stated)
     return seal(said, messages.CARD, suite)
 

@@ -22,7 +22,7 @@ _AT_ONCE = 64  # datagrams that a gate that others keep from the processor has n
 
 def _damaged(octets: bytes, dice: random.Random) -> Iterator[bytes]:
     for at in [0, 1, len(octets) - 1, *dice.sample(range(len(octets)), _FLIPS - 3)]:
-        yield _flipped(octets, 8 * at + dice.randrange(8))
+        yield flipped(octets, 8 * at + dice.randrange(8))
     for size in [0, 1, len(octets) - 1, *dice.sample(range(len(octets)), _CUTS - 3)]:
         yield octets[:size]
     half = len(octets) // 2
@@ -34,7 +34,7 @@ def _damaged(octets: bytes, dice: random.Random) -> Iterator[bytes]:
     yield octets[:half] + octets[:-half]
 
 
-def _flipped(octets: bytes, bit: int) -> bytes:
+def flipped(octets: bytes, bit: int) -> bytes:
     at = bit // 8
     return octets[:at] + bytes([octets[at] ^ 0x80 >> bit % 8]) + octets[at + 1 :]
 
@@ -136,7 +136,7 @@ def _flip_each(cable: Sender, door: str, *, mended: bool) -> dict[str, int]:
     ]
     for bit, source in enumerate(sources):
         first, second, last = steps(door, source)
-        changed = _flipped(last, bit)
+        changed = flipped(last, bit)
         if mended and bit < _IP_BITS:  # whoever changes it can count
             blank = changed[:10] + bytes(2) + changed[12:20]
             changed = changed[:10] + ones_complement(blank) + changed[12:]
