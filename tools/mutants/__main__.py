@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import fcntl
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -79,7 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{module}: {' '.join(suites.tests_of(CHECKOUT, module))}")
             return 0
         reasons = explained.load()
+        BUILD.mkdir(parents=True, exist_ok=True)
+        # Until the end, also that of a child that tries a mutant and has outlived us: there is one copy.
+        lock = os.open(BUILD / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return _all(chosen, reasons, again=given.again)
+    except BlockingIOError:
+        print("another one is running here", file=sys.stderr)
+        return 2
     except (suites.Nothing, explained.Wrong, trying.Unusable) as error:
         print(error, file=sys.stderr)
         return 2
