@@ -178,6 +178,10 @@ class Commands:
     A command is a list of words, run as it is, without a shell. ``%IP%`` in a word becomes the source's
     address or, where a packet has asked for its whole network, ``2001:db8:1:2::/64``, slash and all; the
     environment has KNOCKGATE_DOOR, KNOCKGATE_SOURCE (the same) and KNOCKGATE_EVENT (open or close).
+
+    What cannot begin to run on opening within 5 seconds, or within a lease that is shorter, is not run any
+    more, and that is told: nobody waits for it, or they knock again. What is to be run on closing is never
+    forgotten.
     """
 
     open: tuple[str, ...] = key("Run when the door opens.", readers.command, ())

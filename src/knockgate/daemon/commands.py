@@ -26,7 +26,6 @@ import heapq
 import os
 import selectors
 import signal
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from functools import partial
 
 from knockgate.config.doors import Door
 from knockgate.daemon.command import Command, Output, end_all, environment, is_running, resolved, start
-from knockgate.daemon.errands import Errand
+from knockgate.daemon.errands import Errand, boottime
 from knockgate.errors import Unavailable
 from knockgate.model import address_text
 from knockgate.store.pending import Pending, PendingStore
@@ -52,6 +51,7 @@ _TRIES = 7
 #: A wait stands still while the machine sleeps, but the leases do not. Seconds.
 _LONGEST_WAIT = 10.0
 _CROWDED = "too many knocks at once, or too many doors stand open"
+_LATE = "it was asked for too long ago"
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class _Standing:
     lease: float = 0.0
     failed: bool = False  # the opening command did
     must_close: bool = False  # whatever happens, it is closed next
-    again: bool = False  # there was a knock nevertheless
+    again: Errand | None = None  # there was a knock nevertheless, and this was the last
     tries: int = 0  # closings that failed
 
 
@@ -117,27 +117,29 @@ class Runner:
         """These doors can be asked for from now on; what stands open is closed as it was promised."""
         self._doors = {door.name: door for door in doors}
 
-    def run(self, errand: Errand) -> None:
-        """Somebody knocked."""
+    def run(self, errand: Errand) -> bool:
+        """Somebody knocked. False where nothing is done about it, and that is told."""
         door = self._doors.get(errand.door)
         if door is None or door.commands is None:
-            self._refuse(errand, "there is no such door with commands")
-            return
+            return self._refuse(errand, "there is no such door with commands")
+        if self._is_late(errand, door):
+            return self._refuse(errand, _LATE)
         opening, closing = door.commands.for_source(errand.source)
         if not opening or self._stopping:
-            return
+            return not self._stopping
         if standing := self._standing.get(errand):
             if standing.must_close or standing.failed:
                 self._reopen(errand, standing)
             else:
                 self._renew(errand, standing, _lease(door, errand))
         elif closing and errand in self._queue:
-            return
+            self._queue[self._queue.index(errand)] = errand  # with the later date
         elif len(self._queue) >= QUEUED or (closing and len(self._standing) >= STANDING):
-            self._refuse(errand, _CROWDED)
+            return self._refuse(errand, _CROWDED)
         else:
-            self._said.discard(_CROWDED)
+            self._said -= {_CROWDED, _LATE}
             self._queue.append(errand)
+        return True
 
     def step(self, timeout: float | None = None) -> None:
         """Do what there is to do, and wait for something to happen, ``timeout`` seconds at most."""
@@ -172,12 +174,16 @@ class Runner:
 
     # --- knocks ---------------------------------------------------------------------------------------
 
-    def _refuse(self, errand: Errand, why: str) -> None:
-        """It is said once, until there is room again."""
+    def _is_late(self, errand: Errand, door: Door) -> bool:
+        return self._now() - errand.date > errand.good_for(_lease(door, errand))
+
+    def _refuse(self, errand: Errand, why: str) -> bool:
+        """False. It is said once, until there is room again."""
         self.refused += 1
         if why not in self._said:
             self._say(f"{_named(errand)}: nothing is run, {why}; {self.refused} knocks refused so far")
         self._said.add(why)
+        return False
 
     def _renew(self, errand: Errand, standing: _Standing, lease: float) -> None:
         row = dataclasses.replace(standing.row, due=max(standing.row.due, self._now() + lease))
@@ -190,7 +196,7 @@ class Runner:
         self._say(f"{_named(errand)}: is open already, for another {lease:g} s")
 
     def _reopen(self, errand: Errand, standing: _Standing) -> None:
-        standing.again = True
+        standing.again = errand
         others = [each for each in self._closings if each[1] != errand]
         if len(others) < len(self._closings):  # else it is being closed this very moment
             standing.must_close = True
@@ -249,6 +255,9 @@ class Runner:
     def _open(self, errand: Errand) -> None:
         door = self._doors.get(errand.door)
         if door is None or door.commands is None:  # not any more
+            return
+        if self._is_late(errand, door):
+            self._refuse(errand, _LATE)
             return
         commands = door.commands
         opening, closing = (
@@ -357,7 +366,7 @@ class Runner:
             return
         del self._standing[errand]
         if standing.again:
-            self.run(errand)
+            self.run(standing.again)
         else:
             self._say(f"{_named(errand)}: NOT closed, {_TRIES} tries failed; the next start tries again")
 
@@ -369,17 +378,12 @@ class Runner:
         except Unavailable as error:
             self._say(f"{_named(errand)}: closed, and will be closed again after a restart: {error}")
         if standing.again:
-            self.run(errand)
+            self.run(standing.again)
 
 
 def _lease(door: Door, errand: Errand) -> float:
     """Seconds; what is asked for is limited here once more."""
     return door.lease if errand.seconds is None else min(errand.seconds, door.most)
-
-
-def boottime() -> float:
-    """Seconds since the boot, asleep or awake."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def escaped(text: str) -> str:

@@ -28,9 +28,9 @@ from knockgate.config.keyfiles import Reading
 from knockgate.config.keys import SshKeys
 from knockgate.config.toml import spell
 from knockgate.daemon import log, notify
+from knockgate.daemon.asked import Asked
 from knockgate.daemon.bearers import bearers_of, ssh_keys_of
 from knockgate.daemon.control import EXPLAIN_SOCKET, STATUS_SOCKET
-from knockgate.daemon.errands import Errand
 from knockgate.daemon.grants import Grants
 from knockgate.daemon.kept import Kept
 from knockgate.daemon.link import BEGIN_ANEW, Surprise, add_pause, cannot_start
@@ -90,7 +90,6 @@ class Listener:
         """
         self._configuration = configuration
         self._ward = ward
-        self._runner = runner
         self._reading = reading
         self._ending = False
         self._lost_reports = 0
@@ -101,8 +100,10 @@ class Listener:
         self._watchdog = notify.Watchdog()
         self._when_readable(self._signals, self._obey)
         self._when_readable(ward, ward.take_notices)
-        if runner:
-            self._when_readable(runner, self._runner_is_gone)
+        self._asked = Asked(runner, self._seldom) if runner else None
+        if self._asked:
+            self._when_readable(self._asked, self._asked.hear)
+        self._unsaid: tuple[str, Record] | None = None
         self._begin_to_hear_reports()
         self._captures: dict[_Capture, Callable[[], None]] = {}
         self._grants = Grants(configuration, self) if configuration.daemon_doors() else None
@@ -110,7 +111,8 @@ class Listener:
         self._sealed = self._sealed_grants(ssh_keys) if ssh_keys else None
         tally = self._grants.engine.tally if self._grants else None
         self._summary = Summary(PROGRAM, (self._packets, self._sealed), tally)
-        self._timed = [each for each in (self._grants, self._packets, self._sealed, self._summary) if each]
+        timed = (self._grants, self._packets, self._sealed, self._summary, self._asked)
+        self._timed = [each for each in timed if each]
         if self._grants:
             capture = self._capture_of(self._grants)
             self._begin_to_capture(capture, partial(_hear_some, capture, self._grants.hear))
@@ -229,8 +231,11 @@ class Listener:
 
     def _open(self, door: Door, source: Source, seconds: float | None, by: str, record: Record) -> bool:
         refusal = self._ward.open(door, source, seconds) if door.ports else None
-        if refusal is None:
+        self._unsaid = None
+        if refusal is None and door.ports:
             self._opened(door, source, by, record)
+        elif refusal is None:
+            self._unsaid = by, record  # it is open once its commands are taken, which comes next
         else:
             line = f"{door.name} is not opened for {address_text(source)}: {refusal}"
             self._seldom.say("refused", line, at(replace(record, event=Event.NOT_OPENED), door, source))
@@ -238,16 +243,11 @@ class Listener:
 
     def run_commands(self, door: Door, source: Source, seconds: float | None = None) -> None:
         """Have the runner run what the door runs."""
-        if not self._runner:
+        if not self._asked:
             raise AssertionError("a door with commands has a runner")
-        try:
-            self._runner.send(Errand(door.name, source, seconds).encode())
-        except BlockingIOError:
-            self._seldom.say(
-                "commands", f"the runner has too much to do; commands of {door.name} are not run"
-            )
-        except OSError as error:
-            raise Gone(f"the runner is gone: {error.strerror}") from None
+        then = partial(self._opened, door, source, *self._unsaid) if self._unsaid else None
+        self._unsaid = None
+        self._asked.ask(door, source, seconds, then)
 
     def complain(self, line: str, kind: str = "", record: Record = NOTE) -> None:
         """Tell the administrator; lines of one ``kind`` once a minute at most."""
@@ -255,9 +255,6 @@ class Listener:
             self._seldom.say(kind, line, record)
         else:
             say(PROGRAM, line, record)
-
-    def _runner_is_gone(self) -> None:
-        raise Gone("the runner is gone")  # it never says anything
 
     # --- what is told ---------------------------------------------------------------------------------
 

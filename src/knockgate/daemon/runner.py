@@ -8,6 +8,7 @@ other end is gone. What stands open then is on the disk (``daemon.commands``), f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import selectors
 import signal
 import socket
@@ -18,7 +19,7 @@ from typing import NamedTuple, NoReturn
 
 from knockgate.daemon import log, notify
 from knockgate.daemon.commands import Runner, boottime
-from knockgate.daemon.errands import ENDS_WITHIN, LONGEST, Errand
+from knockgate.daemon.errands import ENDS_WITHIN, LONGEST, Answer, Errand
 from knockgate.daemon.link import Surprise, add_pause, admitted, cannot_start, number_of
 from knockgate.daemon.log import Event, Record, say, say_why
 from knockgate.daemon.origin import Origin
@@ -94,7 +95,10 @@ class Service:
         except OSError:
             message = b""
         if message:
-            self._runner.run(Errand.decode(message))
+            errand = Errand.decode(message)
+            answer = Answer(errand.date, taken=self._runner.run(errand))
+            with contextlib.suppress(OSError):  # who does not read them, or is gone, need not know
+                self._link.send(answer.encode())
         elif self._doorbell:
             self._runner.selector.unregister(self._link)
             self._link.close()

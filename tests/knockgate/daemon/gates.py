@@ -100,4 +100,4 @@ def step_until(runner: Runner, condition: Callable[[], object], what: str) -> No
 
 
 def knock(runner: Runner, source: bytes = CLIENT, door: str = "ssh") -> None:
-    runner.run(Errand(door, source))
+    runner.run(Errand(door, source, date=runner._now()))

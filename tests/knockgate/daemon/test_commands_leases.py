@@ -37,12 +37,11 @@ def test_an_errand_asks_for_no_more_than_the_door_allows(
     now = [1000.0]
     door = dataclasses.replace(gate.door(lease=10), longest=longest)
     runner = gate.runner(door, now=lambda: now[0])
-    errand = Errand("ssh", CLIENT, seconds)
-    runner.run(errand)
+    runner.run(Errand("ssh", CLIENT, seconds, now[0]))
     step_until(runner, lambda: runner.is_idle and gate.rules, "it is open")
     assert [row.due for row in gate.rows()] == [1000 + lasts]
     now[0] += 2
-    runner.run(errand)
+    runner.run(Errand("ssh", CLIENT, seconds, now[0]))
     assert [row.due for row in gate.rows()] == [1002 + lasts]
     now[0] += lasts - 0.1
     runner.step(0)

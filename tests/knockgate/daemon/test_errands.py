@@ -6,20 +6,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knockgate.daemon.errands import LONGEST, Errand
+from knockgate.daemon.errands import LONGEST, OPENS_WITHIN, Answer, Errand
 from knockgate.daemon.link import Surprise
 
-GOOD = {"door": "ssh", "source": "192.0.2.7", "seconds": None}
+GOOD = {"door": "ssh", "source": "192.0.2.7", "seconds": None, "date": 5021.25}
 
 
 @given(
     st.text(),
     st.sampled_from([4, 8, 16]).flatmap(lambda size: st.binary(min_size=size, max_size=size)),
     st.none() | st.floats(0.001, 1e9),
+    st.floats(0, 1e9),
 )
-def test_what_is_sent_arrives(door: str, source: bytes, seconds: float | None) -> None:
-    arrived = Errand.decode(Errand(door, source, seconds).encode())
-    assert (arrived, arrived.seconds) == (Errand(door, source), seconds)
+def test_what_is_sent_arrives(door: str, source: bytes, seconds: float | None, date: float) -> None:
+    arrived = Errand.decode(Errand(door, source, seconds, date).encode())
+    assert (arrived, arrived.seconds, arrived.date) == (Errand(door, source), seconds, date)
+
+
+@given(st.floats(0, 1e9), st.booleans())
+def test_an_answer_arrives(date: float, taken: bool) -> None:
+    assert Answer.decode(Answer(date, taken).encode()) == Answer(date, taken)
+
+
+@given(st.binary(max_size=20).filter(lambda message: len(message) != 9))
+def test_what_is_no_answer_is_a_surprise(message: bytes) -> None:
+    with pytest.raises(Surprise, match="an answer of"):
+        Answer.decode(message)
+
+
+@pytest.mark.parametrize("date", [-1.0, 30, True, None, "30", float("nan"), float("inf"), [30.0]])
+def test_only_a_date_is_a_date(date: object) -> None:
+    assert Errand.decode(json.dumps({**GOOD, "date": 0.0}).encode()).date == 0
+    with pytest.raises(Surprise, match="no errand: its date"):
+        Errand.decode(json.dumps({**GOOD, "date": date}).encode())
+
+
+@given(st.floats(1, 1e9))
+def test_it_is_good_for_a_few_seconds_and_never_longer_than_the_lease(lease: float) -> None:
+    """Doors without ports may have a shorter lease than a runner takes; theirs is good for a second."""
+    good_for = Errand("ssh", bytes(4)).good_for
+    assert 1 <= good_for(lease) <= min(lease, OPENS_WITHIN)
+    assert good_for(0) == 1
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 30, True, "30", float("nan"), float("inf"), [30.0]])

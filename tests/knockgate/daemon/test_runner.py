@@ -15,7 +15,7 @@ from typing import Self
 import pytest
 from tests.netns import DEADLINE, until
 
-from knockgate.daemon.errands import Errand
+from knockgate.daemon.errands import OPENS_WITHIN, Answer, Errand, boottime
 
 CLIENT, CLIENT6 = bytes([192, 0, 2, 7]), bytes.fromhex("20010db8" + "00" * 11 + "07")
 
@@ -77,8 +77,14 @@ class Process:
         until(lambda: "ready to run" in self.said(), "the runner is ready")
         return self
 
-    def knock(self, door: str = "ssh", source: bytes = CLIENT) -> None:
-        self.near.send(Errand(door, source).encode())
+    def knock(self, door: str = "ssh", source: bytes = CLIENT, *, ago: float = 0.0) -> bool:
+        """``ago``: seconds. Whether it was taken."""
+        errand = Errand(door, source, date=boottime() - ago)
+        self.near.send(errand.encode())
+        self.near.settimeout(DEADLINE)
+        answer = Answer.decode(self.near.recv(100))
+        assert answer.date == errand.date
+        return answer.taken
 
     def until_log(self, *lines: str) -> None:
         until(lambda: self.log == list(lines), f"{lines} in the log")
@@ -163,12 +169,12 @@ def test_nobody_makes_it_run_anything_else(folder: Path) -> None:
     """A door that is not there is told once; what is no errand ends the runner, and harms not the next."""
     with gate(folder).ready() as process:
         for door in ("/bin/sh", "ssh; reboot", "ssh\x1b[2J"):
-            process.knock(door)
-        process.knock()
+            assert not process.knock(door)
+        assert process.knock()
         process.until_log("open 192.0.2.7 first ssh")
         process.until_says("command on open ended")
         assert process.said().count("there is no such door with commands") == 1
-        errand = {"door": "ssh", "source": f"fe80::1%$(touch {folder}/x)", "seconds": None}
+        errand = {"door": "ssh", "source": f"fe80::1%$(touch {folder}/x)", "seconds": None, "date": 1.0}
         process.near.send(json.dumps(errand).encode())
         assert process.status() == 1
         assert (
@@ -178,6 +184,20 @@ def test_nobody_makes_it_run_anything_else(folder: Path) -> None:
     assert not (folder / "x").exists()
     with gate(folder) as process:
         process.until_says("1 stand open")
+
+
+def test_what_was_asked_for_too_long_ago_is_not_run(folder: Path) -> None:
+    """Nor does it renew what stands open. What has time left is run, before and after (controls)."""
+    with gate(folder).ready() as process:
+        assert process.knock(ago=OPENS_WITHIN / 2)
+        process.until_says("command on open ended with status 0")
+        assert [
+            process.knock(source=each, ago=OPENS_WITHIN + 0.1) for each in (CLIENT6, CLIENT6, CLIENT)
+        ] == [False] * 3
+        assert process.said().count("nothing is run, it was asked for too long ago") == 1
+        assert "is open already" not in process.said()
+        assert process.knock(source=CLIENT6)
+        process.until_log("open 192.0.2.7 first ssh", "open 2001:db8::7 first ssh")
 
 
 def test_waits_for_what_runs_before_it_ends(folder: Path) -> None:
