@@ -31,9 +31,10 @@ from tests.systemd.faults import (
     until_status,
 )
 from tests.systemd.gate import HALVES, KEEPER, LISTENER, PORTS, WARDEN, process_of, until_active
-from tests.systemd.machine import ADDRESS
+from tests.systemd.machine import ADDRESS, CLIENT
 from tests.systemd.scan import SCANNER, Scan
 
+RUNNER = "knockgate-runner"
 _obstacle = machines.why_not()
 pytestmark = [
     pytest.mark.root,
@@ -101,7 +102,9 @@ def expect_refused(site: Broken, reason: str) -> None:
         assert not site.knock(door)
         assert refused(site.machine, door, ["store-unavailable"]) == before + 1
     log = log_of(site.machine, LISTENER)
-    assert "a knock cannot be remembered, so it is refused" in log and reason in log
+    for what in ("a sealed knock", "a packet of fwknop"):  # neither line hides the other
+        assert f"{what} cannot be remembered, so it is refused" in log
+    assert reason in log
     assert "a knock of alice is refused: store-unavailable" in log
     assert "store-unavailable: it cannot be remembered" in site.machine.tell("knockgate", "explain")
 
@@ -260,6 +263,40 @@ def test_networks_that_are_noise_are_told_of_and_that_is_all(site: Broken) -> No
     site.knocks_in("sealed", "packet")
 
 
+# --- the runner ---------------------------------------------------------------------------------------
+
+
+def test_what_a_runner_that_cannot_start_did_not_take_is_not_run_late(site: Broken) -> None:
+    """Nor told as if it had been; what is asked for afterwards is run (control)."""
+    machine, told, pending = site.machine, "/root/told", "/var/lib/knockgate-runner/pending.sqlite"
+    command = f'[doors.daemon.commands]\nopen = ["/bin/sh", "-c", "echo %IP% >> {told}"]\n'
+    shell(
+        machine,
+        f"mkdir -p -m 700 {pending.rpartition('/')[0]}; head -c 9000 /dev/urandom > {pending}; "
+        f"cp -p {gate.CONFIG} /root/gate.toml; cat >> {gate.CONFIG} <<'EOF'\n{command}EOF\n"
+        f"systemctl reload {WARDEN}",
+    )
+    try:
+        site.knocks_in("daemon")
+        until_status(machine, RUNNER, "cannot start: ")
+        until(
+            lambda: "commands of daemon are not run for" in log_of(machine, LISTENER),
+            "the listener tells it",
+            20.0,
+        )
+        machine.tell("rm", pending)
+        until_active(machine, RUNNER)
+        until(lambda: "it was asked for too long ago" in log_of(machine, RUNNER), "the runner tells it", 20.0)
+        site.close()
+        site.knocks_in("daemon")
+        until(lambda: machine.run(["cat", told]).stdout, "it is run")
+        assert machine.tell("cat", told) == f"{CLIENT}\n"
+    finally:
+        machine.tell("cp", "-p", "/root/gate.toml", gate.CONFIG)
+        machine.tell("systemctl", "reload", WARDEN)
+        until_active(machine, *HALVES)
+
+
 # --- gate.toml ----------------------------------------------------------------------------------------
 
 
@@ -283,6 +320,10 @@ def test_without_a_configuration_all_is_as_it_was_and_afterwards_too(
         machine.tell("systemctl", "kill", "-s", "KILL", unit)
     assert until_status(machine, WARDEN, says).startswith("cannot start: ")
     assert "the doors are guarded as they were last" in log_of(machine, WARDEN)
+    if "Permission" in says:
+        folder = "/etc/knockgate"
+        hint = f"chown root:knockgate {folder} {gate.CONFIG}; chmod 0750 {folder}; chmod 0640 {gate.CONFIG}"
+        assert hint in log_of(machine, WARDEN) and "run it as root" not in log_of(machine, WARDEN, lines=5)
     assert site.open_doors() == {"kernel", "sealed"}
     site.machine.run(["systemctl", "reload", WARDEN])
     assert site.open_doors() == {"kernel", "sealed"}

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import grp
 import os
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from knockgate.config import doors
 from knockgate.config.doors import Configuration
+from knockgate.errors import ConfigError
 
 __all__ = ["Origin"]
+
+#: The group of the units, which may read the configuration.
+_GROUP = "knockgate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +30,31 @@ class Origin:
 
     def load(self) -> Configuration:
         """The configuration as it is in the file now; raises ConfigError."""
+        try:
+            return self._read()
+        except ConfigError as error:
+            # To run it as root is no advice for a unit, which has a user of its own.
+            error.hint = self._how_to_let_us_read() or error.hint
+            raise
+
+    def _how_to_let_us_read(self) -> str | None:
+        """What to do where a unit may not read the file; None where that is not what is wrong."""
+        try:
+            with Path(self.path).open("rb"):
+                return None
+        except PermissionError:
+            group = ""
+            with contextlib.suppress(KeyError):
+                group = grp.getgrgid(os.getegid()).gr_name
+            if group != _GROUP or os.geteuid() == 0:
+                return None
+        except OSError:
+            return None
+        file = os.path.abspath(self.path)  # noqa: PTH100 - links stay as they are
+        file, folder = shlex.quote(file), shlex.quote(os.path.dirname(file))  # noqa: PTH120 - see above
+        return f"chown root:{_GROUP} {folder} {file}; chmod 0750 {folder}; chmod 0640 {file}"
+
+    def _read(self) -> Configuration:
         if not self.knockd:
             return doors.load(self.path)
         from knockgate.config import knockd  # noqa: PLC0415 - most gates have no knockd.conf to read

@@ -139,13 +139,14 @@ class PacketGrants(Hearing):
             claim = self._store.claim(token, moment)
         except Unavailable as error:
             claim = Claim.FAILED
-            self._hands.complain(f"a knock cannot be remembered, so it is refused: {error}", "store")
+            line = f"a packet of fwknop cannot be remembered, so it is refused: {error}"
+            self._hands.complain(line, "fwknop store")
         self._do(self._packets.feed(TokenSettled(token, claim, moment)))
         if claim is Claim.CLAIMED:
             try:
                 self._store.settle(token)
             except Unavailable as error:
-                self._hands.complain(str(error), "store")
+                self._hands.complain(str(error), "settled")
 
     def _open(self, effect: OpenDoor) -> bool:
         door = self._doors[effect.door]

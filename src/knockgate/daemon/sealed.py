@@ -202,7 +202,8 @@ class SealedGrants(Hearing):
             )
         except Unavailable as error:
             verdict = None
-            self._hands.complain(f"a knock cannot be remembered, so it is refused: {error}", "store")
+            line = f"a sealed knock cannot be remembered, so it is refused: {error}"
+            self._hands.complain(line, "sealed store")
         self._do(self._sealed.feed(MarkSettled(verdict, self._clock.read())))
 
     def _refuse(self, refused: KnockRefused) -> None:
@@ -238,7 +239,7 @@ class SealedGrants(Hearing):
         try:
             wait = self._gone.go_on(self._sealed.certain, self._clock.read())
         except Unavailable as error:
-            self._hands.complain(f"keys that are no more cannot be forgotten: {error}", "store")
+            self._hands.complain(f"keys that are no more cannot be forgotten: {error}", "gone keys")
         self._gone_due = time.monotonic() + wait
 
     # --- the time -------------------------------------------------------------------------------------
@@ -304,7 +305,7 @@ class SealedGrants(Hearing):
         try:
             return self._store.newest(_DEVICES)
         except Unavailable as error:
-            self._hands.complain(f"devices cannot be told of: {error}", "store")
+            self._hands.complain(f"devices cannot be told of: {error}", "devices")
             return [], 0
 
     def _time(self) -> dict[str, object]:
