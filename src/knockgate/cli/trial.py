@@ -146,7 +146,9 @@ def _locked(run_directory: str) -> int:
         lock = os.open(Path(run_directory, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         message = f"cannot write in {run_directory}: {error.strerror}"
-        hint = "run it as root" if isinstance(error, PermissionError) else "gate.run_directory names the folder"
+        hint = (
+            "run it as root" if isinstance(error, PermissionError) else "gate.run_directory names the folder"
+        )
         raise Unavailable(message, hint=hint) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
