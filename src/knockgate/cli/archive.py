@@ -27,6 +27,7 @@ __all__ = ["MOST", "Archived", "Backup", "pack", "unpack"]
 #: Bytes of the whole file. 100,000 keys, each with a file of secrets, are more: those are for another tool.
 MOST = 1 << 26
 _LIST, _FORMAT = "knockgate-backup.json", 1
+_END = bytes(1024)  #: of each tar
 _HINT = "take a file that `knockgate backup` has made"
 
 
@@ -84,7 +85,16 @@ def unpack(content: bytes, file: str) -> Backup:
     except _Newer:
         raise ConfigError("was made by a newer knockgate", file=file, hint="install that one") from None
     # tarfile raises whatever its parts raise: for numbers, texts and lengths that make no sense.
-    except (tarfile.TarError, KeyError, ValueError, TypeError, ArithmeticError, EOFError, OSError):
+    except (
+        tarfile.TarError,
+        KeyError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        EOFError,
+        OSError,
+        RecursionError,
+    ):
         raise ConfigError("is no backup of a gate, or is damaged", file=file, hint=_HINT) from None
 
 
@@ -95,6 +105,9 @@ class _Newer(Exception):
 def _members(content: bytes) -> dict[str, Archived]:
     """By their paths. Only plain files have a place in it, each once."""
     found: dict[str, Archived] = {}
+    # Cut off between two files tarfile finds no fault, and devices that were barred would come in.
+    if not content.endswith(_END):
+        raise ValueError("end")
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
         for member in tar:
             path = f"/{member.name}"

@@ -88,6 +88,27 @@ def test_only_plain_files_each_once(strange: tarfile.TarInfo) -> None:
         unpack(with_members(strange), "file")
 
 
+def test_one_that_was_cut_off_between_two_files_is_damaged() -> None:
+    content = with_members(member("etc/plain"))
+    assert "/etc/plain" in unpack(content, "file").files
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        ends = [each.offset for each in tar][1:]
+    assert len(ends) == 3
+    for end in ends:
+        with pytest.raises(ConfigError, match="no backup of a gate, or is damaged"):
+            unpack(content[:end], "file")
+
+
+def test_a_list_without_a_bottom_is_damaged() -> None:
+    deep, stream = b"[" * 100_000, io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        info = member("knockgate-backup.json")
+        info.size = len(deep)
+        tar.addfile(info, io.BytesIO(deep))
+    with pytest.raises(ConfigError, match="is no backup"):
+        unpack(stream.getvalue(), "file")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

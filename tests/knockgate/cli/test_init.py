@@ -77,6 +77,28 @@ def test_all_of_it_is_made(tmp_path: Path) -> None:
     assert steps[2:] == [f"knockgate up --confirm 60s {config}", f"knockgate run {config}"]
 
 
+@isolated
+def test_where_the_units_are_they_can_read_what_it_makes_whatever_the_umask(tmp_path: Path) -> None:
+    own_mounts()
+    group = tmp_path / "group"
+    group.write_text(Path("/etc/group").read_text() + "knockgate:x:64123:\n")
+    run("mount", "--bind", str(group), "/etc/group")
+    for name, gid in (("ours", 64123), ("others", 64124), ("roots", 0)):
+        folder = tmp_path / name
+        (folder / "etc").mkdir(parents=True)
+        os.chown(folder / "etc", 0, gid)
+        mask = os.umask(0o077)
+        try:
+            done = knockgate(*words(folder))
+        finally:
+            os.umask(mask)
+        assert done.returncode == 0, done.stderr
+        found = (folder / "etc/gate.toml").stat()
+        wanted = (0o640, 64123) if name == "ours" else (0o600, 0)
+        assert (found.st_mode & 0o777, found.st_gid) == wanted, name
+        assert (folder / "first.card").stat().st_mode & 0o777 == 0o600
+
+
 def test_two_gates_have_nothing_in_common(tmp_path: Path) -> None:
     found = []
     for name in ("one", "other"):
