@@ -36,8 +36,11 @@ _BESIDES: dict[str, Sequence[str]] = {
     "spa/agent": ["spa/sshkeys/test_corpus.py"],
     "spa/fwknop/": _FWKNOP,
     "spa/sealed/": _SEALED,
+    "spa/sealed/card": ["spa/test_sealed_card.py", *_SEALED],
     "spa/sealed/message": [*_SEALED, "spa/test_sealed_random.py", "spa/test_sealed_oracle.py"],
     "spa/sshkeys/": _SSHKEYS,
+    "spa/sshkeys/options": ["spa/sshkeys/test_files.py", "spa/sshkeys/test_corpus.py"],
+    "spa/sshkeys/sources": ["spa/sshkeys/test_sources.py", "spa/sshkeys/test_files.py"],
 }
 
 
