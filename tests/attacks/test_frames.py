@@ -21,7 +21,7 @@ import pytest
 from tests.attacks.figures import figure
 from tests.attacks.lanes import DAEMON, KERNEL, SEALED, SEALED_PORT, Lanes, lanes, let_in, sealed, wire
 from tests.knockgate.daemon import running
-from tests.netns import Sender, add_vlan, isolated, run, stay_on_one_core, until, up
+from tests.netns import Sender, add_vlan, isolated, run, until, up, veth
 from tests.packets import TCP, UDP, extension, fragment_header, ipv4, ipv6, octets, tcp, udp
 
 from knockgate.spa.sealed import KeyKind, Suite
@@ -193,11 +193,15 @@ def _knock(
     _send(cable, shape(_LAST_STEP[lane], TCP, source))
 
 
+def _control(number: int) -> set[str]:
+    return {f"10.0.250.{number}", f"fd00::250:{number}"}
+
+
 def _controls(gate: Lanes, cable: Sender, number: int) -> None:
     """Plain knocks of somebody new open, so what came before them has been looked at."""
-    for source, shape in ((f"10.0.250.{number}", _v4()), (f"fd00::250:{number}", _v6())):
+    for source in sorted(_control(number)):
         for lane in sorted(ALL):
-            _knock(cable, lane, source, shape)
+            _knock(cable, lane, source, _v6() if ":" in source else _v4())
             until(lambda: source in let_in(lane), f"{lane} of {source}")  # noqa: B023
     assert gate.gate.log().count("started again") == 0
 
@@ -230,52 +234,71 @@ _MOST = 9000
 
 
 @isolated
-def test_what_is_no_packet_at_all(tmp_path: Path) -> None:
+def test_what_is_no_frame_of_strangers(tmp_path: Path) -> None:
+    with lanes(tmp_path) as gate, _roomy_wire() as cable:
+        _no_packets(gate, cable)
+        _under_the_wrong_name(gate, cable)
+        _on_loopback(gate, cable)
+
+
+def _no_packets(gate: Lanes, cable: Sender) -> None:
     """Each length from nothing, of any bytes, below each EtherType that is heard; and the longest ones."""
     dice = random.Random(1)
-    with lanes(tmp_path) as gate, _roomy_wire() as cable:
-        opened = {lane: gate.opened(lane) for lane in ALL}
-        knock = ipv4(udp(SEALED_PORT, payload=sealed("10.0.7.1", Suite.X25519)), UDP, source="10.0.7.1")
-        knock6 = ipv6(udp(SEALED_PORT, payload=sealed("fd00::7:1", Suite.X25519)), UDP, source="fd00::7:1")
-        sent = 0
-        for kind, whole in ((_IP, knock), (_IP6, knock6)):
-            for size in [*range(80), *range(80, len(whole), 7)]:
-                _send(cable, [Frame(whole[:size], kind), Frame(dice.randbytes(size), kind)])
-                sent += 2
-        for kind, (first, rest) in itertools.product(
-            (_IP, _IP6), ((0x45, 1), (0x4F, 1), (0x60, 6), (0x60, 17), (0x60, 0), (0x60, 44))
-        ):
-            for size in (60, 300, 1500, _MOST):
-                octet = bytes([first, 0]) + dice.randbytes(4) + bytes([rest, 64]) + dice.randbytes(size - 8)
-                _send(cable, [Frame(octet, kind), Frame(bytes([first]) + b"\xff" * (size - 1), kind)])
-                sent += 2
-        assert {lane: gate.opened(lane) for lane in ALL} == opened
-        _send(cable, [Frame(knock), Frame(knock6, _IP6)])  # the control: they were good
-        until(lambda: {"10.0.7.1", "fd00::7:1"} <= let_in(SEALED), "whole, they open")
-        _controls(gate, cable, 1)
-        figure("frames.no packets", sent=sent, opened=0)
+    opened = {lane: gate.opened(lane) for lane in ALL}
+    knock = ipv4(udp(SEALED_PORT, payload=sealed("10.0.7.1", Suite.X25519)), UDP, source="10.0.7.1")
+    knock6 = ipv6(udp(SEALED_PORT, payload=sealed("fd00::7:1", Suite.X25519)), UDP, source="fd00::7:1")
+    sent = 0
+    for kind, whole in ((_IP, knock), (_IP6, knock6)):
+        for size in [*range(80), *range(80, len(whole), 7)]:
+            _send(cable, [Frame(whole[:size], kind), Frame(dice.randbytes(size), kind)])
+            sent += 2
+    for kind, (first, rest) in itertools.product(
+        (_IP, _IP6), ((0x45, 1), (0x4F, 1), (0x60, 6), (0x60, 17), (0x60, 0), (0x60, 44))
+    ):
+        for size in (60, 300, 1500, _MOST):
+            octet = bytes([first, 0]) + dice.randbytes(4) + bytes([rest, 64]) + dice.randbytes(size - 8)
+            _send(cable, [Frame(octet, kind), Frame(bytes([first]) + b"\xff" * (size - 1), kind)])
+            sent += 2
+    assert {lane: gate.opened(lane) for lane in ALL} == opened
+    _send(cable, [Frame(knock), Frame(knock6, _IP6)])  # the control: they were good
+    until(lambda: {"10.0.7.1", "fd00::7:1"} <= let_in(SEALED), "whole, they open")
+    _controls(gate, cable, 1)
+    assert {lane: gate.opened(lane) - opened[lane] for lane in ALL} == {KERNEL: 2, DAEMON: 2, SEALED: 4}
+    figure("frames.no packets", sent=sent, opened=0)
 
 
-@isolated
-def test_under_the_wrong_name(tmp_path: Path) -> None:
+def _under_the_wrong_name(gate: Lanes, cable: Sender) -> None:
     """IPv4 said to be IPv6, and the other way. A neighbour alone can send that, and is let in as with IPv4.
 
     The kernel drops it; who follows sequences in the daemon sees no EtherType, and takes IPv4 for it.
     """
-    with lanes(tmp_path) as gate, wire() as cable:
-        for lane, kind in itertools.product(sorted(ALL), (_IP, _IP6)):
-            four, six = f"10.0.8.{sorted(ALL).index(lane)}", f"fd00::8:{sorted(ALL).index(lane)}"
-            other = {_IP: six, _IP6: four}[kind]
-            plain = _v6() if kind == _IP else _v4()
+    before = {lane: let_in(lane) for lane in ALL}
+    for lane, kind in itertools.product(sorted(ALL), (_IP, _IP6)):
+        four, six = f"10.0.8.{sorted(ALL).index(lane)}", f"fd00::8:{sorted(ALL).index(lane)}"
+        other = {_IP: six, _IP6: four}[kind]
+        plain = _v6() if kind == _IP else _v4()
 
-            def wrongly(inner: bytes, protocol: int, source: str) -> Sequence[Frame]:
-                return [each._replace(kind=kind) for each in plain(inner, protocol, source)]  # noqa: B023
+        def wrongly(inner: bytes, protocol: int, source: str) -> Sequence[Frame]:
+            return [each._replace(kind=kind) for each in plain(inner, protocol, source)]  # noqa: B023
 
-            _knock(cable, lane, other, wrongly, first=wrongly, opens=False)
-        _controls(gate, cable, 1)
-        found = {lane: let_in(lane) - {"10.0.250.1", "fd00::250:1"} for lane in ALL}
-        assert found == {KERNEL: set(), DAEMON: {"10.0.8.0"}, SEALED: set()}
-        figure("frames.wrong EtherType", sent=6, opened=1)
+        _knock(cable, lane, other, wrongly, first=wrongly, opens=False)
+    _controls(gate, cable, 2)
+    found = {lane: let_in(lane) - before[lane] - _control(2) for lane in ALL}
+    assert found == {KERNEL: set(), DAEMON: {"10.0.8.0"}, SEALED: set()}
+    figure("frames.wrong EtherType", sent=6, opened=1)
+
+
+def _on_loopback(gate: Lanes, cable: Sender) -> None:
+    """Who is on the host opens nothing with frames on lo, in whosever name."""
+    before = {lane: let_in(lane) for lane in ALL}
+    with Sender("lo", bytes(6)) as inside:
+        for number, lane in enumerate(sorted(ALL)):
+            for source in (f"10.0.6.{number}", "127.0.0.1"):
+                if lane != SEALED or not source.startswith("127"):
+                    _knock(inside, lane, source, _v4(), opens=False)
+    _controls(gate, cable, 3)
+    assert {lane: let_in(lane) - before[lane] for lane in ALL} == dict.fromkeys(ALL, _control(3))
+    figure("frames.loopback", opened=0)
 
 
 @contextlib.contextmanager
@@ -343,6 +366,8 @@ def test_a_link_without_a_header(tmp_path: Path) -> None:
 @isolated
 def test_a_vlan_that_is_here(tmp_path: Path) -> None:
     """What is tagged for it opens on it; not twice, though the interface below it hears it as well."""
+    veth("one", "other")
+    add_vlan("one", 8)  # or skip
     with lanes(tmp_path) as gate:
         up(add_vlan("near", 7), "10.8.0.1/24")
         with wire() as cable:
@@ -353,19 +378,3 @@ def test_a_vlan_that_is_here(tmp_path: Path) -> None:
             _controls(gate, cable, 1)
             assert {gate.opened(lane) for lane in ALL} == {3}
             figure("frames.VLAN", opened=3)
-
-
-@isolated
-def test_loopback_is_no_link_of_strangers(tmp_path: Path) -> None:
-    """Who is on the host opens nothing with frames on lo, in whosever name."""
-    stay_on_one_core()
-    with lanes(tmp_path) as gate:
-        with Sender("lo", bytes(6)) as cable:
-            for number, lane in enumerate(sorted(ALL)):
-                for source in (f"10.0.6.{number}", "127.0.0.1"):
-                    if lane != SEALED or not source.startswith("127"):
-                        _knock(cable, lane, source, _v4(), opens=False)
-        with wire() as cable:
-            _controls(gate, cable, 1)
-        assert set().union(*map(let_in, ALL)) == {"10.0.250.1", "fd00::250:1"}
-        figure("frames.loopback", opened=0)
