@@ -328,7 +328,7 @@ def alone(directory: str) -> Iterator[None]:
         except BlockingIOError:
             raise Unavailable(
                 f"knockgate is running already, with {directory}",
-                hint="stop it first, or give this one another gate.run_directory",
+                hint="stop it first; one gate is for all doors of a host",
             ) from None
         # Where systemd runs the halves there is no supervisor, but a warden.
         os.close(sockets.alone(directory, FOLDER, "a warden of knockgate", _STOP_UNITS))

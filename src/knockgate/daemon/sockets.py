@@ -10,17 +10,20 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
 from knockgate.errors import Unavailable
 
-__all__ = ["Readable", "Signals", "accepted", "alone", "connect", "listen"]
+__all__ = ["Readable", "Signals", "accepted", "alone", "connect", "listen", "only_one"]
 
 #: Where there is no room for one more connection, of ours or of the machine's.
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 #: Seconds until it is tried again.
 _A_MOMENT = 0.01
+#: Seconds in which who has a name shows who it is.
+_PATIENCE = 1.0
 
 
 class Readable(Protocol):
@@ -101,6 +104,27 @@ def alone(directory: str, name: str, who: str, hint: str = "stop it first") -> i
         os.close(file)
         raise Unavailable(f"{who} is running already, with {directory}", hint=hint) from None
     return file
+
+
+def only_one(name: str, users: Collection[int], taken: Unavailable) -> socket.socket:
+    """What keeps every other process of the kind out of this network namespace, as long as it is open.
+
+    Raises ``taken`` where one of ``users`` has it. Anybody may take such a name; a stranger who has keeps
+    nobody out.
+    """
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    address = f"\0knockgate/{name}"
+    try:
+        ours.bind(address)
+        ours.listen(16)
+    except OSError:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking, contextlib.suppress(OSError):
+            connect(asking, address, _PATIENCE)
+            peer = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            if struct.unpack("3i", peer)[1] in users:
+                ours.close()
+                raise taken from None
+    return ours
 
 
 def _make_folder(directory: Path, folder: Path) -> None:

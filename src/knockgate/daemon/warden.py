@@ -8,7 +8,9 @@ that comes and goes does not disturb it. When it ends the table stays, and the k
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import pwd
 import selectors
 import signal
 import socket
@@ -39,7 +41,7 @@ from knockgate.daemon.link import (
 )
 from knockgate.daemon.log import Event, Record, Seldom, say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Readable, Signals, alone, listen
+from knockgate.daemon.sockets import Readable, Signals, alone, listen, only_one
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.watch import Watch
@@ -273,12 +275,24 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _only_warden() -> socket.socket:
+    """There is one table for a network namespace: where nobody owns it, two would take it from each other.
+
+    Raises Unavailable where another one runs, be it with another run directory.
+    """
+    users = {0, os.geteuid()}
+    with contextlib.suppress(KeyError):
+        users.add(pwd.getpwnam(PROGRAM).pw_uid)
+    hint = "stop it first: one gate is for all doors of a host, and gate.toml takes many"
+    return only_one("warden", users, Unavailable("another gate guards this host", hint=hint))
+
+
 def serve(origin: Origin, *, own: bool, listener: str | None = None, last: Path | None = None) -> None:
     """Put the configuration in force and answer for it until a signal; ``listener`` is its user's name.
 
     ``last``: where the rules are kept for a start at which the configuration is wrong.
     """
-    with Nftables(own=own) as firewall:
+    with Nftables(own=own) as firewall, _only_warden():
         guard = guard_or_last_time(PROGRAM, origin, firewall, last)
         log.begin(guard.configuration.gate.log)
         watch = None if guard.owned else firewall.watch()

@@ -229,6 +229,28 @@ def test_one_gate_for_a_run_directory(tmp_path: Path) -> None:
 
 
 @isolated
+@pytest.mark.parametrize("own", [True, False])
+def test_one_gate_for_a_network(tmp_path: Path, *, own: bool) -> None:
+    """Where nobody can own the table two would put it back against each other, each time without a door."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    gate, second = (Gate(folder, KERNEL, own=own) for folder in folders)
+    gate.start()
+    second.cannot_start()
+    assert "another gate guards this host" in second.log()
+    assert gate.status()["warden"] == {"owned": own, "restored": 0}
+    assert gate.end() == 0
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+        stranger.bind("\0knockgate/warden")
+        os.seteuid(65534)
+        stranger.listen()
+        os.seteuid(0)
+        second.start()  # whoever takes the name keeps nobody out
+        assert second.end() == 0
+
+
+@isolated
 def test_reasons_not_to_start(tmp_path: Path) -> None:
     gate = Gate(tmp_path, KERNEL)
     without_rights(lambda: cannot_start(gate, "the warden cannot start", "no right to change the firewall"))
