@@ -151,6 +151,6 @@ def test_two_wrong_clocks_and_no_room_shut_new_devices_out() -> None:
 
 
 def test_a_device_of_a_later_era_is_never_old_enough_to_be_forgotten() -> None:
-    """Its date may be far behind what it has spent before; a number that every store can hold stands for it."""
+    """Its date may be far behind what it has spent; a number that every store can hold stands for it."""
     assert newest_of(Date(0, NOW)) == NOW
     assert newest_of(Date(1, NOW)) == newest_of(Date(2, 1)) == 2**63 - 1

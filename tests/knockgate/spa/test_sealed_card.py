@@ -35,7 +35,7 @@ def test_it_is_told_what_is_wrong_with_it() -> None:
     for damaged, said in {
         text[:-2]: "cut off after 1,724 of 1,726 characters",
         text[:-1] + "AAAAA": "it holds 1284 bytes; a card has 1280",
-        text[:50] + "!" + text[51:]: "something else than base64",
+        text[:50] + "!" + text[50:]: "something else than base64",
     }.items():
         with pytest.raises(ValueError, match=re.escape(said)):
             Card.parse(damaged)
