@@ -46,8 +46,8 @@ class Lanes:
         make_gate(folder)
         self.state = folder / "state"
         doors = {
-            KERNEL: 'steps = ["tcp/7000", "udp/7001", "tcp/7002"]',
-            DAEMON: 'steps = ["tcp/8000", "udp/8001", "tcp/8002"]\nruns_in = "daemon"',
+            KERNEL: 'steps = ["tcp/7000", "udp/7001", "tcp/7002"]\nwithin = "60s"',
+            DAEMON: 'steps = ["tcp/8000", "udp/8001", "tcp/8002"]\nwithin = "60s"\nruns_in = "daemon"',
             FLAGS: 'steps = ["tcp/8100", "tcp/8101"]\nruns_in = "daemon"\nflags = ["fin", "!syn", "!ack"]',
             ONCE: f'one_time = "{self.once}"\nruns_in = "daemon"',
         }
