@@ -101,10 +101,16 @@ def _family(value: object) -> Family:
     return families[value]
 
 
+#: Characters: a name has 253 of them at most (RFC 1035), and an address may name its interface.
+_LONGEST_HOST = 255
+
+
 def _host(value: object) -> str:
     name: str = text.read(value)
     if not name.strip():
         raise Wrong("the host is empty", 'a name or an address such as "192.0.2.7"')
+    if len(name) > _LONGEST_HOST:
+        raise Wrong(f"the host has {len(name)} characters", f"a name has {_LONGEST_HOST} at most")
     if "@" in name:  # as ssh would have it
         raise Wrong(f"{shown(name)} names a user", f"the host alone: {name.rpartition('@')[2]}")
     return name
