@@ -287,7 +287,7 @@ def test_what_a_runner_that_cannot_start_did_not_take_is_not_run_late(site: Brok
         machine.tell("rm", pending)
         until_active(machine, RUNNER)
         until(lambda: "it was asked for too long ago" in log_of(machine, RUNNER), "the runner tells it", 20.0)
-        site.close()
+        machine.tell("knockgate", "close", "daemon", "--all")
         site.knocks_in("daemon")
         until(lambda: machine.run(["cat", told]).stdout, "it is run")
         assert machine.tell("cat", told) == f"{CLIENT}\n"
