@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -38,7 +39,7 @@ _QUESTION = "type yes to keep it, Ctrl-C to roll back: "
     help="Roll back after this time unless confirmed, such as 60s.",
 )
 def up(origin: Origin, *, trial_time: float | None) -> int:
-    """Put the table in force: from then on the doors are shut.
+    r"""Put the table in force: from then on the doors are shut.
 
     Loads the table `inet knockgate`, all of it or nothing, and touches no other table. Done again it
     changes what is different; live leases stay. Where there was no table before, TCP sessions that are
@@ -49,6 +50,16 @@ def up(origin: Origin, *, trial_time: float | None) -> int:
     time, unless somebody types yes, or says `knockgate confirm` in another session. The rollback also
     comes when this terminal is cut off, and when this process is killed. Ctrl-C rolls back at once.
     When you are cut off, try to come back in by knocking, and confirm.
+
+    The file is not rolled back: whatever starts the gate again, and a reboot where units do, goes by it.
+
+    The daemon's table cannot be on trial, and nobody can knock while the daemon is stopped for one. There a
+    timer of systemd's brings the old file back, unless you stop it (`systemctl stop way-back.timer`) in a
+    session that came in anew. As root, in /etc/knockgate, before you change the file:
+
+        cp -p gate.toml gate.toml.old
+        systemd-run --unit way-back --on-active 60s --working-directory /etc/knockgate \
+            sh -c 'mv gate.toml.old gate.toml && systemctl reload knockgate-warden'
 
     Exit status: 0 the table is in force; 1 it was rolled back; 2 it could not be loaded, and all is as
     before.
@@ -66,13 +77,15 @@ def up(origin: Origin, *, trial_time: float | None) -> int:
     trial.refuse_while_one_waits(found.gate.run_directory)
     with warden(found) as client:
         if client and trial_time:
-            hint = "stop it (the table stays), knockgate up --confirm, and start it again"
+            hint = "a timer can bring the old file back: the help of this command shows how"
             raise Unavailable("the daemon runs, and its table cannot be rolled back by others", hint=hint)
         if client:
             client.reload(found.checksum)  # it reads the file that it was started with, which may be another
             tell(f"the daemon has read it again: {_guarded(found)}")
             _advise_on_shadow(found)
             return 0
+    if trial_time:
+        _refuse_while_the_unit_starts()
     _warn_of_the_interface(found)
     ruleset = _compiled(found)
     if trial_time:
@@ -82,6 +95,19 @@ def up(origin: Origin, *, trial_time: float | None) -> int:
     _advise_on_shadow(found)
     _tell_of_the_daemon(found)
     return 0
+
+
+def _refuse_while_the_unit_starts() -> None:
+    """Raises Unavailable where systemd starts a warden, again and again: it would own what is on trial."""
+    from knockgate.doctor.host import output_of  # noqa: PLC0415 - see cli
+    from knockgate.doctor.units import WARDEN  # noqa: PLC0415 - see cli
+
+    state = ""
+    with contextlib.suppress(Unavailable):  # no systemd
+        state = output_of("systemctl", "show", "--property=ActiveState", "--value", WARDEN).strip()
+    if state in ("active", "activating", "reloading"):
+        hint = "systemctl stop knockgate-warden knockgate-listener; and start both when it is confirmed"
+        raise Unavailable(f"{WARDEN} is being started, and would take over what is on trial", hint=hint)
 
 
 def _warn_of_the_interface(found: Configuration) -> None:

@@ -226,3 +226,18 @@ def test_a_terminal_shows_the_time_and_takes_the_answer(tmp_path: Path) -> None:
     os.close(near)
     assert process.returncode == 0
     assert shown.count(b"type yes to keep it") == 2
+
+
+@isolated
+def test_what_systemd_is_starting_would_take_it_over(tmp_path: Path) -> None:
+    """Nobody answers yet, and the table would be owned by somebody else when it is to be rolled back."""
+    file = gate(tmp_path, SSH)
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\necho activating\n")
+    systemctl.chmod(0o755)
+    shell = ["env", f"PATH={tmp_path}:{os.environ['PATH']}", *command("up", "--confirm", "1s", file)]
+    done = subprocess.run(shell, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 2 and table() == "", done.stdout
+    assert "knockgate-warden.service is being started, and would take over" in done.stderr
+    systemctl.write_text("#!/bin/sh\necho inactive\n")  # control
+    assert "on trial for 1s\nnot confirmed in time: rolled back" in run(*shell, check=False)
