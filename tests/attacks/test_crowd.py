@@ -39,7 +39,7 @@ leases_in_all = 100000
 """
 _AT_ONCE = 1.0  # seconds to a lease, on a machine that others keep busy
 _GROWTH = 64 * 1024  # KiB
-_ROUNDS = 12
+_AGAIN, _ROUNDS = 2000, 40  # of those who knock again, in one moment; and how often
 SIZES = pytest.mark.parametrize("number", [300, pytest.param(10_000, marks=pytest.mark.long)])
 
 
@@ -158,7 +158,7 @@ def test_as_many_as_the_budget_allows(number: int, tmp_path: Path) -> None:
 @SIZES
 @isolated
 def test_everybody(number: int, tmp_path: Path) -> None:
-    """Where the budget is no limit all get in; those whose knock was lost for want of room knock again."""
+    """Where the budget is no limit all get in; those whose knock was lost for want of room knock again, a little later."""
     with crowd(tmp_path, number, budget=10_000) as (gate, cable, table):
         before, began, sent = gate.memory_kb(), time.monotonic(), 0
         waiting, first, lost, rounds = (
@@ -171,7 +171,7 @@ def test_everybody(number: int, tmp_path: Path) -> None:
         packets = first
         while waiting:
             rounds += 1
-            assert rounds <= _ROUNDS
+            assert rounds <= _ROUNDS, gate.status()
             began = time.monotonic()
             _sent(cable, packets)
             sent += len(packets)
@@ -180,11 +180,12 @@ def test_everybody(number: int, tmp_path: Path) -> None:
             drained_first = drained_first or drained
             let_in = set(inside(table, 22))
             waiting = [each for each in waiting if address(each) not in let_in]
-            packets = [gate.knock_of(each) for each in waiting]
+            packets = [gate.knock_of(each) for each in waiting[:_AGAIN]]
         status = gate.status()
         lost = status["heard"]["lost"]
-        assert (status["sealed"]["opened"], status["sealed"]["refused"]) == (number, {})
-        assert sent == number + lost
+        refused = status["sealed"]["refused"]  # on a busy machine some are old before all are made
+        assert status["sealed"]["opened"] == number and refused.keys() <= {"stale"}
+        assert sent == number + lost + sum(refused.values())
         ordinary = _opens_at_once(gate, cable, table, 0, "10.200.0.1")
         grown = gate.memory_kb() - before
         opened = gate.status()["sealed"]["opened"]
