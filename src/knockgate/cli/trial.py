@@ -134,7 +134,9 @@ def _ask(run_directory: str, word: str) -> dict[str, Any] | None:
 
 def _make(run_directory: str) -> None:
     try:
-        Path(run_directory).mkdir(mode=0o755, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            Path(run_directory).mkdir(parents=True)
+            Path(run_directory).chmod(0o755)  # whatever the umask: the units have their folders in it
     except OSError as error:
         message = f"cannot make {run_directory}: {error.strerror}"
         raise Unavailable(message, hint="gate.run_directory names the folder") from None
