@@ -158,7 +158,7 @@ def test_as_many_as_the_budget_allows(number: int, tmp_path: Path) -> None:
 @SIZES
 @isolated
 def test_everybody(number: int, tmp_path: Path) -> None:
-    """Where the budget is no limit all get in; those whose knock was lost for want of room knock again, a little later."""
+    """Where the budget is no limit all get in; whose knock was lost for want of room knocks again."""
     with crowd(tmp_path, number, budget=10_000) as (gate, cable, table):
         before, began, sent = gate.memory_kb(), time.monotonic(), 0
         waiting, first, lost, rounds = (
