@@ -35,7 +35,7 @@ def test_a_gate_toml_with_slips(number: int) -> None:
     for _ in range(number):
         text = GATE
         for _ in range(dice.randrange(1, 4)):
-            text = _slip(text, dice)
+            text = _slip(text, dice) if len(text) > 2 else GATE
         began = time.monotonic()
         try:
             doors.parse(text)
