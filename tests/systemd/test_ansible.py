@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,8 @@ class Controller:
     host: Packaged
     package: Path
 
-    def plays(self, *extra: Mapping[str, object]) -> tuple[int, dict[str, int], str]:
-        """The exit status, what the recap counts, and all that was said."""
+    def plays(self, *extra: Mapping[str, object], until_said: str = "") -> tuple[int, dict[str, int], str]:
+        """The exit status, what the recap counts, and all that was said; broken off once that was said."""
         bag = self.host.bag
         own = {
             "HOME": str(bag),
@@ -80,9 +81,13 @@ class Controller:
         for each in variables:
             words += ["-e", json.dumps(each)]
         playbook = str(REPOSITORY / "examples" / "ansible" / "playbook.yml")
+        (bag / "said").write_text("")
         process = self.host.machine.client.start(
-            ["sh", "-c", f'"$@" >{bag}/said 2>&1', "sh", *words, playbook], **own
+            ["sh", "-c", f'exec "$@" >{bag}/said 2>&1', "sh", *words, playbook], **own
         )
+        if until_said:
+            until(lambda: until_said in (bag / "said").read_text(), until_said, 300.0)
+            process.send_signal(signal.SIGTERM)
         status = process.wait(400)
         said = (bag / "said").read_text()
         recap = re.search(rf"^{re.escape(ADDRESS)} +: (.*)$", said, re.MULTILINE)
@@ -204,3 +209,20 @@ def test_a_change_that_shuts_us_out_is_taken_back(controller: Controller) -> Non
     until(lambda: controller.reaches(CLIENT), "what was is in force again", 60.0)
     assert controller.config() == before and not controller.reaches(STRANGER)
     until_active(controller.host.machine, *HALVES)  # the listener begins anew
+
+
+def test_after_a_run_that_was_broken_off_in_its_trial_the_next_one_waits_for_its_end(
+    controller: Controller,
+) -> None:
+    """Else the first one's way back would undo, in the end, what the second has found in force."""
+    before = controller.config()
+    doors = {"knockgate_doors": {"ssh": {"ports": ["tcp/22"], "lease": "50s"}}, "knockgate_trial": 20}
+    status, _, said = controller.plays(doors, until_said="[The warden goes by gate.toml]")
+    assert status != 0, said
+    assert controller.config() != before
+    status, counts, said = controller.plays(doors)
+    assert status == 0 and counts["changed"] > 0 and "FAILED - RETRYING" in said, said
+    timer = ["systemctl", "is-active", "knockgate-way-back.timer", "knockgate-way-back.service"]
+    assert controller.host.machine.run(timer).returncode != 0
+    assert 'lease = "50s"' in controller.config() and controller.left_over() == []
+    assert controller.plays(doors)[1]["changed"] == 0
