@@ -9,7 +9,7 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -249,6 +249,33 @@ def test_a_configuration_that_is_wrong_stops_neither_dpkg_nor_the_gate(life: Lif
     host.machine.tell("cp", "-p", "/root/gate.toml", CONFIG)
     until(host.knock, "it goes on once the file is right", 40.0)
     host.until_running()
+
+
+def moved_out_of_reach(host: Packaged) -> None:
+    """Behind a link to where root alone looks: `check` takes it, and no unit can read it."""
+    host.machine.tell("sh", "-c", f"cp -p {CONFIG} /root/gate.toml; ln -sf /root/gate.toml {CONFIG}")
+
+
+def taken_away(host: Packaged) -> None:
+    host.machine.tell("mv", CONFIG, "/root/gate.toml")
+
+
+@pytest.mark.parametrize("spoil", [moved_out_of_reach, taken_away])
+def test_a_gate_whose_units_could_not_start_goes_on(life: Life, spoil: Callable[[Packaged], None]) -> None:
+    host = life.host
+    processes = [process_of(host.machine, half) for half in HALVES]
+    spoil(host)
+    try:
+        said = host.dpkg("-i", str(life.first))
+    finally:
+        host.machine.tell("mv", "--no-target-directory", "/root/gate.toml", CONFIG)
+    assert "still of the version before" in said and CONFIG in said
+    assert [process_of(host.machine, half) for half in HALVES] == processes
+    host.close()
+    assert host.knock()
+    host.dpkg("-i", str(life.first))  # the control
+    host.until_running()
+    assert all(process_of(host.machine, half) not in processes for half in HALVES)
 
 
 def test_removed_nothing_runs_and_the_doors_stay_shut_and_all_that_counts_is_kept(life: Life) -> None:
