@@ -17,6 +17,7 @@ from knockdemo.lab import questions
 from knockdemo.lab.asking import Asking
 from knockdemo.lab.ssh import entered
 from knockdemo.lab.stage import STAGE, emit, prepare
+from knockdemo.lab.wait import until
 from knockdemo.lanes import choose
 from knockdemo.units import GATE, GATE_RULES
 from knockgate.config.doors import parse
@@ -224,7 +225,9 @@ def gate_gone(lane: str) -> Asking:
     """The gate's daemon is dead, as it owns the table, and then the table is taken away."""
     asking = prepare(choose(lane), WINDOW)
     asking.daemons.kill(asking.lanes[0].UNITS[-1])
-    at_host(asking, "nft", "delete", "table", "inet", "knockgate")
+    # Its halves end a moment later, and until then the table has an owner.
+    delete = ["nft", "delete", "table", "inet", "knockgate"]
+    until(lambda: asking.site.host.run(delete).returncode == 0, 10, "the table goes")
     questions.before(asking)
     return asking
 

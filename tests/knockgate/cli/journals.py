@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import Any
 from tests.knockgate.cli.process import Done
 from tests.netns import until
 
-_PROGRAM = """#!{python}
+# Not our own interpreter: there may be a blank in its path.
+_PROGRAM = """#!/usr/bin/python3
 import json, os, sys, time
 options, units = {{}}, set()
 for word in sys.argv[1:]:
@@ -61,7 +61,7 @@ class FileJournal:
         self._file = folder / "journal"
         self._file.touch()
         program = self.programs / "journalctl"
-        program.write_text(_PROGRAM.format(python=sys.executable, file=str(self._file)))
+        program.write_text(_PROGRAM.format(file=str(self._file)))
         program.chmod(0o755)
         self._number = 0
 

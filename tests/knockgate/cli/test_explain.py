@@ -333,7 +333,7 @@ def test_nothing_of_it_can_move_a_terminal(tmp_path: Path) -> None:
     assert "\\x1b]0;gone\\x07\\x9b2J\\r\\n\\u202e\\u2028\\ud800" in done.stdout  # the control
     assert all(each == "\n" or each.isprintable() for each in done.stdout)
     # And no line of theirs looks like one of ours.
-    assert len(done.stdout.splitlines()) == len(_lines_of(tmp_path / "plain", document))
+    assert len(done.stdout.splitlines()) == len(_lines_of(tmp_path / "p", document))
 
 
 def _lines_of(folder: Path, document: dict[str, Any]) -> list[str]:
@@ -375,8 +375,8 @@ def test_many_flaws_do_not_hide_the_rest(tmp_path: Path) -> None:
     assert lines[-6:-1] == [f"NOT TAKEN: /etc/keys:{number}: is no key" for number in range(1, 6)]
     assert lines[-1] == "NOT TAKEN: 6 more lines; `knockgate check` tells which"
     some = FILE | {"flaws": flaws[:2], "flaws_left_out": 70}
-    (tmp_path / "again").mkdir()
-    lines = _told(tmp_path / "again", files=[some, some]).stdout.splitlines()
+    (tmp_path / "a").mkdir()
+    lines = _told(tmp_path / "a", files=[some, some]).stdout.splitlines()
     assert lines[-1] == "NOT TAKEN: 70 more lines; `knockgate check` tells which"
 
 
