@@ -32,6 +32,7 @@ __all__ = ["Outcome", "Trial", "begin", "confirm", "refuse_while_one_waits", "se
 
 _SOCKET, _LOCK = "trial.sock", "trial.lock"
 _LONGEST = 4096
+_READY = b"ready"
 _PATIENCE = 30.0  # seconds, for a keeper's answer; rolling back a thousand doors takes a tenth of one
 
 
@@ -72,7 +73,7 @@ def begin(run_directory: str, seconds: float, restore: Callable[[], None]) -> Tr
     """Begin a trial; the table is to be changed only after this.
 
     ``restore`` makes undone what is on trial, and also where nothing has changed; it is called in
-    another process. Raises Unavailable where another trial waits.
+    another process. Raises Unavailable where another trial waits, or nobody can keep its time.
     """
     _make(run_directory)
     lock = _locked(run_directory)
@@ -92,6 +93,14 @@ def begin(run_directory: str, seconds: float, restore: Callable[[], None]) -> Tr
     for each in (listening, keepers):
         each.close()
     os.close(lock)
+    # Before it has left the terminal, the end of that would take both of us, and nobody would roll back.
+    said = b""
+    with contextlib.suppress(OSError):
+        said = ours.recv(_LONGEST)
+    if said != _READY:
+        ours.close()
+        os.waitpid(keeper, 0)
+        raise Unavailable("the process that is to keep the time has ended", hint="nothing was changed")
     return Trial(ours, keeper, restore)
 
 
@@ -186,6 +195,8 @@ def _keep(
         signals = Signals(signal.SIGTERM)
         for each in (asker, listening, signals):
             selector.register(each, selectors.EVENT_READ)
+        with contextlib.suppress(OSError):  # who asked may be gone already, and has changed nothing then
+            asker.send(_READY)
         who, word = _awaited(selector, listening, signals, deadline)
         if word == "none":
             path.unlink(missing_ok=True)
