@@ -1,6 +1,6 @@
 """Measure the gate, the tutorial's daemon, knockd and fwknopd in one lab, and write the report.
 
-``bench/README.md`` says how each figure is measured; ``docs/benchmarks.md`` is the last report.
+``bench/README.md`` says how each figure is measured. A whole run writes ``docs/benchmarks.md``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import knockgate
-from bench import page
+from bench import page, plots
 from bench.figures.all import FIGURES
 from bench.machine import machine, two_cores
 from bench.results import Results, Sample
-from bench.subjects import SUBJECTS
 from knockdemo import terminal
 from knockdemo.lab.hosts import PATH
 from knockdemo.lab.space import enter
@@ -86,8 +85,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=names, default=names, metavar="FIGURE", help=f"of: {', '.join(names)}"
     )
+    subjects = sorted({each for figure in FIGURES.values() for each in figure.subjects})
     parser.add_argument(
-        "--subjects", nargs="+", metavar="NAME", default=[], help=f"some alone, of: {', '.join(SUBJECTS)} ..."
+        "--subjects",
+        nargs="+",
+        choices=subjects,
+        metavar="NAME",
+        default=[],
+        help=f"some alone, of: {', '.join(subjects)}",
     )
     parser.add_argument("--rounds", type=int, help="repetitions, of all subjects in turn (5)")
     parser.add_argument("--seconds", type=float, help="how long a flood lasts (10)")
@@ -142,6 +147,10 @@ def _measured(args: argparse.Namespace) -> Results:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when all was measured."""
     args = _arguments(argv)
+    whole = not (args.quick or args.subjects or args.only != list(FIGURES) or args.again)
+    report = args.report or (_ROOT / "docs" if whole else None)
+    if report:
+        plots.library()  # what is missing is told before an hour is spent
     output = terminal.open_output(args.json)
     results = Results.load(Path(args.again)) if args.again else _measured(args)
     if not results.samples:
@@ -150,9 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         terminal.write_output(output, results.text())
     if args.json != "-":
         print(page.tables(results))
-    whole = not (args.quick or args.subjects or args.only != list(FIGURES) or args.again)
-    if args.report or whole:
-        page.write(results, Path(args.report or _ROOT / "docs"))
+    if report:
+        page.write(results, Path(report))
     return 0
 
 

@@ -5,13 +5,14 @@ With matplotlib (``requirements/bench.txt``), which nothing else here needs.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from knockgate.errors import Unavailable
 
-__all__ = ["Bar", "bars"]
+__all__ = ["Bar", "bars", "library"]
 
 _PEER, _OURS = "#b0773a", "#2f6f9f"
 
@@ -26,17 +27,24 @@ class Bar(NamedTuple):
     is_peer: bool
 
 
-def bars(path: Path, title: str, unit: str, rows: Sequence[Bar]) -> None:
-    """Write the plot; the same values make the same file. Raises Unavailable without matplotlib."""
+def library() -> Any:  # noqa: ANN401 - nothing is known of it where it is not installed
+    """``matplotlib.pyplot``; raises Unavailable where it is not installed."""
     try:
-        import matplotlib as mpl  # noqa: PLC0415 - for this alone
-
-        mpl.use("svg")
-        from matplotlib import pyplot as plt  # noqa: PLC0415
+        plt = importlib.import_module("matplotlib.pyplot")
     except ImportError as error:
         hint = "make bench installs it, out of requirements/bench.txt"
         raise Unavailable(f"no plots without matplotlib: {error}", hint=hint) from None
-    with mpl.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none", "font.size": 9}):
+    plt.switch_backend("svg")
+    return plt
+
+
+def bars(path: Path, title: str, unit: str, rows: Sequence[Bar]) -> None:
+    """Write the plot; the same values make the same file. ``unit`` is that of the rows.
+
+    Raises Unavailable without matplotlib.
+    """
+    plt = library()
+    with plt.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none", "font.size": 9}):
         figure, axes = plt.subplots(figsize=(8, 0.6 + 0.34 * len(rows)), layout="constrained")
         drawn = axes.barh(
             [each.label for each in rows],

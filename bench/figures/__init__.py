@@ -7,7 +7,7 @@ through all subjects, so that a busy minute of the machine spoils no comparison.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from bench.lab import Lab
@@ -30,4 +30,4 @@ class Figure:
     name: str
     subjects: Iterable[str]
     measure: Callable[[Lab, str], Iterator[Finding]]
-    rounds: int | None = field(default=None)
+    rounds: int | None = None

@@ -21,6 +21,11 @@ def test_a_figure_that_there_is_not() -> None:
     assert done.returncode == 2 and "invalid choice: 'speed'" in done.stderr
 
 
+def test_a_subject_that_there_is_not() -> None:
+    done = bench("--subjects", "sealedd")
+    assert done.returncode == 2 and "invalid choice: 'sealedd'" in done.stderr
+
+
 def test_a_report_of_samples_that_are_not_there() -> None:
     done = bench("--again", "/nonexistent/out.json")
     assert done.returncode == 2
