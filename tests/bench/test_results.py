@@ -33,8 +33,8 @@ def latency(subject: str, number: int, times: list[float | None]) -> Sample:
     return Sample("latency", subject, "", number, {"first_ms": times})
 
 
-def idle(subject: str, memory: float, wakeups: float) -> Sample:
-    return Sample("idle", subject, "", 1, {"pss_MB": memory, "wakeups_per_minute": wakeups})
+def idle(subject: str, memory: float, wakeups: float, number: int = 1) -> Sample:
+    return Sample("idle", subject, "", number, {"pss_MB": memory, "wakeups_per_minute": wakeups})
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))
@@ -115,3 +115,8 @@ def test_more_refused_is_better() -> None:
 def test_a_cell_shows_the_spread_of_the_rounds_and_a_knock_that_never_opened() -> None:
     text = page.tables(results(latency("kernel", 1, [1.0, 1.0]), latency("kernel", 2, [3.0, None])))
     assert "| knockgate: sequence in the kernel | 4 | 3 | 1 | - | 1 to 3 |" in text
+
+
+def test_a_cell_has_the_median_and_the_spread_where_rounds_differ() -> None:
+    rounds = [idle("kernel", memory, 7, number) for number, memory in enumerate((3, 1, 2), 1)]
+    assert "| - | - | 2 (1 to 3) | - | 7 |" in page.tables(results(*rounds))
