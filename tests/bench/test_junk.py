@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 
 import pytest
 from bench.junk import frames, payloads
@@ -9,7 +8,6 @@ from bench.packets import _checksum
 
 from knockgate.spa.fwknop import Keyring, Secret
 
-ROOT = Path(__file__).resolve().parents[2]
 SECRET = Secret(bytes(32), bytes(64))
 #: Two that end in characters with spare bits, and one whose text does not.
 LENGTHS = [204, 183, 225]
