@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,21 @@ def test_a_file_that_is_gone_is_an_error(tmp_path: Path) -> None:
         assert caught.value.hint and str(path) in caught.value.hint
     path.touch(0o600)
     assert load(path) == Devices()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_for_one_that_is_gone_the_hint_makes_one_that_is_read(file: Path) -> None:
+    """In the folder of another user it is theirs: the listener, who reads it, has no rights but its own."""
+    os.chown(file.parent, 65534, -1)
+    keep(file)
+    file.unlink()
+    with pytest.raises(ConfigError, match="is gone") as caught:
+        load(file)
+    command = str(caught.value.hint).split("`")[1]
+    subprocess.run(command.split(), check=True)
+    assert file.stat().st_uid == 65534
+    assert load(file) == Devices()
 
 
 def test_one_that_was_written_by_hand_is_kept_too(file: Path) -> None:

@@ -179,9 +179,14 @@ def test_a_file_of_one_time_sequences_where_the_listener_may_not_write(tmp_path:
         assert fix == f'mv {name} {there}; chown nobody {there}; one_time = "{there}" in gate.toml'
     closed = state / "closed"
     closed.mkdir(mode=0o700)
-    (closed / "lines").touch(mode=0o666)
+    (closed / "lines").touch()
+    (closed / "lines").chmod(0o666)
     ((_, fix),) = told(one_time(closed / "lines"), half(state))
     assert fix.startswith("mv ")
+    closed.chmod(0o711)  # to go through a folder it need not be listed
+    assert told(one_time(closed / "lines"), half(state)) == []
+    closed.chmod(0o744)
+    assert len(told(one_time(closed / "lines"), half(state))) == 1
     assert told(one_time(state / "none"), half(state)) == []  # told elsewhere
 
 
