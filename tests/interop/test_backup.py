@@ -146,14 +146,21 @@ class Site:
         self.opened()
 
     @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The gate, which starts when what is dated then is dated after what was done meanwhile."""
+        self.gate.end()
+        yield
+        self.later()
+        self.gate.start()
+
+    @contextmanager
     def gone(self) -> Iterator[None]:
         """The gate has ended, and the machine is another one."""
-        self.gate.end()
-        self.types("knockgate down")
-        for path in (self.gate.etc, STATE):
-            shutil.rmtree(path, ignore_errors=True)
-        yield
-        self.gate.start()
+        with self.stopped():
+            self.types("knockgate down")
+            for path in (self.gate.etc, STATE):
+                shutil.rmtree(path, ignore_errors=True)
+            yield
 
     def later(self) -> None:
         """What is dated from now on is dated after what was done."""
@@ -167,21 +174,25 @@ def _send_fwknop(payload: bytes) -> None:
         sock.sendto(payload, (HOST, FWKNOP))
 
 
+@contextmanager
+def recorded(folder: Path) -> Iterator[tuple[Site, Callable[[], bytes], tuple[bytes, bytes]]]:
+    """A gate that runs, who records what comes, and knocks from before all else."""
+    with machine(folder), recording() as next_one:
+        site = Site(folder)
+        yield site, next_one, site.knocks(next_one)
+
+
 @pytest.mark.long
 @isolated
 def test_what_was_recorded_opens_nothing_at_the_new_machine(tmp_path: Path) -> None:
-    with machine(tmp_path), recording() as next_one:
-        site = Site(tmp_path)
-        before = site.knocks(next_one)
+    with recorded(tmp_path) as (site, next_one, before):
         site.reads("Make a backup", 0)
         after = site.knocks(next_one)
-        site.gate.end()
-        held_back = site.knocks(next_one, opens=False)  # nobody has heard them
-        site.gate.start()
+        with site.stopped():
+            held_back = site.knocks(next_one, opens=False)  # nobody has heard them
         with site.gone():
             site.later()
             site.reads("Restore it", 0)
-            site.later()
         site.refuses(before, after, held_back)
         assert "stolen" in site.types("knockgate device list")
 
@@ -190,19 +201,15 @@ def test_what_was_recorded_opens_nothing_at_the_new_machine(tmp_path: Path) -> N
 @isolated
 def test_copied_by_hand_and_what_it_takes_when_that_is_forgotten(tmp_path: Path) -> None:
     """The copy is a second machine with the same keys, too: it has not heard what the other one has."""
-    with machine(tmp_path), recording() as next_one:
-        site = Site(tmp_path)
-        before = site.knocks(next_one)
-        site.gate.end()
-        site.reads("By hand", 0)
-        site.gate.start()
+    with recorded(tmp_path) as (site, next_one, before):
+        with site.stopped():
+            site.reads("By hand", 0)
         after = site.knocks(next_one)
         with site.gone():
             site.types(commands(blocks("By hand")[1])[0][1])
         site.takes(after)
         with site.gone():
             site.reads("By hand", 1)
-            site.later()
         send(before[0])
         send(after[0])
         until(lambda: site.counts()[0] == 2, "both are refused")
@@ -217,25 +224,21 @@ def test_copied_by_hand_and_what_it_takes_when_that_is_forgotten(tmp_path: Path)
 @pytest.mark.long
 @isolated
 def test_after_a_snapshot_was_put_back(tmp_path: Path) -> None:
-    with machine(tmp_path), recording() as next_one:
-        site = Site(tmp_path)
-        before = site.knocks(next_one)
-        site.gate.end()
-        shutil.copytree(STATE, tmp_path / "snapshot", copy_function=shutil.copy2)
-        site.gate.start()
+    snapshot = tmp_path / "snapshot"
+
+    def put_back() -> None:
+        shutil.rmtree(STATE)
+        shutil.copytree(snapshot, STATE, copy_function=shutil.copy2)
+
+    with recorded(tmp_path) as (site, next_one, before):
+        with site.stopped():
+            shutil.copytree(STATE, snapshot, copy_function=shutil.copy2)
         first, second = site.knocks(next_one), site.knocks(next_one)
-
-        def put_back() -> None:
-            site.gate.end()
-            shutil.rmtree(STATE)
-            shutil.copytree(tmp_path / "snapshot", STATE, copy_function=shutil.copy2)
-
-        put_back()
-        site.gate.start()
+        with site.stopped():
+            put_back()
         site.takes(first)
-        put_back()
-        site.reads("After a snapshot was put back", 0)
-        site.later()
-        site.gate.start()
+        with site.stopped():
+            put_back()
+            site.reads("After a snapshot was put back", 0)
         site.refuses(before, first, second)
         assert list(site.home.iterdir()) == []
