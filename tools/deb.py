@@ -53,8 +53,8 @@ _MAINTAINER = "knockgate's maintainers", "maintainers@knockgate.invalid"
 _DESCRIPTION = """gate that hides services until the right knock arrives
  Guards ports in nftables and opens them to whoever has knocked: with one sealed
  packet signed by an SSH key, a packet of fwknop's, or a sequence of ports that
- the kernel follows by itself. Each half of the gate is a user of its own, and
- none of them is root.
+ the kernel follows by itself. What hears knocks, what changes the firewall and
+ what opens files of keys are users of their own, and none of them is root.
  .
  The same program knocks. After the installation nothing is guarded and nothing
  runs: see knockgate-init(1)."""
@@ -117,7 +117,7 @@ def oldest_glibc(libraries: Path) -> tuple[int, int]:
 
 
 def contents(libraries: Path, epoch: int) -> dict[str, bytes]:
-    """Path on the host -> what is in that file."""
+    """Path on the host -> what is in that file; ``epoch`` is the pages' date, in seconds since 1970."""
     files = {}
     for package in (REPO / "src" / "knockgate", *sorted(libraries.iterdir())):
         for path in [package, *package.rglob("*")]:
@@ -212,7 +212,10 @@ def control(libraries: Path, architecture: str, size: int) -> str:
 
 
 def build(libraries: Path, folder: Path, architecture: str, epoch: int) -> Path:
-    """Make the package in that folder, beside which ``libraries`` are what ``fetch`` made."""
+    """Make the package in ``folder``, with what ``fetch`` made in ``libraries``; SystemExit where dpkg fails.
+
+    ``architecture`` is Debian's word for it, ``epoch`` the date of everything in it, in seconds since 1970.
+    """
     files = contents(libraries, epoch)
     sums = "".join(f"{hashlib.md5(text).hexdigest()}  {path[1:]}\n" for path, text in sorted(files.items()))  # noqa: S324 - dpkg's own
     size = sum((len(text) + 1023) // 1024 for text in files.values()) + len(
