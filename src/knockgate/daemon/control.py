@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 from knockgate.config.doors import Configuration, Door
 from knockgate.daemon.link import ANY_CHECKSUM, EVERY_DOOR, REPLY_SIZE, Reply, Request, Status, Surprise, Verb
-from knockgate.daemon.sockets import connect
+from knockgate.daemon.sockets import connected
 from knockgate.errors import Unavailable
 
 __all__ = [
@@ -223,22 +223,16 @@ class WardenClient:
 
 
 def _connected(run_directory: str, name: str, kind: socket.SocketKind) -> socket.socket:
-    path = str(Path(run_directory, name))
-    connection = socket.socket(socket.AF_UNIX, kind)
     try:
-        connect(connection, path, _PATIENCE)
+        return connected(str(Path(run_directory, name)), kind, _PATIENCE)
     except PermissionError:
-        connection.close()
         raise Unavailable("no right to ask the daemon", hint="run it as root") from None
     except BlockingIOError:
-        connection.close()
         hint = "many others ask it, or it hangs; its log may say more"
         raise Unavailable(f"the daemon does not answer within {_PATIENCE:g} seconds", hint=hint) from None
     except OSError:  # no such socket, nobody behind it, or a path too long for one
-        connection.close()
         hint = "start it with `knockgate run`, or as a service: systemctl start knockgate-listener"
         raise Unavailable("the daemon is not running", hint=hint) from None
-    return connection
 
 
 def _broken_off() -> Unavailable:

@@ -14,7 +14,7 @@ from knockgate.config.places import LARGEST_SECRETS, KeyFile, Places
 from knockgate.config.strictmodes import Seen, Trouble
 from knockgate.daemon.keylink import MOST_FILES, REPLY_SIZE, Reply, Request, Status, Verb, checksum_of
 from knockgate.daemon.link import Surprise
-from knockgate.daemon.sockets import connect
+from knockgate.daemon.sockets import connected
 from knockgate.daemon.ward import BeginAnew, Gone
 from knockgate.errors import ConfigError, Unavailable
 from knockgate.spa.sshkeys.files import MOST_OCTETS
@@ -43,7 +43,7 @@ class Kept:
         self._changed: Collection[int] = ()
         self._path = path
         try:
-            self._socket = _connected(path)
+            self._socket = connected(path, socket.SOCK_SEQPACKET, _PATIENCE)
         except OSError as error:
             message = f"cannot reach the keeper at {path}: {error.strerror or error}"
             raise Unavailable(message, hint="systemctl status knockgate-keeper") from None
@@ -109,21 +109,11 @@ class Kept:
                 return _told(self._socket, request)
             except ConnectionError:
                 self._socket.close()
-                self._socket = _connected(self._path)  # the socket is systemd's, who starts the next one
+                # The socket is systemd's, who starts the next one.
+                self._socket = connected(self._path, socket.SOCK_SEQPACKET, _PATIENCE)
                 return _told(self._socket, request)
         except OSError as error:
             raise Gone(f"the keeper is gone: {error.strerror or error}") from None
-
-
-def _connected(path: str) -> socket.socket:
-    """OSError where nobody is there."""
-    link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        connect(link, path, _PATIENCE)
-    except OSError:
-        link.close()
-        raise
-    return link
 
 
 def _told(link: socket.socket, request: bytes) -> tuple[bytes, int | None]:

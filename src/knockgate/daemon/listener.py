@@ -40,7 +40,7 @@ from knockgate.daemon.packets import PacketGrants
 from knockgate.daemon.records import EXHAUSTED, at
 from knockgate.daemon.reports import Reports
 from knockgate.daemon.rights import give_all_away
-from knockgate.daemon.sockets import Readable, Signals
+from knockgate.daemon.sockets import Readable, Signals, connected
 from knockgate.daemon.status import Account, DocumentSocket
 from knockgate.daemon.strangers import Summary
 from knockgate.daemon.ward import BeginAnew, Gone, Ward
@@ -58,6 +58,8 @@ PROGRAM = "knockgate-listener"
 
 #: Packets in a row, before the other things that wait have a turn.
 _BATCH = 256
+#: Seconds in which the runner's socket has room for us.
+_PATIENCE = 5.0
 #: While the one interface is gone, it is looked for this often. Seconds.
 _LOOK_AGAIN = 0.25
 #: What the log says of how a door was opened, and what it counts it as.
@@ -310,7 +312,7 @@ def serve(
     log.begin(configuration.gate.log)
     has_commands = any(door.commands for door in configuration.doors)
     if runner is None and runner_at and has_commands:
-        runner = _connected(runner_at)
+        runner = _runner_at(runner_at)
     if runner is None and has_commands:
         # The file has changed since the runner was decided on.
         raise BeginAnew
@@ -330,13 +332,11 @@ def serve(
     listener.serve()
 
 
-def _connected(path: str) -> socket.socket:
-    """The link to a runner that has a socket; it does not block."""
-    link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+def _runner_at(path: str) -> socket.socket:
+    """The link to a runner that has a socket; it does not block. Raises Unavailable."""
     try:
-        link.connect(path)
+        link = connected(path, socket.SOCK_SEQPACKET, _PATIENCE)
     except OSError as error:
-        link.close()
         message = f"cannot reach the runner at {path}: {error.strerror or error}"
         raise Unavailable(message, hint="systemctl status knockgate-runner") from None
     link.settimeout(0)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from knockgate.errors import Unavailable
 
-__all__ = ["Readable", "Signals", "accepted", "alone", "connect", "listen", "only_one"]
+__all__ = ["Readable", "Signals", "accepted", "alone", "connected", "listen", "only_one"]
 
 #: Where there is no room for one more connection, of ours or of the machine's.
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -72,17 +72,23 @@ def accepted(doorbell: socket.socket) -> socket.socket | None:
     return connection
 
 
-def connect(sock: socket.socket, path: str, patience: float) -> None:
-    """Connect to who listens at ``path``, and give each later step ``patience`` seconds too.
+def connected(path: str, kind: socket.SocketKind, patience: float) -> socket.socket:
+    """A link to who listens at ``path``, within ``patience`` seconds; each later step may take as long.
 
     Where many wait already one waits with them: a socket of this kind that has a time limit of Python's is
     refused at once instead (connect(2): EAGAIN). OSError; BlockingIOError where it took too long.
     """
     seconds = int(patience)
     limit = struct.pack("@ll", seconds, round((patience - seconds) * 1_000_000))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-    sock.connect(path)
+    sock = socket.socket(socket.AF_UNIX, kind)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
     sock.settimeout(patience)
+    return sock
 
 
 def alone(directory: str, name: str, who: str, hint: str = "stop it first") -> int:
@@ -106,11 +112,12 @@ def alone(directory: str, name: str, who: str, hint: str = "stop it first") -> i
     return file
 
 
-def only_one(name: str, users: Collection[int], taken: Unavailable) -> socket.socket:
+def only_one(name: str, users: Collection[int], taken: Unavailable) -> socket.socket | None:
     """What keeps every other process of the kind out of this network namespace, as long as it is open.
 
-    Raises ``taken`` where one of ``users`` has it. Anybody may take such a name; a stranger who has keeps
-    nobody out.
+    Whoever has it takes those who ring (``accepted``), and hangs up: they wait in a line, and who comes when
+    it is full does not see who is there. Raises ``taken`` where one of ``users`` has it. Anybody may take
+    such a name: a stranger who has keeps nobody out, and None is returned.
     """
     ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     address = f"\0knockgate/{name}"
@@ -118,12 +125,16 @@ def only_one(name: str, users: Collection[int], taken: Unavailable) -> socket.so
         ours.bind(address)
         ours.listen(16)
     except OSError:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking, contextlib.suppress(OSError):
-            connect(asking, address, _PATIENCE)
+        ours.close()
+        with (
+            contextlib.suppress(OSError),
+            connected(address, socket.SOCK_SEQPACKET, _PATIENCE) as asking,
+        ):
             peer = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             if struct.unpack("3i", peer)[1] in users:
-                ours.close()
                 raise taken from None
+        return None
+    ours.settimeout(0)
     return ours
 
 

@@ -41,7 +41,7 @@ from knockgate.daemon.link import (
 )
 from knockgate.daemon.log import Event, Record, Seldom, say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.sockets import Readable, Signals, alone, listen, only_one
+from knockgate.daemon.sockets import Readable, Signals, accepted, alone, listen, only_one
 from knockgate.errors import ConfigError, KnockgateError, Unavailable
 from knockgate.firewall.nftables import Nftables
 from knockgate.firewall.watch import Watch
@@ -59,9 +59,16 @@ _TRY_AGAIN = 1.0
 class Warden:
     """Waits for requests, signals and the end of its table."""
 
-    def __init__(self, guard: Guard, watch: Watch | None, listener: int | None = None) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        watch: Watch | None,
+        listener: int | None = None,
+        only: socket.socket | None = None,
+    ) -> None:
         """``watch`` is for a table that others may remove. ``listener``: its user, where that is another one.
 
+        ``only`` shows other wardens that there is one (``sockets.only_one``).
         Raises Unavailable without a run directory, and where another warden is in it.
         """
         self._guard = guard
@@ -87,6 +94,8 @@ class Warden:
         self._when_readable(self._control, self._admit_peer)
         if watch:
             self._when_readable(watch, self._look_at_table)
+        if only:
+            self._when_readable(only, partial(_hang_up, only))
 
     def serve(self) -> None:
         """Until SIGTERM or SIGINT; raises Surprise where the listener says what it never says."""
@@ -275,10 +284,17 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _only_warden() -> socket.socket:
+def _hang_up(doorbell: socket.socket) -> None:
+    """Whoever has rung has seen who is here."""
+    if ringing := accepted(doorbell):
+        ringing.close()
+
+
+def _only_warden() -> socket.socket | None:
     """There is one table for a network namespace: where nobody owns it, two would take it from each other.
 
-    Raises Unavailable where another one runs, be it with another run directory.
+    None where a stranger has taken the name. Raises Unavailable where another one runs, be it with another
+    run directory.
     """
     users = {0, os.geteuid()}
     with contextlib.suppress(KeyError):
@@ -292,7 +308,7 @@ def serve(origin: Origin, *, own: bool, listener: str | None = None, last: Path 
 
     ``last``: where the rules are kept for a start at which the configuration is wrong.
     """
-    with Nftables(own=own) as firewall, _only_warden():
+    with Nftables(own=own) as firewall, _only_warden() or contextlib.nullcontext() as only:
         guard = guard_or_last_time(PROGRAM, origin, firewall, last)
         log.begin(guard.configuration.gate.log)
         watch = None if guard.owned else firewall.watch()
@@ -300,7 +316,7 @@ def serve(origin: Origin, *, own: bool, listener: str | None = None, last: Path 
             guard.load()
         if last:
             keep(PROGRAM, guard, last)
-        warden = Warden(guard, watch, number_of(listener) if listener else None)
+        warden = Warden(guard, watch, number_of(listener) if listener else None, only)
         say(PROGRAM, warden.guarding())
         notify.ready(warden.guarding())
         warden.serve()
