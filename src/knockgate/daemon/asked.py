@@ -49,8 +49,8 @@ class Asked:
     def ask(self, door: Door, source: Source, seconds: float | None, then: Callable[[], None] | None) -> None:
         """Have it run what the door runs; ``then`` is called once it has taken that. Raises Gone."""
         errand = Errand(door.name, source, seconds)
-        good_for = errand.good_for(door.lease if seconds is None else min(seconds, door.most))
-        waiting = _Waiting(door, source, time.monotonic() + good_for + _UNDER_WAY, then)
+        until = time.monotonic() + errand.good_for(door) + _UNDER_WAY
+        waiting = _Waiting(door, source, until, then)
         try:
             self._link.send(errand.encode())
         except BlockingIOError:

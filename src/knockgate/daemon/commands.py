@@ -131,7 +131,7 @@ class Runner:
             if standing.must_close or standing.failed:
                 self._reopen(errand, standing)
             else:
-                self._renew(errand, standing, _lease(door, errand))
+                self._renew(errand, standing, errand.lease_at(door))
         elif closing and errand in self._queue:
             self._queue[self._queue.index(errand)] = errand  # with the later date
         elif len(self._queue) >= QUEUED or (closing and len(self._standing) >= STANDING):
@@ -175,7 +175,7 @@ class Runner:
     # --- knocks ---------------------------------------------------------------------------------------
 
     def _is_late(self, errand: Errand, door: Door) -> bool:
-        return self._now() - errand.date > errand.good_for(_lease(door, errand))
+        return self._now() - errand.date > errand.good_for(door)
 
     def _refuse(self, errand: Errand, why: str) -> bool:
         """False. It is said once, until there is room again."""
@@ -266,7 +266,7 @@ class Runner:
         )
         standing = None
         if closing:
-            lease = _lease(door, errand)
+            lease = errand.lease_at(door)
             row = Pending(errand.door, errand.source, closing, commands.time_limit, self._now() + lease)
             standing = _Standing(row, lease)
         try:
@@ -379,11 +379,6 @@ class Runner:
             self._say(f"{_named(errand)}: closed, and will be closed again after a restart: {error}")
         if standing.again:
             self.run(standing.again)
-
-
-def _lease(door: Door, errand: Errand) -> float:
-    """Seconds; what is asked for is limited here once more."""
-    return door.lease if errand.seconds is None else min(errand.seconds, door.most)
 
 
 def escaped(text: str) -> str:

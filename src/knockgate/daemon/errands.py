@@ -18,6 +18,7 @@ import struct
 import time
 from dataclasses import dataclass, field
 
+from knockgate.config.doors import Door
 from knockgate.daemon.link import Surprise
 from knockgate.model import Source, address_text, source_of
 
@@ -49,9 +50,13 @@ class Errand:
     seconds: float | None = field(default=None, compare=False)  #: of the lease; None: the door's own
     date: float = field(default_factory=boottime, compare=False)  #: of the knock
 
-    def good_for(self, lease: float) -> float:
-        """Seconds from its date on in which the opening command may begin, for a lease of so many seconds."""
-        return min(OPENS_WITHIN, max(lease, _AT_LEAST))
+    def lease_at(self, door: Door) -> float:
+        """Seconds that its door, which is this one, stays open."""
+        return door.lease if self.seconds is None else min(self.seconds, door.most)
+
+    def good_for(self, door: Door) -> float:
+        """Seconds from its date on in which the opening command may begin."""
+        return min(OPENS_WITHIN, max(self.lease_at(door), _AT_LEAST))
 
     def encode(self) -> bytes:
         """The message."""

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from knockgate.config.doors import Door
 from knockgate.daemon.errands import LONGEST, OPENS_WITHIN, Answer, Errand
 from knockgate.daemon.link import Surprise
 
@@ -44,9 +46,16 @@ def test_only_a_date_is_a_date(date: object) -> None:
 @given(st.floats(1, 1e9))
 def test_it_is_good_for_a_few_seconds_and_never_longer_than_the_lease(lease: float) -> None:
     """Doors without ports may have a shorter lease than a runner takes; theirs is good for a second."""
-    good_for = Errand("ssh", bytes(4)).good_for
-    assert 1 <= good_for(lease) <= min(lease, OPENS_WITHIN)
-    assert good_for(0) == 1
+    errand, door = Errand("ssh", bytes(4)), Door(name="ssh", ports=())
+    assert 1 <= errand.good_for(replace(door, lease=lease)) <= min(lease, OPENS_WITHIN)
+    assert errand.good_for(replace(door, lease=0.0)) == 1
+
+
+def test_the_lease_is_the_doors_or_what_was_asked_for_if_that_is_less() -> None:
+    door = Door(name="ssh", ports=(), lease=30.0, longest=600.0)
+    leases = [Errand("ssh", bytes(4), seconds).lease_at(door) for seconds in (None, 2.0, 600.0, 601.0)]
+    assert leases == [30, 2, 600, 600]
+    assert Errand("ssh", bytes(4), 2.0).good_for(door) == 2
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 30, True, "30", float("nan"), float("inf"), [30.0]])
