@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except KnockgateError as error:
         say_why(PROGRAM, error)
         sys.exit(COULD_NOT_START)
-    by_daemon = [door.name for door in guard.configuration.daemon_doors()]
-    by_packet = [door.name for door in guard.configuration.doors if door.keyed]
-    if waiting := [*by_daemon, *by_packet]:
+    by_daemon = {door.name for door in guard.configuration.daemon_doors()}
+    doors = guard.configuration.doors
+    if waiting := [door.name for door in doors if door.keyed or door.name in by_daemon]:
         say(PROGRAM, f"without the daemon no knock opens {', '.join(waiting[:8])}")
     sys.exit(0)
