@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from knockgate.config import private
 from knockgate.errors import Unavailable
 from knockgate.store.base import PrivateBase
 
@@ -35,7 +36,7 @@ def made(path: Path, lay_out: Callable[[PrivateBase], None], *, hint: str) -> It
             base.close()
         yield new
         remove(new)
-        _flush(path.parent)
+        private.sync_folder(path.parent)
     except OSError as error:
         raise Unavailable(f"{path} cannot be made: {error.strerror}", hint=hint) from error
     finally:
@@ -61,11 +62,3 @@ def remove(path: Path) -> None:
 def all_of(path: Path) -> list[Path]:
     """The file, and what SQLite may keep beside it."""
     return [path, *(path.with_name(path.name + end) for end in _BESIDE)]
-
-
-def _flush(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

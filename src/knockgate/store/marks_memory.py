@@ -25,7 +25,6 @@ class MemoryMarks:
         self.salt = salt
         self._most, self._low = devices, low
         self._marks: dict[bytes, dict[bytes, Date]] = {}  # key -> row -> mark
-        self._newest: dict[bytes, dict[bytes, int]] = {}  # key -> row -> ``newest_of``
         self._lows: dict[bytes, int] = {}
         self._floor: Floor | None = None
 
@@ -42,15 +41,15 @@ class MemoryMarks:
         """What becomes of an authentic knock; what is to be spent is spent."""
         row = self.row(device)
         marks = self._marks.get(key, {})
-        newest = self._newest.setdefault(key, {})
-        crowd = [Marked(*each) for each in sorted(newest.items())] if len(marks) >= self._most else None
+        crowd = None
+        if len(marks) >= self._most:
+            crowd = [Marked(each, newest_of(mark)) for each, mark in sorted(marks.items())]
         known = Known(marks.get(row), max(self._lows.get(key, 0), self._low), crowd)
         verdict = judge(date, known, taken, may_spend=may_spend)
         if isinstance(verdict, Spend):
             if verdict.forget is not None:
-                del marks[verdict.forget], newest[verdict.forget]
+                del marks[verdict.forget]
             self._marks[key] = marks | {row: verdict.mark}
-            newest[row] = max(newest.get(row, 0), newest_of(verdict.mark))
             self._lows[key] = verdict.low
             self._floor = floor or self._floor
         return verdict
@@ -79,9 +78,10 @@ class MemoryMarks:
     def forget(self, keys: Iterable[bytes], before: int) -> None:
         """All that was issued before that of keys that nobody has any more."""
         for key in keys:
-            old = {row: newest for row, newest in self._newest.get(key, {}).items() if newest < before}
+            marks = self._marks.get(key, {})
+            old = {row: newest for row, mark in marks.items() if (newest := newest_of(mark)) < before}
             for row in old:
-                del self._marks[key][row], self._newest[key][row]
+                del marks[row]
             low = self._lows.pop(key) if self._lows.get(key, before) < before else 0
             self._low = max(self._low, low, *old.values())
 
