@@ -3,9 +3,16 @@ from __future__ import annotations
 import socket
 import subprocess
 
-from tests.knockgate.capture.cable import EVERYTHING, SYN, SYN6, cable
+from tests.knockgate.capture.cable import EVERYTHING, SYN, SYN6, Cable, cable
 from tests.knockgate.capture.captures import Kind, both, until_listening
 from tests.netns import Network, isolated, until
+
+from knockgate.capture.afpacket import Capture
+
+
+def must_hear(capture: Capture, wire: Cable) -> None:
+    wire.wire.send(SYN)
+    assert wire.gives(capture) == [SYN]
 
 
 @both
@@ -15,14 +22,12 @@ def test_hears_again_when_the_interface_is_up_again(kind: Kind) -> None:
     with cable() as wire, kind(EVERYTHING, "near") as capture:
         for _ in range(2):
             assert capture.listening
-            wire.wire.send(SYN)
-            assert wire.gives(capture) == [SYN]
+            must_hear(capture, wire)
             wire.down()
             until_listening(capture, expected=False)
             wire.up()
             until_listening(capture, expected=True)
-        wire.wire.send(SYN)
-        assert wire.gives(capture) == [SYN]
+        must_hear(capture, wire)
 
 
 @both
@@ -62,8 +67,7 @@ def test_can_begin_while_the_interface_is_down(kind: Kind) -> None:
             until_listening(capture, expected=False)
             wire.up()
             until_listening(capture, expected=True)
-            wire.wire.send(SYN)
-            assert wire.gives(capture) == [SYN]
+            must_hear(capture, wire)
 
 
 @both
@@ -79,8 +83,7 @@ def test_hears_an_interface_that_was_made_anew(kind: Kind) -> None:
             wire.plug(new)
             assert (socket.if_nametoindex("near") == old) is (new == old)
             until_listening(capture, expected=True)
-            wire.wire.send(SYN)
-            assert wire.gives(capture) == [SYN]
+            must_hear(capture, wire)
 
 
 @both
@@ -104,8 +107,7 @@ def test_hears_an_interface_that_was_replaced_unnoticed(kind: Kind) -> None:
             wire.unplug()
             wire.plug(new)
             assert until(lambda: capture.receive(0.0) is None and capture.listening, "listening")
-            wire.wire.send(SYN)
-            assert wire.gives(capture) == [SYN]
+            must_hear(capture, wire)
 
 
 @both
@@ -122,5 +124,4 @@ def test_hears_an_interface_that_was_lent(kind: Kind) -> None:
         assert socket.if_nametoindex("near") == index
         wire.up()
         until_listening(capture, expected=True)
-        wire.wire.send(SYN)
-        assert wire.gives(capture) == [SYN]
+        must_hear(capture, wire)

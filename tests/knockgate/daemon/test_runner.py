@@ -138,6 +138,7 @@ def test_what_is_open_stays_so_over_a_restart(folder: Path, number: signal.Signa
     with gate(folder).ready() as process:
         process.knock()
         process.until_says("command on open ended with status 0")
+        process.knock()  # it answers once that is on the disk
         process.signal(number)
         assert process.status() == (0 if number == signal.SIGTERM else -signal.SIGKILL)
     with gate(folder) as process:
