@@ -27,7 +27,7 @@ from knockdemo import terminal
 from knockdemo.lab.hosts import PATH
 from knockdemo.lab.space import enter
 from knockdemo.show import Progress
-from knockgate.errors import Unavailable
+from knockgate.errors import ConfigError, Unavailable
 
 PROGRAM = "bench"
 _ROOT = Path(__file__).resolve().parents[1]
@@ -144,13 +144,23 @@ def _measured(args: argparse.Namespace) -> Results:
     return results
 
 
+def _make(folder: Path) -> None:
+    """Raises ConfigError where nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(f"cannot write there: {error.strerror}", file=str(folder), key="--report") from None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when all was measured."""
     args = _arguments(argv)
     whole = not (args.quick or args.subjects or args.only != list(FIGURES) or args.again)
     report = args.report or (_ROOT / "docs" if whole else None)
-    if report:
-        plots.library()  # what is missing is told before an hour is spent
+    if report:  # what is missing is told before an hour is spent
+        _make(Path(report))
+        plots.library()
     output = terminal.open_output(args.json)
     results = Results.load(Path(args.again)) if args.again else _measured(args)
     if not results.samples:

@@ -32,6 +32,17 @@ def test_a_report_of_samples_that_are_not_there() -> None:
     assert done.stderr.splitlines()[-1] == "  hint: make bench writes it"
 
 
+def test_a_report_to_where_none_can_be_written(tmp_path: Path) -> None:
+    """That is told before anything is measured; a folder that is missing is made."""
+    (tmp_path / "file").touch()
+    done = bench("--quick", "--report", str(tmp_path / "file"))
+    assert done.returncode == 2
+    assert "cannot write there: File exists" in done.stderr and "Traceback" not in done.stderr
+    done = bench("--again", "/nonexistent/out.json", "--report", str(tmp_path / "new" / "one"))
+    assert "cannot write there" not in done.stderr
+    assert (tmp_path / "new" / "one").is_dir()
+
+
 @pytest.mark.long
 def test_all_is_measured(tmp_path: Path) -> None:
     """Small numbers, measured whole: ours opens where peers do not, and nobody slips in."""
