@@ -6,49 +6,34 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
-import json
-import os
-import re
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import knockgate
-from bench import page, plots
+from bench import page, plots, run
 from bench.figures.all import FIGURES
-from bench.machine import machine, two_cores
-from bench.results import Results, Sample
+from bench.results import Results
 from knockdemo import terminal
-from knockdemo.lab.hosts import PATH
-from knockdemo.lab.space import enter
-from knockdemo.show import Progress
 from knockgate.errors import ConfigError, Unavailable
 
 PROGRAM = "bench"
 _ROOT = Path(__file__).resolve().parents[1]
-#: How each program says its version.
-_VERSIONS = {
-    "knockd": ["knockd", "-V"],
-    "fwknopd": ["fwknopd", "-V"],
-    "nft": ["nft", "--version"],
-    "iptables": ["iptables", "--version"],
-}
+#: What was measured so far, of the last run that measures all, and of any other one.
+_KEPT, _KEPT_OF_PARTS = _ROOT / "build/bench.json", _ROOT / "build/bench-parts.json"
 _WHOLE = {
-    "rounds": 5,
+    "rounds": 3,
     "connects": 200,
     "knocks": 100,
-    "seconds": 10.0,
+    "seconds": 5.0,
+    "watched": 3.0,
     "rate": 150_000,
     "unrelated": 200_000,
     "keys": [1, 10, 100, 1000],
     "flooded": [1, 100],
     "leases": [0, 1000, 100_000],
-    "idle": 20.0,
+    "idle": 10.0,
     "remembered": [0, 1_000_000],
     "authorised": [1, 1000, 100_000],
     "batches": 10,
@@ -60,6 +45,7 @@ _QUICK = {
     "connects": 20,
     "knocks": 10,
     "seconds": 1.0,
+    "watched": 1.0,
     "rate": 50_000,
     "unrelated": 50_000,
     "keys": [1, 10],
@@ -94,8 +80,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         help=f"some alone, of: {', '.join(subjects)}",
     )
-    parser.add_argument("--rounds", type=int, help="repetitions, of all subjects in turn (5)")
-    parser.add_argument("--seconds", type=float, help="how long a flood lasts (10)")
+    parser.add_argument("--rounds", type=int, help="repetitions, of all subjects in turn (3)")
+    parser.add_argument("--seconds", type=float, help="how long a flood lasts (5, or 3)")
     parser.add_argument("--rate", type=int, help="junk, packets a second (150,000)")
     parser.add_argument("--json", metavar="FILE", help="all samples go there; - is standard output")
     parser.add_argument(
@@ -103,45 +89,29 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="write benchmarks.md, benchmarks.json and the plots there (docs, where nothing is left out)",
     )
+    parser.add_argument(
+        "--go-on",
+        nargs="?",
+        const=_KEPT,
+        type=Path,
+        metavar="FILE",
+        help="a run that broke off: measure what is missing of it (build/bench.json)",
+    )
     parser.add_argument("--again", metavar="FILE", help="measure nothing: the report of samples of before")
     return parser.parse_args(argv)
 
 
-def _versions() -> dict[str, str]:
-    found = {"knockgate": knockgate.__version__}
-    for name, argv in _VERSIONS.items():
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env={"PATH": PATH})
-        number = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
-        number = number or re.search(r"\b\d+\.\d+\b", done.stdout)
-        found[name] = number.group() if number else "unknown"
-    return found
-
-
-def _stage() -> list[str]:
-    return ["env", f"PYTHONPATH={_ROOT / 'src'}:{_ROOT}", sys.executable, "-m", "bench.rounds"]
-
-
-def _measured(args: argparse.Namespace) -> Results:
-    values: dict[str, Any] = dict(_QUICK if args.quick else _WHOLE)
+def _asked(args: argparse.Namespace) -> dict[str, Any]:
+    values: dict[str, Any] = {"quick": args.quick, **(_QUICK if args.quick else _WHOLE)}
+    if args.seconds:
+        values["watched"] = args.seconds
     values |= {name: given for name in ("rounds", "seconds", "rate") if (given := getattr(args, name))}
-    values |= {"cores": two_cores(), "figures": args.only, "subjects": args.subjects}
-    when = dt.datetime.fromtimestamp(int(time.clock_gettime(time.CLOCK_REALTIME)), dt.UTC)
-    before = os.getloadavg()[0]
-    results = Results(machine(), {"quick": args.quick, "day": f"{when:%Y-%m-%d}", **values}, _versions())
-    with Progress() as progress:
+    return {**values, "figures": args.only, "subjects": args.subjects}
 
-        def on_event(event: Mapping[str, Any]) -> None:
-            if event["event"] == "sample":
-                results.samples.append(Sample(**{key: each for key, each in event.items() if key != "event"}))
-            else:
-                share = event.get("share")
-                progress.tell(event["text"] if share is None else f"{share:4.0%}  {event['text']}", None)
 
-        # Marks must be durable, so they lie on a disk; /run, like everything else of the lab, does not.
-        with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="knockgate-bench-") as state:
-            enter([*_stage(), json.dumps({**values, "state": state})], on_event)
-    results.asked = {**results.asked, "load_before": round(before, 2)}
-    return results
+def _is_whole(results: Results) -> bool:
+    asked = results.asked
+    return not (asked["quick"] or asked["subjects"] or asked["figures"] != list(FIGURES))
 
 
 def _make(folder: Path) -> None:
@@ -156,13 +126,17 @@ def _make(folder: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when all was measured."""
     args = _arguments(argv)
-    whole = not (args.quick or args.subjects or args.only != list(FIGURES) or args.again)
-    report = args.report or (_ROOT / "docs" if whole else None)
-    if report:  # what is missing is told before an hour is spent
-        _make(Path(report))
-        plots.library()
+    if args.report:
+        _make(Path(args.report))
+    known = args.again or args.go_on
+    results = Results.load(Path(known)) if known else run.begun(_asked(args))
+    whole = _is_whole(results)
+    report = args.report or (_ROOT / "docs" if whole and not args.again else None)
+    if report:
+        plots.library()  # what is missing is told before an hour is spent
     output = terminal.open_output(args.json)
-    results = Results.load(Path(args.again)) if args.again else _measured(args)
+    if not args.again:
+        run.measure(results, args.go_on or (_KEPT if whole else _KEPT_OF_PARTS))
     if not results.samples:
         raise Unavailable("nothing was measured", hint="--subjects and --only fit nothing")
     if output:

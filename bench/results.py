@@ -16,7 +16,7 @@ from typing import Any
 
 from knockgate.errors import Unavailable
 
-__all__ = ["Middle", "Results", "Sample", "middle", "percentile"]
+__all__ = ["Middle", "Results", "Sample", "Turn", "middle", "percentile"]
 
 _FORMAT = 2
 
@@ -35,6 +35,16 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One subject in one round of one figure, measured whole."""
+
+    figure: str
+    round: int
+    subject: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Middle:
     """Of several rounds."""
 
@@ -45,12 +55,19 @@ class Middle:
 
 @dataclass(slots=True)
 class Results:
-    """Of one run of the command."""
+    """Of one run of the command. ``planned``: how many turns it has."""
 
     machine: Mapping[str, Any]
     asked: Mapping[str, Any]
     versions: Mapping[str, str]
     samples: list[Sample] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    planned: int = 0
+
+    @property
+    def missing(self) -> int:
+        """Turns that are not measured."""
+        return max(0, self.planned - len(self.turns))
 
     def of(self, figure: str, subject: str, case: str = "") -> list[Sample]:
         """Its samples, in the order of the rounds."""
@@ -93,8 +110,12 @@ class Results:
     def text(self) -> str:
         """A sample has a line of its own, so that two runs can be compared."""
         head = {"format": _FORMAT, "machine": self.machine, "asked": self.asked, "versions": self.versions}
-        lines = ",\n  ".join(json.dumps(asdict(each)) for each in self.samples)
-        return json.dumps(head, indent=1)[:-2] + f',\n "samples": [\n  {lines}\n ]\n}}\n'
+        head["planned"] = self.planned
+        turns, samples = (
+            ",\n  ".join(json.dumps(asdict(each)) for each in listed) for listed in (self.turns, self.samples)
+        )
+        lists = f',\n "turns": [\n  {turns}\n ],\n "samples": [\n  {samples}\n ]\n}}\n'
+        return json.dumps(head, indent=1)[:-2] + lists
 
     @classmethod
     def load(cls, path: Path) -> Results:
@@ -104,7 +125,10 @@ class Results:
             if told["format"] != _FORMAT:
                 raise Unavailable(f"{path}: format {told['format']}, not {_FORMAT}", hint="measure again")
             samples = [Sample(**each) for each in told["samples"]]
-            return cls(told["machine"], told["asked"], told["versions"], samples)
+            turns = [Turn(**each) for each in told.get("turns", [])]
+            return cls(
+                told["machine"], told["asked"], told["versions"], samples, turns, told.get("planned", 0)
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Unavailable(f"{path}: cannot be read: {error}", hint="make bench writes it") from None
 

@@ -1,7 +1,8 @@
 """What runs inside the namespaces for ``make bench``: one lab, and every figure, round by round.
 
-Process 1 of its PID namespace. Each line on standard output is an event: ``progress`` (text, share of 1),
-``sample`` (the fields of a ``Sample``), ``failed`` (message, hint). What cannot be trusted fails.
+Process 1 of its PID namespace. Each line on standard output is an event: ``turns`` (of: how many there are),
+``progress`` (text, share of 1), ``sample`` (the fields of a ``Sample``), ``turn`` (figure, round, subject:
+that is over), ``failed`` (message, hint). What cannot be trusted fails.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ def _measure(lab: Lab, args: argparse.Namespace) -> None:
         for subject in figure.subjects
         if not args.subjects or subject in args.subjects
     ]
+    emit("turns", of=len(turns))
+    over = {tuple(each) for each in args.done}
     for done, (figure, number, subject) in enumerate(turns):
+        if (figure.name, number, subject) in over:
+            continue
         emit("progress", text=f"{figure.name}, round {number}: {subject}", share=done / len(turns))
         for finding in figure.measure(lab, subject):
             emit(
@@ -53,6 +58,7 @@ def _measure(lab: Lab, args: argparse.Namespace) -> None:
                 round=number,
                 values=dict(finding.values),
             )
+        emit("turn", figure=figure.name, round=number, subject=subject)
 
 
 if __name__ == "__main__":

@@ -37,13 +37,13 @@ def _measure(lab: Lab, name: str) -> Iterator[Finding]:
 
 def _flooded(lab: Lab, subject: Subject, keys: int) -> dict[str, Value]:
     way = subject.way
-    flood = lab.junk(way.junk, lab.args.seconds + 2, way.length(lab), port=way.port)
+    flood = lab.junk(way.junk, lab.args.watched + 2, way.length(lab), port=way.port)
     with subject.start(lab, keys) as running, flood as arrived:
         if running.looks is None or running.guard is None:
             raise AssertionError("whoever refuses packets counts them")
         time.sleep(0.5)
         then, before = Reading.of(running.looks), running.guard.count()
-        time.sleep(lab.args.seconds)
+        time.sleep(lab.args.watched)
         now, after = Reading.of(running.looks), running.guard.count()
         rate = checked(arrived(), lab.args.rate)
     looked_at, cpu, took = after.looked_at - before.looked_at, now.cpu_s - then.cpu_s, now.at - then.at

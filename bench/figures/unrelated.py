@@ -29,7 +29,7 @@ def _once(lab: Lab, subject: Subject, kind: str) -> dict[str, float]:
         time.sleep(0.5)
         before = [Reading.of(each) for each in running.processes]
         began = time.monotonic()
-        time.sleep(lab.args.seconds)
+        time.sleep(lab.args.watched)
         after = [Reading.of(each) for each in running.processes]
         took, rate = time.monotonic() - began, arrived()
     cpu = sum(now.cpu_s - then.cpu_s for then, now in zip(before, after, strict=True))
