@@ -38,7 +38,8 @@ def test_a_report_to_where_none_can_be_written(tmp_path: Path) -> None:
     done = bench("--quick", "--report", str(tmp_path / "file"))
     assert done.returncode == 2
     assert "cannot write there: File exists" in done.stderr and "Traceback" not in done.stderr
-    done = bench("--again", "/nonexistent/out.json", "--report", str(tmp_path / "new" / "one"))
+    Results({}, {"quick": True, "figures": [], "subjects": []}, {}).save(tmp_path / "none.json")
+    done = bench("--again", str(tmp_path / "none.json"), "--report", str(tmp_path / "new" / "one"))
     assert "cannot write there" not in done.stderr
     assert (tmp_path / "new" / "one").is_dir()
 
