@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from knockgate.capture.afpacket import SOL_PACKET, Capture, deadline
 from knockgate.wire.bpf import Instruction
 
-__all__ = ["FRAME", "PacketRing"]
+__all__ = ["FRAME", "PacketRing", "Ring"]
 
 _PACKET_RX_RING, _PACKET_VERSION, _TPACKET_V2 = 5, 10, 1
 _TP_STATUS_USER = 1
@@ -40,8 +40,6 @@ _TP_STATUS_USER = 1
 FRAME = 2048
 #: Bytes that the kernel allocates in one piece.
 _BLOCK = 1 << 16
-_A_BLOCK = _BLOCK // FRAME
-_WORDS = FRAME // 4
 #: Words of ``struct tpacket2_hdr``, which begins with the status: length, and bytes kept of it.
 _LENGTH, _KEPT = 1, 2
 #: Where the network header begins: behind that, ``struct sockaddr_ll`` and 16 bytes, each aligned. It is so
@@ -52,6 +50,9 @@ _NETWORK = 80
 class PacketRing(Capture):
     """Packets of one frame's length; longer ones are counted as lost, and never looked at."""
 
+    #: Bytes of a frame, and whether a packet that does not fit in is lost; else zeros stand for its end.
+    _frame, _whole = FRAME, True
+
     def __init__(self, program: Sequence[Instruction], interface: str = "", *, frames: int = 4096) -> None:
         """As ``Capture``. ``frames``: so many packets wait at most, for each socket; it is rounded up.
 
@@ -60,8 +61,8 @@ class PacketRing(Capture):
         the reader can keep up; where it cannot, all that a longer queue brings is that each packet is older
         when it is read.
         """
-        self._blocks = -(-frames // _A_BLOCK)
-        self._rings: deque[_Ring] = deque()
+        self._blocks = -(-frames * self._frame // _BLOCK)
+        self._rings: deque[Ring] = deque()
         super().__init__(program, interface, receive_buffer=0)
 
     def receive(self, timeout: float | None) -> bytes | None:
@@ -90,14 +91,14 @@ class PacketRing(Capture):
         rings = self._rings
         for _ in range(len(rings)):
             rings.rotate()
-            if packets := rings[0].take(most):
+            if (count := rings[0].there(most)) and (packets := rings[0].take(count)):
                 return packets
         return []
 
     @property
     def room(self) -> int:
         """Packets that can wait at the same time."""
-        return len(self._rings) * self._blocks * _A_BLOCK
+        return sum(ring.frames for ring in self._rings)
 
     def drops(self) -> tuple[int, int]:
         """Packets that passed the filter, and how many of them there was no room for, so far."""
@@ -112,50 +113,81 @@ class PacketRing(Capture):
         super().close()
 
     def _prepare(self, sock: socket.socket) -> None:
-        self._rings.append(_Ring(sock, self._blocks))
+        self._rings.append(Ring(sock, self._blocks, self._frame, whole=self._whole))
 
 
-class _Ring:
-    """The frames of one socket. ``cut``: packets that were longer than a frame."""
+class Ring:
+    """The frames of one socket, of ``frame`` bytes each.
 
-    def __init__(self, sock: socket.socket, blocks: int) -> None:
+    ``cut``: packets that were longer than a frame, and lost, where they are to be ``whole``.
+    """
+
+    def __init__(self, sock: socket.socket, blocks: int, frame: int, *, whole: bool) -> None:
         sock.setsockopt(SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
-        self._frames = blocks * _A_BLOCK
-        size = struct.pack("=IIII", _BLOCK, blocks, FRAME, self._frames)  # struct tpacket_req
+        self.frames, self.frame = blocks * _BLOCK // frame, frame
+        size = struct.pack("=IIII", _BLOCK, blocks, frame, self.frames)  # struct tpacket_req
         sock.setsockopt(SOL_PACKET, _PACKET_RX_RING, size)
         self._memory = mmap.mmap(sock.fileno(), blocks * _BLOCK)
-        self._words = memoryview(self._memory).cast("I")
-        self._free = memoryview(bytes(4 * self._frames)).cast("I")
+        self._octets = memoryview(self._memory)
+        self._words = self._octets.cast("I")
+        self._stride = frame // 4
+        self._free = memoryview(bytes(4 * self.frames)).cast("I")
+        self._whole = whole
         self._at = 0
         self.cut = 0
 
-    def take(self, most: int) -> list[bytes]:
-        at, words = self._at, self._words
-        first = at * _WORDS
+    def there(self, most: int) -> int:
+        """How many packets there are, ``most`` at most, up to the end of the memory."""
+        stride, words = self._stride, self._words
+        first = self._at * stride
         if not words[first] & _TP_STATUS_USER:
-            return []
+            return 0
         count = 1
-        for status in words[first + _WORDS : min(at + most, self._frames) * _WORDS : _WORDS].tolist():
+        for status in words[first + stride : min(self._at + most, self.frames) * stride : stride].tolist():
             if not status & _TP_STATUS_USER:
                 break
             count += 1
         os.getppid()  # the order of memory
-        behind = first + count * _WORDS
-        lengths = words[first + _LENGTH : behind : _WORDS].tolist()
-        kept = words[first + _KEPT : behind : _WORDS].tolist()
+        return count
+
+    def heads(self, count: int) -> memoryview:
+        """The first ``count`` packets where they lie, one every ``frame`` octets from the first on.
+
+        Whoever looks must let go of it before ``close``.
+        """
+        return self._octets[self._at * self.frame + _NETWORK : (self._at + count) * self.frame]
+
+    def take(self, count: int) -> list[bytes]:
+        """As many packets, of those that are ``there``."""
+        frame, words, stride = self.frame, self._words, self._stride
+        first = self._at * stride
+        behind = first + count * stride
+        lengths = words[first + _LENGTH : behind : stride].tolist()
+        kept = words[first + _KEPT : behind : stride].tolist()
         memory = self._memory
-        starts = range(at * FRAME + _NETWORK, (at + count) * FRAME, FRAME)
+        starts = range(self._at * frame + _NETWORK, (self._at + count) * frame, frame)
         packets = [memory[start : start + size] for start, size in zip(starts, kept, strict=True)]
         if kept != lengths:
-            packets = [
-                packet for packet, length in zip(packets, lengths, strict=True) if len(packet) == length
-            ]
-            self.cut += count - len(packets)
-        os.getppid()  # the order of memory
-        words[first:behind:_WORDS] = self._free[:count]
-        self._at = (at + count) % self._frames
+            packets = self._mended(packets, lengths)
+        self.leave(count)
         return packets
 
+    def leave(self, count: int) -> None:
+        """The kernel may have the frames of as many packets again."""
+        os.getppid()  # the order of memory
+        first, stride = self._at * self._stride, self._stride
+        self._words[first : first + count * stride : stride] = self._free[:count]
+        self._at = (self._at + count) % self.frames
+
     def close(self) -> None:
+        """Let go of the memory."""
         self._words.release()
+        self._octets.release()
         self._memory.close()
+
+    def _mended(self, packets: Sequence[bytes], lengths: Sequence[int]) -> list[bytes]:
+        if not self._whole:
+            return [packet.ljust(length, b"\0") for packet, length in zip(packets, lengths, strict=True)]
+        whole = [packet for packet, length in zip(packets, lengths, strict=True) if len(packet) == length]
+        self.cut += len(packets) - len(whole)
+        return whole

@@ -123,17 +123,17 @@ def test_what_is_longer_than_a_frame_is_lost_and_counted() -> None:
 @isolated
 def test_leaves_nothing_open() -> None:
     """Neither where the kernel has no memory, nor where it refuses the second socket, nor when closed."""
-    real, calls = ring._Ring, [0]
+    real, calls = ring.Ring, [0]
 
-    def second_fails(sock: socket.socket, blocks: int) -> ring._Ring:
+    def second_fails(sock: socket.socket, blocks: int, frame: int, *, whole: bool) -> ring.Ring:
         calls[0] += 1
         if calls[0] == 2:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-        return real(sock, blocks)
+        return real(sock, blocks, frame, whole=whole)
 
     before = descriptors()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ring, "_Ring", second_fails)
+        patch.setattr(ring, "Ring", second_fails)
         with pytest.raises(Unavailable, match="no memory to receive packets into") as caught:
             PacketRing(EVERYTHING)
     assert caught.value.hint and descriptors() == before
