@@ -12,7 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
@@ -26,6 +26,9 @@ FAILURES: ExampleDatabase | None = (
 settings.register_profile("here", deadline=None, max_examples=200, database=FAILURES)
 settings.register_profile(
     "ci", deadline=None, max_examples=200, derandomize=True, print_blob=True, database=None
+)
+settings.register_profile(  # that one fails is all that `make mutants` asks
+    "mutants", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate], print_blob=False
 )
 settings.register_profile("thorough", deadline=None, max_examples=10_000, database=FAILURES)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "here"))

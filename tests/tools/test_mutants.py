@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.conftest import REPO
-from tools.mutants import explained, suites
+from tools.mutants import __main__ as command
+from tools.mutants import explained, suites, table
 from tools.mutants.explained import Explained, Wrong
 from tools.mutants.making import Mutant
 
@@ -60,6 +63,41 @@ def test_an_explanation_without_its_mutant_is_wrong() -> None:
     explained.check(reasons, "another", [])
     with pytest.raises(Wrong, match="m, f: there is no mutant"):
         explained.check(reasons, "m", [Mutant("g", "a", "b", "text")])
+
+
+# --- the table -----------------------------------------------------------------------------------------
+
+ROW = table.Row("m", mutants=30, tried=20, caught=15, explained=3, date="2026-11-23", checksum="ab")
+
+
+def test_the_table_is_kept_as_it_is_and_shown(tmp_path: Path) -> None:
+    file = tmp_path / "mutants.json"
+    assert table.load(file) == {}
+    table.save(file, [ROW])
+    assert table.load(file) == {"m": ROW}
+    assert "| `m` | 30 | 20 | 15 | 3 | 2 | 90% | 2026-11-23 | `ab` |" in (tmp_path / "mutants.md").read_text()
+
+
+def test_the_committed_page_is_made_of_the_committed_figures() -> None:
+    rows = table.load(command.TABLE)
+    assert command.TABLE.with_suffix(".md").read_text() == table.page(rows.values())
+    assert set(rows) <= set(MODULES)
+
+
+def test_a_row_of_a_module_that_has_changed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = "mechanisms/leases"
+    monkeypatch.setattr(command, "TABLE", tmp_path / "mutants.json")
+    assert command.main(["--check", module]) == 1
+    assert capsys.readouterr().out == f"{module}: never tried\n"
+    texts = [(REPO / suites.SOURCE / f"{module}.py").read_text()]
+    texts += [(REPO / each).read_text() for each in suites.tests_of(REPO, module)]
+    digest = hashlib.sha256("".join(texts).encode()).hexdigest()
+    for checksum, status in ((digest[:12], 0), (digest[1:13], 1)):
+        table.save(command.TABLE, [replace(ROW, module=module, checksum=checksum)])
+        assert command.main(["--check", module]) == status
+        assert (module in capsys.readouterr().out) is bool(status)
 
 
 # --- a checkout with one module ------------------------------------------------------------------------
@@ -115,6 +153,16 @@ def test_mutants_are_caught_and_survive_in_a_copy(checkout: Path) -> None:
     """And the checkout keeps its text."""
     assert tried(checkout) == ["False", "True", "False", "False", "False", "True"]
     assert (checkout / MODULE).read_text() == RIGHT
+
+
+def test_what_has_caught_one_goes_first(checkout: Path) -> None:
+    ran = checkout.parent / "ran"
+    before = f"def test_before():\n    with open({str(ran)!r}, 'a') as ran:\n        ran.write('x')\n"
+    file = checkout / TESTS[0]
+    file.write_text(before + file.read_text())
+    assert tried(checkout)[0] == "False"
+    # Twice unchanged, at the first that is caught, and at the one that passes and at the last one.
+    assert ran.read_text() == "x" * 5
 
 
 def test_tests_that_fail_by_themselves_say_nothing(checkout: Path) -> None:
