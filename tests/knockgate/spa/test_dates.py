@@ -5,11 +5,18 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tools.sealed_example import PAGE
 
 from knockgate.spa.sealed.dates import LAST_ERA, WINDOW, Date, following
 
 NOW = 1_800_000_000 * 10**9
 IN_2038 = 1 << 61
+
+
+def test_the_window_and_the_last_era_are_the_pages() -> None:
+    """Clients of other makers go by them too; all the other tests take them as they are."""
+    assert (WINDOW, LAST_ERA) == (60_000_000_000, 0xFFFF)
+    assert "W is 60 s" in PAGE.read_text()
 
 
 def test_the_first_one_is_of_era_0() -> None:

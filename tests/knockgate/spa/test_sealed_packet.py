@@ -224,6 +224,8 @@ def changed(**changes: object) -> Callable[[], object]:
     (lambda: KEY.card(b"s" * 31), "length"),
     (lambda: device_id(b"", KEY.gate, b""), "0 bytes; it must have 32"),
     (lambda: device_row(b"s" * 16, bytes(16)), "16 bytes; it must have 32"),
+    (lambda: device_row(b"s" * 33, bytes(16)), "33 bytes; it must have 32"),
+    (lambda: CardKeys(b"s" * 33), "33 bytes; it must have 32"),
 ])  # fmt: skip
 def test_what_cannot_be_said(make: Callable[[], object], text: str) -> None:
     with pytest.raises(ValueError, match=text):
