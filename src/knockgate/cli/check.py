@@ -59,9 +59,9 @@ def check(origin: Origin, *, explain: str | None, strict: bool, as_json: bool) -
     """Say what a configuration means, and what is doubtful about it.
 
     Changes nothing. Besides the file it looks at this host: the files of ssh keys, line by line; the gate's
-    own keys, cards, marks and devices (as root); programs that listen where knocks arrive; what
-    the units may not read or write, and rules of others that lead around a door (as root); and a copy of the
-    table that will not load at boot.
+    own keys, cards, marks and devices (as root); programs that listen where knocks arrive; what the units may
+    not read or write, and rules of others that lead around a door (as root); and a copy of the table that
+    will not load at boot.
 
     With --explain it tells of one key instead: through which doors it leads, when, for whom and for how
     long, what its packet must be like, and what stands against it now: that it is revoked, has expired, is
