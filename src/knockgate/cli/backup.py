@@ -26,6 +26,7 @@ from knockgate.cli.new_files import write_new
 from knockgate.cli.page import Page
 from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import FILE
+from knockgate.config import doors as configurations
 from knockgate.config.doors import Configuration
 from knockgate.errors import ConfigError, Unavailable
 
@@ -45,6 +46,7 @@ def backup(file: str, *, dry_run: bool, as_json: bool, config: str | None) -> in
         gate.toml             and the files of secrets and of ssh keys that it names
         gate.keys             the gate's secret keys, and the cards
         devices               which ones are known, and which are barred
+        known-networks        who is heard first in a flood
 
     and a few words for `knockgate restore`. The gate may run. Left out is what belongs to others, which is
     told: files of ssh keys of users and of sshd, and lists of one-time sequences, since those that were used
@@ -157,11 +159,11 @@ def _collected(files: GateFiles) -> tuple[Backup, dict[str, str]]:
     with files.changing() if sealed else contextlib.nullcontext():
         checked(Origin(config))
         salt = SqliteMarks.peek_salt(files.marks) if sealed else None
-        read: dict[str, Archived] = {}
-        gate_toml = _read(Path(config))
-        found = GateFiles.of(config).found
-        ours, left_out = named(found, gate_toml.content.decode())
-        for path in ours:
+        # Once: what is in the backup is what says which files belong to it.
+        read = {config: _read(Path(config))}
+        text = read[config].content.decode()
+        ours, left_out = named(configurations.parse(text, config), text)
+        for path in ours[1:]:
             if os.path.lexists(path):
                 read[str(path)] = _read(path)
             elif path.parent != files.folder:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knockgate.cli.new_files import refuse_without_right
 from knockgate.cli.words import seconds
 from knockgate.config import doors as configurations
 from knockgate.config import keys as configured_keys
@@ -160,9 +161,7 @@ def places(config: str | None, state: str | None) -> tuple[Path, Path]:
         hint = "`knockgate init --bare` leaves it as it is, and makes the rest"
         raise Unavailable(f"{path} is there already", hint=hint)
     for each in (path.parent, folder):
-        there = next(parent for parent in (each, *each.parents) if os.path.exists(parent))  # noqa: PTH110 - which needs no right
-        if not os.access(there, os.W_OK):
-            raise Unavailable(f"{there}: no right to write there", hint="run it as root")
+        refuse_without_right(each)
     return path, folder
 
 

@@ -11,7 +11,14 @@ from pathlib import Path
 from knockgate.config.private import sync_folder
 from knockgate.errors import Unavailable
 
-__all__ = ["write_new", "written"]
+__all__ = ["folder_there", "refuse_without_right", "write_new", "written"]
+
+
+def refuse_without_right(folder: Path) -> None:
+    """Raises Unavailable without the right to write there; where it is missing, in the nearest one above."""
+    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110 - which needs no right
+    if not os.access(there, os.W_OK):
+        raise Unavailable(f"{there}: no right to write there", hint="run it as root")
 
 
 def write_new(files: Mapping[Path, str] | Mapping[Path, bytes], *, private: frozenset[Path]) -> None:
@@ -69,6 +76,25 @@ def written(
         raise
 
 
+@contextlib.contextmanager
+def folder_there(folder: Path) -> Iterator[None]:
+    """A folder for the owner alone, unless it is there; where the block raises it is taken away again.
+
+    Raises Unavailable where it cannot be made.
+    """
+    made: list[Path] = []
+    try:
+        _make_folder(folder, made, private=True)
+    except OSError as error:
+        _remove_all([], made)
+        raise Unavailable(f"{folder} cannot be made: {error.strerror}") from None
+    try:
+        yield
+    except BaseException:
+        _remove_all([], made)
+        raise
+
+
 def _refusal(error: OSError, path: Path) -> Unavailable:
     if isinstance(error, FileExistsError):
         return Unavailable(
@@ -83,6 +109,7 @@ def _make_folder(folder: Path, made: list[Path], *, private: bool) -> None:
     for each in reversed(missing):
         each.mkdir(0o700 if private and each == folder else 0o755)
         made.append(each)
+        sync_folder(each.parent)
 
 
 def _made(path: Path, mode: int) -> int:

@@ -25,14 +25,13 @@ import click
 
 from knockgate.cli.archive import MOST, Archived, Backup, unpack
 from knockgate.cli.backup import named
-from knockgate.cli.gatefiles import now
-from knockgate.cli.new_files import written
+from knockgate.cli.gatefiles import GateFiles, now
+from knockgate.cli.new_files import folder_there, refuse_without_right, written
 from knockgate.cli.page import Page
 from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import FILE
 from knockgate.config import doors as configurations
 from knockgate.config import private
-from knockgate.config.doors import Configuration
 from knockgate.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def restore(file: str, *, clock: str | None, dry_run: bool, as_json: bool) -> in
     if not dry_run:
         from knockgate.daemon.run import alone  # noqa: PLC0415 - see cli
 
-        with alone(plan.found.gate.run_directory):
+        with alone(plan.files.found.gate.run_directory):
             _make(plan, low)
     _tell(plan, missing, low, dry_run=dry_run, as_json=as_json)
     return 0
@@ -108,12 +107,8 @@ class _Plan:
     """A gate that is to be."""
 
     backup: Backup
-    found: Configuration
+    files: GateFiles
     keys: GateKeys | None  #: with another incarnation than they had; None: there are none
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.found.gate.state_directory)
 
     @property
     def contents(self) -> dict[Path, bytes]:
@@ -122,7 +117,7 @@ class _Plan:
         if self.keys:
             from knockgate.config import gatekeys  # noqa: PLC0415 - see cli
 
-            found[self.folder / gatekeys.FILE_NAME] = gatekeys.text_of(self.keys).encode()
+            found[self.files.keys] = gatekeys.text_of(self.keys).encode()
         return found
 
     @property
@@ -133,10 +128,10 @@ class _Plan:
     @property
     def stores(self) -> list[Path]:
         """What is made anew."""
-        from knockgate.daemon import packets, sealed  # noqa: PLC0415 - see cli
+        from knockgate.daemon import packets  # noqa: PLC0415 - see cli
 
-        names = [packets.STORE] if self.found.fwknop else []
-        return [self.folder / each for each in [*names, *([sealed.MARKS] if self.keys else [])]]
+        found = [self.files.folder / packets.STORE] if self.files.found.fwknop else []
+        return [*found, self.files.marks] if self.keys else found
 
 
 def _planned(backup: Backup) -> _Plan:
@@ -150,17 +145,17 @@ def _planned(backup: Backup) -> _Plan:
         if path not in ours:
             message = f"{path} is in the backup, and its gate.toml does not name it"
             raise ConfigError(message, hint="take a file that `knockgate backup` has made, as it is")
+    files = GateFiles(found)
     if found.sealed is None:
-        return _Plan(backup, found, None)
-    folder = Path(found.gate.state_directory)
-    path = str(folder / gatekeys.FILE_NAME)
+        return _Plan(backup, files, None)
+    path = str(files.keys)
     if path not in backup.files or backup.salt is None:
         raise ConfigError("the backup has no keys of the gate's", hint="make keys: knockgate init --bare")
     keys = gatekeys.parse(_text(backup.files[path], path), path)
-    said = str(folder / "devices")
+    said = str(files.devices)
     if said in backup.files:
         devices.parse(_text(backup.files[said], said), said)
-    return _Plan(backup, found, dataclasses.replace(keys, incarnation=os.urandom(16)))
+    return _Plan(backup, files, dataclasses.replace(keys, incarnation=os.urandom(16)))
 
 
 def _text(file: Archived, path: str) -> str:
@@ -198,15 +193,10 @@ def _look(plan: _Plan) -> None:
     differs = [path for path, content in plan.contents.items() if not _is_free(path, content)]
     differs += [each for store in plan.stores for each in all_of(store) if os.path.lexists(each)]
     if differs:
-        message = f"{differs[0]} is there already"
-        if len(differs) > 1:
-            message += f", and {len(differs) - 1} more"
         hint = f"nothing is written over: move away {' '.join(map(str, differs))}"
-        raise Unavailable(message, hint=hint)
+        raise Unavailable(f"{differs[0]} is there already", hint=hint)
     for path in (*plan.missing, *plan.stores):
-        there = next(parent for parent in path.parents if os.path.exists(parent))  # noqa: PTH110 - which needs no right
-        if not os.access(there, os.W_OK):
-            raise Unavailable(f"{there}: no right to write there", hint="run it as root")
+        refuse_without_right(path.parent)
 
 
 def _is_free(path: Path, content: bytes) -> bool:
@@ -230,7 +220,7 @@ def _make(plan: _Plan, low: int) -> None:
     last = {path: files.pop(path) for path in [config] if path in files}
     dress = _dressing(plan)
     with (
-        _folder(plan.folder),
+        folder_there(plan.files.folder),
         _packets(plan, low),
         written(files, private=frozenset(files), dress=dress),
         _marks(plan, low),
@@ -243,8 +233,8 @@ def _dressing(plan: _Plan) -> Callable[[int, Path], None]:
     """Owners by their names; where there are none of these, root."""
 
     def dress(file: int, path: Path) -> None:
-        if path.parent == plan.folder:
-            private.hand_over(file, plan.folder)
+        if path.parent == plan.files.folder:
+            private.hand_over(file, plan.files.folder)
             return
         archived = plan.backup.files[str(path)]
         if os.geteuid() == 0:
@@ -263,42 +253,16 @@ def _number(look_up: Callable[[str], Sequence[Any]], name: str, index: int) -> i
 
 
 @contextlib.contextmanager
-def _folder(folder: Path) -> Iterator[None]:
-    """The state directory; taken away again where the block raises, if it is ours."""
-    made = []
-    try:
-        for each in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
-            each.mkdir(0o700 if each == folder else 0o755)
-            made.append(each)
-        for each in made:
-            private.sync_folder(each.parent)
-    except OSError as error:
-        _remove_all(made)
-        raise Unavailable(f"{folder} cannot be made: {error.strerror}") from None
-    try:
-        yield
-    except BaseException:
-        _remove_all(made)
-        raise
-
-
-def _remove_all(folders: list[Path]) -> None:
-    for each in reversed(folders):
-        with contextlib.suppress(OSError):
-            each.rmdir()
-
-
-@contextlib.contextmanager
 def _packets(plan: _Plan, low: int) -> Iterator[None]:
     """What takes no packet of fwknop's that was issued until ``low``."""
     from knockgate.daemon import packets  # noqa: PLC0415 - see cli
     from knockgate.store.sqlite import SqliteStore  # noqa: PLC0415 - see cli
 
-    if plan.found.fwknop is None or not low:
+    if plan.files.found.fwknop is None or not low:
         yield
         return
-    path = plan.folder / packets.STORE
-    SqliteStore.create(path, low=low // 10**9, fresh=plan.found.fwknop.freshness)
+    path = plan.files.folder / packets.STORE
+    SqliteStore.create(path, low=low // 10**9, fresh=plan.files.found.fwknop.freshness)
     with _taken_away(path):
         yield
 
@@ -306,15 +270,13 @@ def _packets(plan: _Plan, low: int) -> Iterator[None]:
 @contextlib.contextmanager
 def _marks(plan: _Plan, low: int) -> Iterator[None]:
     """New marks for the keys, which call devices as the old ones did."""
-    from knockgate.daemon import sealed  # noqa: PLC0415 - see cli
     from knockgate.store.marks import SqliteMarks  # noqa: PLC0415 - see cli
 
     if plan.keys is None:
         yield
         return
-    path = plan.folder / sealed.MARKS
-    SqliteMarks.create(path, plan.keys.incarnation, low=low, salt=plan.backup.salt)
-    with _taken_away(path):
+    SqliteMarks.create(plan.files.marks, plan.keys.incarnation, low=low, salt=plan.backup.salt)
+    with _taken_away(plan.files.marks):
         yield
 
 
