@@ -204,14 +204,21 @@ def test_no_agent_gets_more_than_a_message(names: list[str], tmp_path: Path) -> 
                 control = knocks(home, home / "honest")
             assert control.status == 0, control.said
             assert len(there.number(1)) == 1 and [each[0] for each in heard] == [11, 13]
-            figure("agent.honest", seconds=round(control.seconds, 2), peak_kb=control.peak_kb)
             for number, name in enumerate(names):
                 does, message = HOSTILE[name]
                 with acting(home / str(number), does) as heard:
                     ended = knocks(home, home / str(number))
                 _is_clear(name, ended, message)
                 _has_leaked_nothing(heard)
-                figure(f"agent.{name}", seconds=round(ended.seconds, 2), peak_kb=ended.peak_kb, knocks=0)
+                figure(
+                    f"agent.{name}",
+                    tries=1,
+                    wrongly=len(there.number(1)) - 1,
+                    rightly=1,
+                    control="with an honest agent the same client's knock opens",
+                    took_s=round(ended.seconds, 2),
+                    memory_more_kb=ended.peak_kb - control.peak_kb,
+                )
                 assert ended.seconds < _LONGEST and ended.peak_kb < control.peak_kb + _GROWTH, (name, ended)
             there.number(1)  # all that came, and nothing with a wrong signature
 

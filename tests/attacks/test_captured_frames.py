@@ -100,7 +100,16 @@ def test_all_link_types_are_here() -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_frames(name: str) -> None:
     found = [_tried(LAYERS[name], family, random.Random(family)) for family in (4, 6)]
-    figure(f"frames.captured, {name}", **{what: sum(each[what] for each in found) for what in found[0]})
+    sums = {what: sum(each[what] for each in found) for what in found[0]}
+    figure(
+        f"frames.of a capture: {name}",
+        tries=sums["cut"] + sums["junk"] + sums["bits"] + sums["files"],
+        wrongly=0,
+        known=sums["bits"] - sums["bits_that_shut"],
+        rightly=len(found),
+        control="the same frames, whole, open",
+        **sums,
+    )
 
 
 def _tried(layer: Layer, family: int, dice: random.Random) -> dict[str, int]:

@@ -27,7 +27,7 @@ from tests.packets import raw
 from knockgate.config import places
 from knockgate.daemon import keylink, link
 from knockgate.daemon.control import EXPLAIN_SOCKET, LINK_SOCKET, STATUS_SOCKET, WARDEN_SOCKET, ask, explain
-from knockgate.daemon.sockets import connect
+from knockgate.daemon.sockets import connected
 from knockgate.errors import Unavailable
 from knockgate.firewall.nftables import Nftables
 from knockgate.model import Port, Protocol
@@ -61,11 +61,10 @@ class Clients:
     def connect(self, name: str) -> socket.socket | None:
         """None where its queue is full: what one would wait for."""
         kind = socket.SOCK_STREAM if name in _STREAMS else socket.SOCK_SEQPACKET
-        sock = socket.socket(socket.AF_UNIX, kind)
+        patience = 0.01 if name == LINK_SOCKET else DEADLINE
         try:
-            connect(sock, f"{self._directory}/{name}", 0.01 if name == LINK_SOCKET else DEADLINE)
+            sock = connected(f"{self._directory}/{name}", kind, patience)
         except OSError:
-            sock.close()
             return None
         sock.settimeout(0)
         self.held.append(sock)
@@ -178,7 +177,6 @@ def test_knocks_open_and_the_admin_is_heard_meanwhile(tmp_path: Path) -> None:
         clients = Clients(gate.gate.run_directory)
         before, log = _descriptors(halves), len(gate.gate.log())
         quiet, told = knocker.median(), _admin(gate)
-        figure("clients.none", median_ms=_ms(quiet), admin_ms=_ms(told), descriptors=max(before.values()))
         ways: dict[str, Callable[[str], None]] = {
             "silent": clients.silent,
             "half a message": clients.in_half,
@@ -191,7 +189,15 @@ def test_knocks_open_and_the_admin_is_heard_meanwhile(tmp_path: Path) -> None:
             during, told = knocker.median(), _admin(gate)
             more = {half: many - before[half] for half, many in _descriptors(halves).items()}
             figure(
-                f"clients.{name}", median_ms=_ms(during), admin_ms=_ms(told), descriptors=max(more.values())
+                f"clients.of the daemon's sockets: {name}",
+                tries=_CLIENTS,
+                wrongly=0,
+                rightly=2 * _KNOCKS + 3,
+                control="knocks open and the admin's commands get through meanwhile",
+                knock_ms=_ms(during),
+                knock_before_ms=_ms(quiet),
+                admin_ms=_ms(told),
+                descriptors_more=max(more.values()),
             )
             assert during < quiet + _SLOW and max(more.values()) <= _CLIENTS_TOLD, (name, during, quiet, more)
             clients.leave()
@@ -199,7 +205,15 @@ def test_knocks_open_and_the_admin_is_heard_meanwhile(tmp_path: Path) -> None:
             during = knocker.median()
         told = _admin(gate)
         figure(
-            "clients.storm", median_ms=_ms(during), admin_ms=_ms(told), log_bytes=len(gate.gate.log()) - log
+            "clients.of the daemon's sockets: a storm of nonsense",
+            tries=1,
+            wrongly=0,
+            rightly=2 * _KNOCKS + 3,
+            control="knocks open meanwhile, the admin's commands get through afterwards",
+            knock_ms=_ms(during),
+            knock_before_ms=_ms(quiet),
+            admin_ms=_ms(told),
+            log_bytes=len(gate.gate.log()) - log,
         )
         assert during < quiet + _SLOW and len(gate.gate.log()) - log < 20_000
         assert gate.gate.halves() == halves  # the same processes as at the beginning
@@ -240,7 +254,6 @@ def test_a_keeper_beset_by_clients(tmp_path: Path) -> None:
         request = keylink.Request(
             keylink.Verb.LOOK, 0, keylink.checksum_of(places.load(keeper.file))
         ).encode()
-        figure("clients.keeper none", median_ms=_ms(quiet), descriptors=before)
         for name, says, hangs_up in (
             ("silent", [], False),
             ("half a message", [request[:10]], False),
@@ -248,8 +261,7 @@ def test_a_keeper_beset_by_clients(tmp_path: Path) -> None:
             ("gone in the middle", [request], True),
         ):
             for _ in range(_CLIENTS):
-                sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                connect(sock, keeper.path, DEADLINE)
+                sock = connected(keeper.path, socket.SOCK_SEQPACKET, DEADLINE)
                 held.append(sock)
                 sock.settimeout(0)
                 with contextlib.suppress(OSError):
@@ -263,7 +275,16 @@ def test_a_keeper_beset_by_clients(tmp_path: Path) -> None:
             files.refresh()
             assert files.total == 3 - was
             more = _open_files(keeper.process.pid) - before
-            figure(f"clients.keeper {name}", median_ms=_ms(during), descriptors=more)
+            figure(
+                f"clients.of the keeper: {name}",
+                tries=_CLIENTS,
+                wrongly=0,
+                rightly=22,
+                control="its listener is served, and sees that a key was added or taken out",
+                look_ms=_ms(during),
+                look_before_ms=_ms(quiet),
+                descriptors_more=more,
+            )
             assert during < quiet + _SLOW and more <= _CLIENTS_TOLD and keeper.process.poll() is None
     finally:
         for sock in held:

@@ -50,6 +50,7 @@ sequence = { steps = ["tcp/7000", "udp/7001", "tcp/7002"], within = "10s" }
 _PEOPLE, _LATE = 24, 12  # those from _LATE on have hours
 _LATER_CARD = b"l" * 32
 _QUARTERS = 4
+_ATTACKS = ("replay", "junk", "knock of nobody", "half a sequence", "is out of hours", "kept out")
 
 
 @dataclasses.dataclass
@@ -313,9 +314,17 @@ def test_a_day(events: int, tmp_path: Path) -> None:
         quarters = _lives(day, events)
         refused = day.gate.refused
         day.gate.end()
-    for number, each in enumerate(quarters, 1):
-        figure(f"day.{events} events, {6 * number} h", **each)
-    figure(f"day.{events} events", happened=dict(day.did), refused=dict(refused))
+    figure(
+        f"day.24 hours, {events:,} events",
+        tries=sum(day.did[each] for each in _ATTACKS),
+        wrongly=0,
+        rightly=sum(day.did[each] for each in ("opens", "a sequence opens", "comes in")),
+        control="honest knocks open, and who has a lease comes in, all day",
+        refused=sum(refused.values()),
+        restarts_reloads_and_reboots=sum(day.did[each] for each in ("restart", "reload", "reboot")),
+        **{f"{what}_after_{6 * number}_h_kb": each[f"{what}_kb"]
+           for what in ("memory", "disk") for number, each in enumerate(quarters, 1)},
+    )  # fmt: skip
     assert {
         "opens",
         "is out of hours",

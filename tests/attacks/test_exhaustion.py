@@ -56,6 +56,10 @@ def _elements(name: str, kind: str = "set") -> int:
     return len(found.get("elem", ()))
 
 
+def _strangers_inside() -> int:
+    return sum(each.startswith(("11.", "12.")) for door in (KERNEL, DAEMON) for each in let_in(door))
+
+
 def _knock(cable: Sender, door: str, source: str) -> None:
     for each in steps(door, source):
         cable.send(each)
@@ -102,10 +106,13 @@ def test_sources_that_were_made_up(tmp_path: Path) -> None:
         until(lambda: gate.gate.status()["bounds"]["crowded"] > 0, "it is told")
         assert connects(22)
         figure(
-            "exhaustion.made-up sources",
-            sent=2 * _FLOOD,
+            "exhaustion.sets of the kernel and tracker of the daemon: made-up sources",
+            tries=2 * _FLOOD,
+            wrongly=_strangers_inside(),
+            rightly=3,
+            control="who is in stays in, and who comes behind the flood gets in",
             room_of_each_set=_LOW,
-            kernel_remembers=sum(remembered.values()),
+            kernel_remembers=remembered,
             daemon_forgot=heard["forgotten"],
             tries_behind_it_kernel=tries[KERNEL][0],
             tries_behind_it_daemon=tries[DAEMON][0],
@@ -129,7 +136,15 @@ def test_leases_of_who_has_seen_a_sequence(tmp_path: Path) -> None:
         assert "10.0.9.1" not in let_in(KERNEL)
         gate.close(*_made_up(1))  # the control
         _gets_in(cable, KERNEL, "10.0.9.2")
-        figure("exhaustion.leases", sequences=2 * _LOW, leases=_LOW, packet_opened=1)
+        figure(
+            "exhaustion.leases of who has seen a sequence",
+            tries=2 * _LOW,
+            wrongly=0,
+            known=_LOW,
+            rightly=3,
+            control="who is in stays in, a packet opens, and a sequence where there is room again",
+            room_for_leases=_LOW,
+        )
 
 
 # --- what is kept on the disk, and told ---------------------------------------------------------------
@@ -212,13 +227,16 @@ def test_marks_and_log(tmp_path: Path) -> None:
         assert grown < 100_000
         assert gate.gate.status()["packets"]["remembered"] == 2
         figure(
-            "exhaustion.disk and log",
-            packets=3 * _FLOOD + _FLOOD // 4,
-            devices=devices,
+            "exhaustion.marks, disk and log: junk, replays and new devices",
+            tries=3 * _FLOOD + _FLOOD // 4,
+            wrongly=gate.opened(SEALED) - most - 1 + gate.opened(FWKNOP) - 2,
+            rightly=2,
+            control="who knocks behind it gets in",
             devices_that_knocked=25,
+            devices_remembered=devices,
             log_bytes=said,
-            state_bytes_more=grown,
-            seconds_s=round(seconds, 1),
+            disk_more_kb=round(grown / 1024, 1),
+            took_s=round(seconds, 1),
         )
 
 
@@ -272,12 +290,17 @@ def _flood_memory(folder: Path, seconds: float) -> None:
         assert before.keys() == after.keys() == gate.gate.halves().keys()
         _gets_in(cable, DAEMON, "10.0.9.1")
         figure(
-            f"exhaustion.memory and log, {seconds} s",
-            packets=rounds * 2 * _FLOOD,
+            f"exhaustion.memory, descriptors and log: all of it, {'for a minute' if seconds else 'once'}",
+            tries=rounds * 2 * _FLOOD + 600,
+            wrongly=len(let_in(KERNEL) | let_in(FWKNOP) | let_in(SEALED)),
+            rightly=1,
+            control="who knocks behind it gets in",
             took_s=round(took, 1),
             log_bytes=said,
-            resident_kb=after,
-            more_kb=grown,
+            memory_kb=after,
+            memory_more_kb=grown,
+            descriptors=open_before,
+            descriptors_more=0,
         )
 
 

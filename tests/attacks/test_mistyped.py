@@ -45,7 +45,16 @@ def test_a_gate_toml_with_slips(number: int) -> None:
         slowest = max(slowest, time.monotonic() - began)
     assert all(0 < len(each) < 1000 for each in said)
     assert number // 3 < wrong < number and slowest < 2
-    figure(f"files.gate.toml, {number} slips", wrong=wrong, slowest_ms=round(1000 * slowest, 1))
+    figure(
+        "files.gate.toml with slips",
+        tries=number,
+        wrongly=0,
+        rightly=number - wrong,
+        control="what is no mistake is read",
+        refused=wrong,
+        slowest_ms=round(1000 * slowest, 1),
+        longest_message_bytes=max(map(len, said)),
+    )
 
 
 def _slip(text: str, dice: random.Random) -> str:

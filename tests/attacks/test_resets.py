@@ -89,7 +89,15 @@ def _costs(attack: Attack, door: str) -> None:
     # One for each step, without end: nobody gets in, as long as it lasts and not longer.
     assert set(attack.tries(lambda: 1, 3)) == {0}
     dice = random.Random(1)
-    figure(f"resets.{door}", one_syn_tries=2, one_a_step_share=0.0, undisturbed_share=1.0)
+    figure(
+        f"resets.{door}",
+        tries=4 * _PEOPLE,
+        wrongly=0,
+        rightly=2 * _PEOPLE,
+        control="who is not disturbed gets in with the first try",
+        tries_with_one_syn_in_all=2,
+        in_with_a_syn_for_each_step_share=0.0,
+    )
     for chance in (0.1, 0.5, 0.9):
         found = attack.tries(lambda: int(dice.random() < chance), 4)  # noqa: B023
         first = found.count(1) / _PEOPLE
@@ -97,8 +105,12 @@ def _costs(attack: Attack, door: str) -> None:
         assert abs(first - (1 - chance) ** gaps) < 0.12, first
         figure(
             f"resets.{door}, a SYN between two steps with a chance of {chance}",
-            first_try_share=first,
-            within_four_tries_share=round(1 - found.count(0) / _PEOPLE, 3),
+            tries=_PEOPLE,
+            wrongly=0,
+            rightly=_PEOPLE - found.count(0),
+            control="who is not disturbed gets in with the first try",
+            in_with_first_try_share=first,
+            in_within_four_tries_share=round(1 - found.count(0) / _PEOPLE, 3),
         )
 
 
@@ -116,7 +128,14 @@ def test_what_is_one_packet_is_not_reset(tmp_path: Path) -> None:
                 cable.send(udp_ip(spa.port, source, spa.make(source)))
                 attack.disturb(source, 10)
                 until(lambda: source in let_in(spa.door), f"{kind} opens")  # noqa: B023
-            figure(f"resets.{kind}", tries=tries, opened=len(let_in(spa.door)), share=1.0)
+            figure(
+                f"resets.{kind}",
+                tries=20 * tries,
+                wrongly=0,
+                rightly=len(let_in(spa.door)),
+                control="who is disturbed gets in with the first packet",
+                in_with_first_try_share=len(let_in(spa.door)) / tries,
+            )
             gate.close()
 
 
@@ -139,7 +158,13 @@ def test_who_knows_the_sequence_can_use_up_the_pace_of_an_address(tmp_path: Path
         until(lambda: victim in let_in(SEALED), "a packet opens")
 
         _gets_in_again(Attack(gate, cable, KERNEL), victim)
-        figure("resets.pace of an address used up", sent=80, sequence_opened=0, packet_opened=1)
+        figure(
+            "resets.pace of an address used up",
+            tries=80,
+            wrongly=0,
+            rightly=2,
+            control="a packet of the same address opens meanwhile, and the sequence afterwards",
+        )
 
 
 def _gets_in_again(attack: Attack, victim: str) -> None:

@@ -60,7 +60,15 @@ def test_a_packet_that_was_changed_opens_nothing(tmp_path: Path) -> None:
             until(lambda: source in let_in(spa.door), f"{kind} opens")  # noqa: B023
             reasons = gate.refused(spa.door)
             assert reasons.keys() == {"not-ours"}, reasons
-            figure(f"tampering.{kind}", changed=len(damaged), heard=heard, refused=heard, opened=0)
+            figure(
+                f"tampering.{kind}",
+                tries=len(damaged),
+                wrongly=gate.opened(spa.door) - opened - 1,
+                rightly=1,
+                control="the same packet, whole, opens",
+                refused_by_the_listener=heard,
+                refused_by_its_filter=len(damaged) - heard,
+            )
 
 
 def _refused(gate: Lanes, door: str) -> int:
@@ -123,7 +131,16 @@ def _judge(found: dict[str, int], door: str, *, mended: bool) -> None:
     assert {name for name in found if found[name] == _FIELDS[name]} - partly == whole
     assert {name for name in found if 0 < found[name] < _FIELDS[name]} <= partly
     name = f"tampering.one bit of a step, {door}{', header checksum mended' * mended}"
-    figure(name, opens=found, bits=sum(map(_FIELDS.__getitem__, found)), opened=sum(found.values()))
+    as_before = {name: found[name] for name in found if name in whole | partly}
+    figure(
+        name,
+        tries=sum(map(_FIELDS.__getitem__, found)),
+        wrongly=sum(found.values()) - sum(as_before.values()),
+        known=sum(as_before.values()),
+        rightly=1,
+        control="the same step, whole, opens",
+        fields_that_are_nothing_to_a_step=len(whole),
+    )
 
 
 _NAMES = [name for name, bits in _FIELDS.items() for _ in range(bits)]
