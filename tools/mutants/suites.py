@@ -26,13 +26,11 @@ _FWKNOP = [f"spa/test_{each}.py" for each in ("vectors", "keyring", "packets", "
 #: Beside those of its name, by a module or by what it begins with; of several the longest counts.
 _BESIDES: dict[str, Sequence[str]] = {
     "mechanisms/marks": ["mechanisms/test_marks_life.py"],
+    "mechanisms/knocks": ["mechanisms/test_sequence.py"],
     "mechanisms/sealed": [
-        *(
-            f"mechanisms/test_{each}.py"
-            for each in ("sealed_steps", "sealed_policy", "counted", "sealed_life")
-        ),
+        f"mechanisms/test_{each}.py" for each in ("sealed_steps", "sealed_policy", "sealed_life")
     ],
-    "mechanisms/sequence": ["mechanisms/test_sequence_model.py"],
+    "mechanisms/sequence": ["mechanisms/test_counted.py", "mechanisms/test_sequence_model.py"],
     "spa/agent": ["spa/sshkeys/test_corpus.py"],
     "spa/fwknop/": _FWKNOP,
     "spa/sealed/": _SEALED,
