@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -55,6 +56,29 @@ def test_it_opens_what_the_tracker_opens(several: list[list[Port]], ports: list[
     ours, theirs = walk(Automaton(sequences), ports), track(sequences, ports)
     event(f"opened: {sum(map(bool, theirs))}")
     assert [sorted(each) for each in ours] == [sorted(each) for each in theirs]
+
+
+@pytest.mark.parametrize(
+    "several",
+    [
+        [(1, 2, 2, 3)],
+        [(1, 1, 2)],
+        [(1, 2, 1, 3)],
+        [(1, 2, 3), (1, 2, 4)],
+        [(1, 2, 2, 3), (1, 2, 3)],
+        [(2, 1), (1, 2, 3)],
+    ],
+    ids=str,
+)
+def test_of_any_six_packets_it_makes_what_the_tracker_makes(several: list[tuple[int, ...]]) -> None:
+    """Steps that are repeated, and doors whose sequences part late, which chance seldom finds."""
+    sequences = [sequence(str(number), *steps) for number, steps in enumerate(several)]
+    automaton = Automaton(sequences)
+    ports = sorted({step for each in sequences for step in each.steps})
+    words = list(itertools.product(ports, repeat=6))
+    opened = [walk(automaton, word) for word in words]
+    assert opened == [track(sequences, word) for word in words]
+    assert {door for word in opened for doors in word for door in doors} == {each.door for each in sequences}
 
 
 def test_states_and_moves_of_two_doors_with_a_common_beginning() -> None:
