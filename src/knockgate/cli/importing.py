@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from knockgate.cli.new_files import write_new
+from knockgate.cli.new_files import for_the_halves, write_new
 from knockgate.cli.page import Page, PageGroup
 from knockgate.cli.terminal import advise, complain, say, tell
 from knockgate.cli.words import FILE, Word
@@ -167,7 +167,7 @@ def _finish(found: Translation, output: str | None, *, writes: bool, as_json: bo
     if output is not None:
         files[_path(output).absolute()] = found.text
     if files:
-        write_new(files, private=frozenset(found.secrets))
+        write_new(files, private=frozenset(found.secrets), dress=for_the_halves)
     _report(found, files, as_json=as_json)
     if not as_json:
         if not writes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import json
 import os
 import sys
@@ -15,7 +14,7 @@ import click
 
 from knockgate.cli.cardfiles import card_text, drawing_cards, file_for, fingerprint_of, how_to_trust
 from knockgate.cli.gatefiles import GateFiles, now
-from knockgate.cli.new_files import written
+from knockgate.cli.new_files import for_the_halves, written
 from knockgate.cli.page import Page
 from knockgate.cli.rekeying import FIRST_CARD
 from knockgate.cli.terminal import advise, complain, say
@@ -192,26 +191,11 @@ def _make(files: GateFiles, made: GateKeys, plan: Plan | None, cards: Mapping[Pa
         raise ConfigError("one file cannot be two of what is made", key="--output", hint="name another")
     secret = {files.keys: gatekeys.text_of(made), **cards}
     # The marks come last: who is killed before leaves keys without marks, with which no gate starts.
-    with written({**configuration, **secret}, private=frozenset(secret), dress=_for_the_halves):
+    with written({**configuration, **secret}, private=frozenset(secret), dress=for_the_halves):
         if plan:
             plan.check()
         _hand_over(files.keys)
         SqliteMarks.create(files.marks, made.incarnation)
-
-
-def _for_the_halves(file: int, path: Path) -> None:
-    """Where the folder is the units' group's they can read gate.toml, whatever the umask. OSError."""
-    group = path.parent.stat().st_gid
-    if path.name == DEFAULT_PATH.name and os.geteuid() == 0 and group == _group():
-        os.fchown(file, -1, group)
-        os.fchmod(file, 0o640)
-
-
-def _group() -> int | None:
-    try:
-        return grp.getgrnam("knockgate").gr_gid  # knockgate.sysusers
-    except KeyError:
-        return None
 
 
 def _hand_over(path: Path) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from knockgate.config.doors import DEFAULT_PATH
 from knockgate.config.private import sync_folder
 from knockgate.errors import Unavailable
 
-__all__ = ["folder_there", "refuse_without_right", "write_new", "written"]
+__all__ = ["folder_there", "for_the_halves", "refuse_without_right", "write_new", "written"]
 
 
 def refuse_without_right(folder: Path) -> None:
@@ -21,18 +23,39 @@ def refuse_without_right(folder: Path) -> None:
         raise Unavailable(f"{there}: no right to write there", hint="run it as root")
 
 
-def write_new(files: Mapping[Path, str] | Mapping[Path, bytes], *, private: frozenset[Path]) -> None:
-    """Write the files, with folders that are missing; those in ``private`` are for the owner alone.
-
-    Raises Unavailable, after which nothing is there that was not before. Each text is on the disk under
-    another name first; a link to it fails where its own name is taken, which a rename would not.
-    """
-    with written(files, private=private):
-        pass
-
-
 def _as_it_is(file: int, path: Path) -> None:
     """Ours, and of the mode that it was made with."""
+
+
+def for_the_halves(file: int, path: Path) -> None:
+    """Where the folder is the units' group's they can read gate.toml, whatever the umask. OSError."""
+    group = path.parent.stat().st_gid
+    if path.name == DEFAULT_PATH.name and os.geteuid() == 0 and group == _units_group():
+        os.fchown(file, -1, group)
+        os.fchmod(file, 0o640)
+
+
+def _units_group() -> int | None:
+    try:
+        return grp.getgrnam("knockgate").gr_gid  # knockgate.sysusers
+    except KeyError:
+        return None
+
+
+def write_new(
+    files: Mapping[Path, str] | Mapping[Path, bytes],
+    *,
+    private: frozenset[Path],
+    dress: Callable[[int, Path], None] = _as_it_is,
+) -> None:
+    """Write the files, with folders that are missing; those in ``private`` are for the owner alone.
+
+    ``dress`` gives a file its owner and mode, before it has its name (OSError). Raises Unavailable, after
+    which nothing is there that was not before. Each text is on the disk under another name first; a link to
+    it fails where its own name is taken, which a rename would not.
+    """
+    with written(files, private=private, dress=dress):
+        pass
 
 
 @contextlib.contextmanager
@@ -42,10 +65,7 @@ def written(
     private: frozenset[Path],
     dress: Callable[[int, Path], None] = _as_it_is,
 ) -> Iterator[None]:
-    """The same, for a block that needs them: where it raises, they are taken away again.
-
-    ``dress`` gives a file its owner and mode, before it has its name. OSError.
-    """
+    """The same, for a block that needs them: where it raises, they are taken away again."""
     made: list[Path] = []
     folders: list[Path] = []
     waiting: dict[Path, Path] = {}

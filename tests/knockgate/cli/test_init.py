@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.knockgate.cli.process import knockgate, process
 from tests.knockgate.cli.sealed_gates import LINE, SealedGate, all_below, has_secret, initialised
+from tests.knockgate.config.fwknop_files import PLAIN
+from tests.knockgate.config.fwknop_files import written as access_conf
 from tests.knockgate.killing import killed_everywhere
 from tests.netns import isolated, own_mounts, run
 
@@ -68,8 +71,16 @@ def test_all_of_it_is_made(tmp_path: Path) -> None:
     assert steps[2:] == [f"knockgate up --confirm 60s {config}", f"knockgate run {config}"]
 
 
+def importing(folder: Path) -> list[str]:
+    """Of an import, which makes a gate.toml too."""
+    return ["import", "fwknop", str(access_conf(folder, PLAIN)), "-o", str(folder / "etc" / "gate.toml")]
+
+
+@pytest.mark.parametrize(("argv", "secret"), [(words, "first.card"), (importing, "etc/keys/stanza-1")])
 @isolated
-def test_where_the_units_are_they_can_read_what_it_makes_whatever_the_umask(tmp_path: Path) -> None:
+def test_where_the_units_are_they_can_read_what_it_makes_whatever_the_umask(
+    tmp_path: Path, argv: Callable[[Path], list[str]], secret: str
+) -> None:
     own_mounts()
     group = tmp_path / "group"
     group.write_text(Path("/etc/group").read_text() + "knockgate:x:64123:\n")
@@ -80,14 +91,14 @@ def test_where_the_units_are_they_can_read_what_it_makes_whatever_the_umask(tmp_
         os.chown(folder / "etc", 0, gid)
         mask = os.umask(0o077)
         try:
-            done = knockgate(*words(folder))
+            done = knockgate(*argv(folder))
         finally:
             os.umask(mask)
         assert done.returncode == 0, done.stderr
         found = (folder / "etc/gate.toml").stat()
         wanted = (0o640, 64123) if name == "ours" else (0o600, 0)
         assert (found.st_mode & 0o777, found.st_gid) == wanted, name
-        assert (folder / "first.card").stat().st_mode & 0o777 == 0o600
+        assert (folder / secret).stat().st_mode & 0o777 == 0o600
 
 
 def test_two_gates_have_nothing_in_common(tmp_path: Path) -> None:
