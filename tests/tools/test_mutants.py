@@ -159,7 +159,7 @@ def test_what_has_caught_one_goes_first(checkout: Path) -> None:
     ran = checkout.parent / "ran"
     before = f"def test_before():\n    with open({str(ran)!r}, 'a') as ran:\n        ran.write('x')\n"
     file = checkout / TESTS[0]
-    file.write_text(before + file.read_text())
+    file.write_text(before + file.read_text() + "    sum(range(500_000))  # so that it is the slow one\n")
     assert tried(checkout)[0] == "False"
     # Twice unchanged, at the first that is caught, and at the one that passes and at the last one.
     assert ran.read_text() == "x" * 5

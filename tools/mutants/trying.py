@@ -3,7 +3,7 @@
 The checkout never has a mutant in it, however this ends: what is changed is the copy, which is made anew each
 time. The tests run in a child of this process, so that Python, pytest and hypothesis are there already; the
 product and its tests are not, and must never be imported here. Those go first that have caught most mutants
-up to now, then of each file the quick ones.
+up to now, then the quick ones.
 """
 
 from __future__ import annotations
@@ -46,14 +46,7 @@ class _Order:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        files = {file: number for number, file in enumerate(dict.fromkeys(each.path for each in items))}
-        items.sort(
-            key=lambda each: (
-                -self._caught.get(each.nodeid, 0),
-                files[each.path],
-                self._seconds.get(each.nodeid, 0.0),
-            )
-        )
+        items.sort(key=lambda each: (-self._caught.get(each.nodeid, 0), self._seconds.get(each.nodeid, 0.0)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call":
