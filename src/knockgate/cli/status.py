@@ -16,7 +16,7 @@ from knockgate.cli.page import Page
 from knockgate.cli.phrases import clock_in_words, columns, opened_by, time_in_words
 from knockgate.cli.unshut import Unshut
 from knockgate.cli.words import configuration, seconds
-from knockgate.config.doors import Configuration, Door, RunsIn
+from knockgate.config.doors import Configuration, Door
 from knockgate.config.toml import Reader, Wrong, duration
 from knockgate.daemon.control import Facts
 from knockgate.daemon.origin import Origin
@@ -163,8 +163,7 @@ class State:
 
     def _needs_daemon(self, door: Door) -> bool:
         """Whether some knocks for it open nothing, because nobody hears them."""
-        followed = door.sequence is not None and door.sequence.runs_in is RunsIn.DAEMON
-        return self.daemon is None and (followed or door.keyed)
+        return self.daemon is None and door.needs_daemon
 
     def _sources(self, door: Door) -> set[Source]:
         return {source for port in door.ports for source in self._by_port.get(port, ())}

@@ -146,9 +146,9 @@ def _advise_on_shadow(found: Configuration) -> None:
 
 
 def _tell_of_the_daemon(found: Configuration) -> None:
-    by_daemon = found.daemon_doors()
-    if waiting := [door.name for door in found.doors if door.keyed or door in by_daemon]:
-        say(f"without the daemon {'nobody' if by_daemon else 'no packet'} opens {', '.join(waiting[:8])}")
+    if waiting := [door.name for door in found.doors if door.needs_daemon]:
+        who = "nobody" if found.daemon_doors() else "no packet"
+        say(f"without the daemon {who} opens {several(waiting)}")
         advise("knockgate run")
 
 

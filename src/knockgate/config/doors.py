@@ -181,8 +181,7 @@ def _check_commands(document: Document, keys: Keys, door: Door, table: dict[str,
     commands = door.commands
     if not commands:
         return
-    by_kernel = door.sequence is not None and door.sequence.runs_in is RunsIn.KERNEL
-    if by_kernel or not (door.sequence or door.keyed):
+    if door.runs_in is RunsIn.KERNEL or not (door.sequence or door.keyed):
         hint = f'a sequence with runs_in = "daemon" below [{dotted(keys[:-1])}.sequence], or a key'
         raise document.wrong(keys, "only the daemon runs commands", hint)
     for name in ("open", "close", "open6", "close6"):

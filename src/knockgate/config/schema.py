@@ -283,6 +283,16 @@ class Door:
     keyed: bool = False  #: whether a key may open it
 
     @property
+    def runs_in(self) -> RunsIn | None:
+        """Who follows its sequence; None: it has none."""
+        return self.sequence.runs_in if self.sequence else None
+
+    @property
+    def needs_daemon(self) -> bool:
+        """Whether some knocks open nothing without one: it follows the sequence, or hears a key's packets."""
+        return self.keyed or self.runs_in is RunsIn.DAEMON
+
+    @property
     def most(self) -> float:
         """Seconds that a lease for somebody's key lasts at most."""
         return max(self.lease, self.longest or 0)
@@ -310,11 +320,11 @@ class Configuration:
 
     def kernel_doors(self) -> list[Door]:
         """The doors whose sequence the kernel follows."""
-        return [door for door in self.doors if door.sequence and door.sequence.runs_in is RunsIn.KERNEL]
+        return [door for door in self.doors if door.runs_in is RunsIn.KERNEL]
 
     def daemon_doors(self) -> list[Door]:
         """The doors whose sequence the daemon follows."""
-        return [door for door in self.doors if door.sequence and door.sequence.runs_in is RunsIn.DAEMON]
+        return [door for door in self.doors if door.runs_in is RunsIn.DAEMON]
 
     def quiet_ports(self) -> set[Port]:
         """Where the daemon hears knocks and packets; the table drops them, so that they look like doors.

@@ -214,7 +214,7 @@ class Guard:
             self._open_for_key(door, request)
         else:
             # The kernel's doors are none of the listener's business: their knocks never come to it.
-            if not door.sequence or door.sequence.runs_in is not RunsIn.DAEMON:
+            if door.runs_in is not RunsIn.DAEMON:
                 raise _Refusal(Status.NOT_ALLOWED, f"door {door.name} is not the daemon's to open")
             if len(request.source) == NETWORK_SIZE:
                 raise _Refusal(Status.NOT_ALLOWED, "nobody knocks a sequence for a whole network")

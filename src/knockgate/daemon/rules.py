@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from knockgate.config.toml import several
 from knockgate.daemon.lasttime import guard_or_last_time, keep
 from knockgate.daemon.link import COULD_NOT_START
 from knockgate.daemon.log import say, say_why
@@ -38,8 +39,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except KnockgateError as error:
         say_why(PROGRAM, error)
         sys.exit(COULD_NOT_START)
-    by_daemon = {door.name for door in guard.configuration.daemon_doors()}
-    doors = guard.configuration.doors
-    if waiting := [door.name for door in doors if door.keyed or door.name in by_daemon]:
-        say(PROGRAM, f"without the daemon no knock opens {', '.join(waiting[:8])}")
+    if waiting := [door.name for door in guard.configuration.doors if door.needs_daemon]:
+        say(PROGRAM, f"without the daemon no knock opens {several(waiting)}")
     sys.exit(0)

@@ -55,7 +55,7 @@ class Host:
     def needs_daemon(self) -> bool:
         """Whether some knocks open nothing without one."""
         found = self.configuration
-        return found is not None and bool(found.daemon_doors() or any(door.keyed for door in found.doors))
+        return found is not None and any(door.needs_daemon for door in found.doors)
 
     @property
     def keeps_state(self) -> bool:

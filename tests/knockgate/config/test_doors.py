@@ -55,6 +55,7 @@ def test_reading_what_there_is_to_read() -> None:
     assert names == ["ssh", "web.2", "shell", "by_hand", "keyed"]  # as in the file
     assert [door.name for door in configuration.kernel_doors()] == ["ssh"]
     assert [door.name for door in configuration.daemon_doors()] == ["web.2", "shell"]
+    assert [door.name for door in configuration.doors if door.needs_daemon] == ["web.2", "shell", "keyed"]
     for port, name in {
         tcp(22): "ssh",
         udp(22): "ssh",
