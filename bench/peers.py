@@ -136,6 +136,8 @@ class Peers(Wire):
         site.client.do(["ip", "route", "add", "local", "10.0.0.0/8", "dev", "lo"])
         site.host.do(["ip", "route", "add", "10.0.0.0/8", "via", site.client.address4])
         self._strangers = self._gates = 0
+        #: What to start instead of Python, where somebody wants to know what is imported.
+        self.python: str | None = None
         self.length = len(self.packet(self.source(4)))
 
     def stranger(self) -> str:
@@ -192,7 +194,7 @@ class Peers(Wire):
         self.clear()
         config, log = FILES / "gate.toml", FILES / "gate.log"
         config.write_text(_GATE.replace("STATE", state) + keys)
-        argv = [sys.executable, "-m", "knockgate", "run", "--config", str(config)]
+        argv = [*self._knockgate(), "run", "--config", str(config)]
         with log.open("wb") as output, running(self.site.host, argv, output.fileno()) as process:
             pid = until(lambda: self._listener(process, log), 60, "the gate listens")
             for half in _with_children(process.pid):
@@ -203,6 +205,15 @@ class Peers(Wire):
             if (now := self._listener(process, log)) != pid:
                 raise Unavailable(f"measurement failed: not listener {pid} but {now}: {_end_of(log)}")
         self.clear()
+
+    def _knockgate(self) -> list[str]:
+        if self.python is None:
+            return [sys.executable, "-m", "knockgate"]
+        # Its halves are started by the name that Python has of itself.
+        code = (
+            f"import sys; sys.executable = {self.python!r}; from knockgate.cli import main; sys.exit(main())"
+        )
+        return [self.python, "-c", code]
 
     def _listener(self, process: subprocess.Popen[bytes], log: Path) -> int:
         """Its listener's number; 0 while there is none."""
@@ -261,7 +272,13 @@ class Peers(Wire):
 
     @contextlib.contextmanager
     def junk(
-        self, kind: str, seconds: float, length: int | None = None, *, port: int | None = None
+        self,
+        kind: str,
+        seconds: float,
+        length: int | None = None,
+        *,
+        port: int | None = None,
+        rate: int | None = None,
     ) -> Iterator[Callable[[], float]]:
         """A flood from made-up addresses; yields a way to ask what rate has arrived since."""
         site = self.site
@@ -275,7 +292,8 @@ class Peers(Wire):
             "--port",
             str(port or self.port),
         ]
-        argv += ["--rate", str(self.args.rate), "--seconds", str(seconds), "--core", str(self.args.cores[0])]
+        argv += ["--rate", str(rate or self.args.rate), "--seconds", str(seconds)]
+        argv += ["--core", str(self.args.cores[0])]
         said = FILES / "junk.log"
         _AMID.unlink(missing_ok=True)
         argv += ["--amid", str(_AMID)]
@@ -286,13 +304,14 @@ class Peers(Wire):
             yield lambda: (self.received() - before) / (time.monotonic() - began)
 
     @contextlib.contextmanager
-    def unrelated(self, kind: str) -> Iterator[Callable[[], float]]:
+    def unrelated(self, kind: str, rate: int | None = None) -> Iterator[Callable[[], float]]:
         """A flood of that kind of ``bench.sender``'s, of both families; yields as ``junk`` does."""
         site = self.site
         argv = [sys.executable, "-m", "bench.sender", "--kind", kind, "--device", "to-host"]
         argv += ["--source-mac", mac_of(site.bystander, "br0").replace(":", "")]
         argv += ["--host-mac", self._macs[1].hex(), "--hosts", site.host.address4, site.host.address6]
-        argv += ["--rate", str(self.args.unrelated), "--seconds", "60", "--core", str(self.args.cores[0])]
+        argv += ["--rate", str(rate or self.args.unrelated), "--seconds", "60"]
+        argv += ["--core", str(self.args.cores[0])]
         said = FILES / "sender.log"
         # What answers would be paid for on the sender's core. It comes after all that hears packets.
         self.load(_UNANSWERED.format(mac=mac_of(site.bystander, "br0")))

@@ -6,6 +6,7 @@ broke off can be gone on with: what was measured stays, and what is missing is m
 
 from __future__ import annotations
 
+import compileall
 import datetime as dt
 import json
 import os
@@ -48,6 +49,7 @@ def begun(values: Mapping[str, Any]) -> Results:
 def measure(results: Results, keep: Path) -> None:
     """All that is missing of it; ``keep`` has it after each turn. Raises Unavailable."""
     keep.parent.mkdir(parents=True, exist_ok=True)
+    compileall.compile_dir(_ROOT / "src", quiet=2)  # as whatever installs it does
     samples: list[Sample] = []
     began = time.monotonic()
     with Progress() as progress:

@@ -152,7 +152,8 @@ def _lane_a(lab: Lab, keys: int | None) -> Iterator[Running]:  # noqa: ARG001 - 
     lab.clear()
     config, log = FILES / "knockdemo.toml", FILES / "knockdemo.log"
     config.write_text(_LANE_A)
-    argv = ["env", f"KNOCKDEMO_CONFIG={config}", sys.executable, "-m", "knockdemo.daemon"]
+    told = ["-X", "importtime"] if lab.python else []
+    argv = ["env", f"KNOCKDEMO_CONFIG={config}", sys.executable, *told, "-m", "knockdemo.daemon"]
     with log.open("wb") as output, running(lab.site.host, argv, output.fileno()) as process:
         until(lambda: b"listening" in log.read_bytes() or process.poll() is not None, 20, "lane A")
         os.sched_setaffinity(process.pid, {lab.args.cores[1]})

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
-from bench.figures import flood, idle, latency, leases, refused, reloads, rules, state, unrelated, work
+from bench.figures import (
+    flood,
+    floor,
+    idle,
+    latency,
+    leases,
+    profile,
+    refused,
+    reloads,
+    rules,
+    state,
+    unrelated,
+    work,
+)
 
 __all__ = ["FIGURES"]
 
 FIGURES = {
     each.FIGURE.name: each.FIGURE
-    for each in (latency, flood, refused, unrelated, leases, idle, state, work, rules, reloads)
+    for each in (
+        floor,
+        profile,
+        latency,
+        flood,
+        refused,
+        unrelated,
+        leases,
+        idle,
+        state,
+        work,
+        rules,
+        reloads,
+    )
 }

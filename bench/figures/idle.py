@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.figures import Figure, Finding
 from bench.lab import Lab
+from bench.processes import memory
 from bench.subjects import SUBJECTS, Running
 
 __all__ = ["FIGURE"]
@@ -23,7 +24,7 @@ def _measure(lab: Lab, name: str) -> Iterator[Finding]:
         before, at = _wakeups(running), time.monotonic()
         time.sleep(lab.args.idle)
         woken, took = _wakeups(running) - before, time.monotonic() - at
-        resident, shared = _memory(running)
+        resident, shared = memory(running.processes)
     yield Finding(
         "",
         {
@@ -46,17 +47,6 @@ def _wakeups(running: Running) -> int:
             )
             total += int(found.group(1)) if found else 0
     return total
-
-
-def _memory(running: Running) -> tuple[int, int]:
-    """Bytes resident, and the same with what is shared shared out (proc(5), smaps_rollup)."""
-    resident = shared = 0
-    for process in running.processes:
-        text = Path(f"/proc/{process}/smaps_rollup").read_text()
-        found = dict(re.findall(r"^(Rss|Pss):\s+(\d+) kB", text, re.MULTILINE))
-        resident += int(found["Rss"]) * 1024
-        shared += int(found["Pss"]) * 1024
-    return resident, shared
 
 
 FIGURE = Figure("idle", tuple(SUBJECTS), _measure)

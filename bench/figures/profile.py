@@ -1,0 +1,111 @@
+"""Where ours spend what they spend: imports when they start, memory by kind, and time by function."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+
+from bench import watched
+from bench.figures import Figure, Finding
+from bench.lab import Lab
+from bench.processes import memory_by_kind, name_of
+from bench.results import Value
+from bench.stage import FILES, Reading
+from bench.subjects import SUBJECTS, Running, Subject
+from knockgate.errors import Unavailable
+
+__all__ = ["FIGURE"]
+
+_SUBJECTS = ("lane-a", "daemon", "fwknop", "sealed")
+#: Packets a second while functions are looked at; fewer than elsewhere, so that nothing waits for room.
+_RATE = 40_000
+_Load = Callable[[], AbstractContextManager[object]]
+
+
+def _measure(lab: Lab, name: str) -> Iterator[Finding]:
+    subject = SUBJECTS[name]
+    with _python(lab, watched.wrapper()), subject.start(lab, None):
+        pass
+    told = _of_lane_a() if name == "lane-a" else watched.import_times()
+    for half, packages in told.items():
+        yield Finding(f"imports, ms: {half}", packages)
+    with subject.start(lab, None) as running:
+        time.sleep(1)
+        for process in running.processes:
+            smaps = Path(f"/proc/{process}/smaps").read_text()
+            kinds = {kind: round(size / 1e6, 2) for kind, size in memory_by_kind(smaps).items()}
+            yield Finding(f"memory, MB: {'lane A' if name == 'lane-a' else name_of(process)}", kinds)
+    try:
+        watched.spy()
+    except Unavailable:
+        return  # a report asks for it before anything is measured
+    for what, load in _loads(lab, subject).items():
+        with subject.start(lab, None) as running, load():
+            yield from _functions(lab, running, what)
+
+
+def _of_lane_a() -> dict[str, dict[str, float]]:
+    return {"lane A": watched.imports((FILES / "knockdemo.log").read_text())}
+
+
+def _functions(lab: Lab, running: Running, what: str) -> Iterator[Finding]:
+    if running.looks is None:
+        raise AssertionError("one looks at packets")
+    before = Reading.of(running.looks)
+    found = watched.functions(running.looks, lab.args.watched)
+    after = Reading.of(running.looks)
+    cpu = after.cpu_s - before.cpu_s
+    kernel: dict[str, Value] = {
+        "cpu_percent": round(cpu / (after.at - before.at) * 100, 1),
+        "in_the_kernel_percent": round((after.kernel_s - before.kernel_s) / cpu * 100, 1) if cpu else None,
+    }
+    yield Finding(f"time: {what}", kernel)
+    yield Finding(f"functions, %: {what}", found)
+
+
+@contextmanager
+def _python(lab: Lab, path: Path) -> Iterator[None]:
+    lab.python = str(path)
+    try:
+        yield
+    finally:
+        lab.python = None
+
+
+def _loads(lab: Lab, subject: Subject) -> dict[str, _Load]:
+    """What it is watched under."""
+    if subject.way.length(lab) is None:
+        return {"stray SYNs": partial(lab.unrelated, "other-port", _RATE)}
+    length, way = subject.way.length(lab), subject.way
+    junk = partial(lab.junk, way.junk, lab.args.watched + 3, length, port=way.port, rate=_RATE)
+    return {"junk": junk, "knocks": partial(_knocks, lab, subject)}
+
+
+@contextmanager
+def _knocks(lab: Lab, subject: Subject) -> Iterator[None]:
+    """Genuine ones, one after the other."""
+    sources = [lab.source(4) for _ in range(200)]
+    made = [(each, subject.way.make(lab, each)) for each in sources]
+    over = threading.Event()
+
+    def knock() -> None:
+        with lab.site.client.inside():
+            for source, packet in made:
+                subject.way.send(lab, source, packet)
+                if over.wait(lab.args.watched / len(made)):
+                    return
+
+    thread = threading.Thread(target=knock)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+FIGURE = Figure("profile", _SUBJECTS, _measure, rounds=1)
