@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 TIME := 60
 
-.PHONY: help demo test test-all bench fuzz mutants check fmt clean reference requirements man completion deb examples
+.PHONY: help demo test test-all attacks bench fuzz mutants check fmt clean reference requirements man completion deb examples
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -19,6 +19,10 @@ test: ## the tests, without the long ones, two at a time (ARGS="-k bpf")
 test-all: ## all tests, one at a time: some of the long ones measure
 	@tools/setup.sh test
 	@$(PY) -m pytest $(ARGS)
+
+attacks: ## attack a gate in every way of tests/attacks, and write docs/attacks.md (a quarter of an hour)
+	@tools/setup.sh test
+	@$(PY) -m tools.attacks $(ARGS)
 
 bench: ## measure it all beside knockd and fwknopd, and write docs/benchmarks.md (ARGS="--quick": a check)
 	@tools/setup.sh test

@@ -144,7 +144,7 @@ def test_as_many_as_the_budget_allows(number: int, tmp_path: Path) -> None:
         grown = gate.memory_kb() - before
         assert ordinary < _AT_ONCE and grown < _GROWTH
         figure(
-            f"crowd.{number:,} sealed knocks at once, budget of 50 a second",
+            "crowd.sealed knocks at once, with a budget of 50 a second",
             tries=number,
             wrongly=max(0, sealed["opened"] - round(allowed)),
             rightly=sealed["opened"] + 1,
@@ -198,7 +198,7 @@ def test_everybody(number: int, tmp_path: Path) -> None:
         assert gate.status()["sealed"]["opened"] == opened
         assert ordinary < _AT_ONCE and grown < _GROWTH
         figure(
-            f"crowd.{number:,} sealed knocks at once, no budget; then replays of 200",
+            "crowd.sealed knocks at once, with no budget; then 200 of them again",
             tries=number + 200,
             wrongly=gate.status()["sealed"]["opened"] - opened,
             rightly=opened,
@@ -236,7 +236,7 @@ def test_sequences_of_everybody(number: int, tmp_path: Path) -> None:
         # To list so many leases takes longer than to open.
         assert ordinary < _AT_ONCE + number / 5000 and len(inside(table, 80)) == number + 1
         figure(
-            f"crowd.{number:,} sequences at once, in the kernel",
+            "crowd.sequences at once, in the kernel",
             tries=number,
             wrongly=len(inside(table, 80)) - number - 1,
             rightly=number + 1,

@@ -315,10 +315,11 @@ def test_a_day(events: int, tmp_path: Path) -> None:
         refused = day.gate.refused
         day.gate.end()
     figure(
-        f"day.24 hours, {events:,} events",
+        "day.24 hours",
         tries=sum(day.did[each] for each in _ATTACKS),
         wrongly=0,
         rightly=sum(day.did[each] for each in ("opens", "a sequence opens", "comes in")),
+        events=events,
         control="honest knocks open, and who has a lease comes in, all day",
         refused=sum(refused.values()),
         restarts_reloads_and_reboots=sum(day.did[each] for each in ("restart", "reload", "reboot")),

@@ -290,7 +290,7 @@ def _flood_memory(folder: Path, seconds: float) -> None:
         assert before.keys() == after.keys() == gate.gate.halves().keys()
         _gets_in(cable, DAEMON, "10.0.9.1")
         figure(
-            f"exhaustion.memory, descriptors and log: all of it, {'for a minute' if seconds else 'once'}",
+            "exhaustion.memory, descriptors and log: all of it at once",
             tries=rounds * 2 * _FLOOD + 600,
             wrongly=len(let_in(KERNEL) | let_in(FWKNOP) | let_in(SEALED)),
             rightly=1,
