@@ -15,7 +15,8 @@ from pathlib import Path
 
 import knockgate
 from knockdemo import preflight, removal
-from knockdemo.ledger import STATE, Change, Ledger, Manifest
+from knockdemo.ledger import STATE, Change, Ledger
+from knockdemo.manifest import Manifest
 from knockdemo.terminal import say
 from knockdemo.units import (
     CLIENT_KEYS,
