@@ -20,7 +20,7 @@ from knockgate.errors import Reason
 from knockgate.mechanisms.hours import Hours
 from knockgate.mechanisms.packet import Bearer, Packets, Way
 from knockgate.model import Claim, Moment, Port, Protocol
-from knockgate.spa.fwknop import Message, MessageType, Secret, seal
+from knockgate.spa.fwknop import Hash, Message, MessageType, Secret, seal
 
 FRESH = 120
 NOW = 1_800_000_000
@@ -152,6 +152,13 @@ def test_a_refusal_tells_the_skew() -> None:
         assert isinstance(refused, KnockRefused) and refused.skew == expected
 
 
+@pytest.mark.parametrize("claim", [each for each in Claim if each is not Claim.CLAIMED])
+def test_of_what_the_store_refuses_the_skew_is_told_where_it_is_stale(claim: Claim) -> None:
+    (refused,) = knock(gate(), replace(MESSAGE, issued=NOW - 100), claim=claim)
+    assert isinstance(refused, KnockRefused)
+    assert refused.skew == (100 if claim is Claim.FORGOTTEN else None)
+
+
 def test_what_is_stale_is_claimed_and_what_is_ahead_is_not() -> None:
     for offset, kind in ((-500, ClaimToken), (500, KnockRefused)):
         payload = seal(replace(MESSAGE, issued=NOW + offset), ALICE, salt=PACKET)
@@ -203,6 +210,7 @@ def test_the_token_is_the_packets_own() -> None:
         ({"senders": [net("192.0.2.7/32")]}, {}, ELSEWHERE, Reason.SENDER_DENIED),
         ({"username": "alice"}, {}, CLIENT, None),
         ({"username": "bob"}, {}, CLIENT, Reason.USER_DENIED),
+        ({"username": "aaron"}, {}, CLIENT, Reason.USER_DENIED),
         ({"observed": True}, {"address": bytes(4)}, CLIENT, None),
         ({}, {"address": bytes(4)}, CLIENT, Reason.UNSTATED_SOURCE),
         ({"observed": True, "sources": [net("192.0.2.7/32")]}, {"address": bytes(4)}, ELSEWHERE,
@@ -218,6 +226,7 @@ def test_the_token_is_the_packets_own() -> None:
         ({}, {"type": MessageType.LOCAL_NAT_ACCESS, "nat": ("10.0.0.9", 22)}, CLIENT, Reason.TYPE_DENIED),
         ({"expires": NOW + 1.0}, {}, CLIENT, None),
         ({"expires": NOW + 0.0}, {}, CLIENT, Reason.KEY_EXPIRED),
+        ({"expires": NOW - 1000.0}, {}, CLIENT, Reason.KEY_EXPIRED),
     ],
 )  # fmt: skip
 def test_a_key_may_what_its_policy_says(
@@ -343,6 +352,26 @@ def test_without_hmac_what_does_not_decrypt_is_a_strangers() -> None:
     secret = Secret(b"a" * 32)
     packets = Packets([Bearer("old", secret, WAYS)], fresh=FRESH)
     (refused,) = packets.feed(DatagramSeen(seal(MESSAGE, Secret(b"c" * 32), salt=PACKET), CLIENT, SURE))
-    assert isinstance(refused, KnockRefused) and refused.key is None
+    assert refused == KnockRefused(Reason.NOT_SEALED, None, CLIENT)
     (claim,) = packets.feed(DatagramSeen(seal(MESSAGE, secret, salt=PACKET), CLIENT, SURE))
     assert isinstance(claim, ClaimToken)
+
+
+@pytest.mark.parametrize("hmac_key", [None, b"shared"])
+def test_of_keys_that_a_packet_could_be_of_each_is_tried(hmac_key: bytes | None) -> None:
+    """Those without an HMAC, and those of people who share one: only decryption tells whose it is."""
+    secrets = [Secret(bytes([number]) * 32, hmac_key) for number in range(1, 4)]
+    bearers = [Bearer(f"key {number}", secret, WAYS) for number, secret in enumerate(secrets)]
+    for number, secret in enumerate(secrets):
+        (opened,) = knock(Packets(bearers, fresh=FRESH), secret=secret)
+        assert opened == OpenDoor("ssh", CLIENT, 30, f"key {number}")
+
+
+def test_the_shapes_are_those_of_all_keys() -> None:
+    """The kernel's filter is made of them: what has none of them never gets here."""
+    lengths = {shape.length for shape in gate().shapes}
+    longer = Secret(b"d" * 32, b"D" * 64, Hash.SHA512)
+    for secret in (ALICE, BOB):
+        assert len(seal(MESSAGE, secret, salt=PACKET)) in lengths
+    more = Packets([Bearer("alice", ALICE, WAYS), Bearer("dora", longer, WAYS)], fresh=FRESH).shapes
+    assert lengths < {shape.length for shape in more}

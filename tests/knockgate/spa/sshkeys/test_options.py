@@ -49,3 +49,31 @@ def test_nothing_but_a_comma_stands_between_options() -> None:
         with pytest.raises(BadKey) as bad:
             read(f"no-pty{other}no-touch-required")
         assert bad.value.flaw is Flaw.UNKNOWN_OPTION
+
+
+def test_zeros_in_front_of_a_number_are_nothing_however_many() -> None:
+    """Python's ``int`` refuses more than 4,300 digits; strtonum(3) does not."""
+    zeros = "0" * 5000
+    for written in (f'tunnel="{zeros}7"', f'permitopen="host:{zeros}80"'):
+        assert read(written) == read("no-pty")
+        with pytest.raises(BadKey):
+            read(written.replace('"', '"x', 1).replace("host:", "host:x"))
+
+
+def test_what_is_shown_of_an_option_is_its_beginning() -> None:
+    with pytest.raises(BadKey) as bad:
+        read("a" * 30 + "b" * 30)
+    assert bad.value.key == "a" * 30 + "b" * 10
+
+
+def test_the_machine_is_asked_for_a_time_without_summer_time() -> None:
+    asked = []
+
+    def local(date: tuple[int, ...]) -> float:
+        asked.append(date)
+        return 1.0
+
+    found = parse(b'expiry-time="203007021504"', ours=True, local=local)
+    assert (found.expires, asked) == (1, [(2030, 7, 2, 15, 4, 0, 0, 1, 0)])
+    assert parse(b'expiry-time="203007021504Z"', ours=True, local=local).expires == 1909235040
+    assert len(asked) == 1  # control: with Z nobody is asked
