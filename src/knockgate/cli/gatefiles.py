@@ -73,21 +73,21 @@ class GateFiles:
     @property
     def keys(self) -> Path:
         """``gate.keys``."""
-        from knockgate.daemon.sealed import GATE_KEYS  # noqa: PLC0415 - see cli
+        from knockgate.daemon.ownfiles import GATE_KEYS  # noqa: PLC0415 - see cli
 
         return self.folder / GATE_KEYS
 
     @property
     def marks(self) -> Path:
         """The store of marks."""
-        from knockgate.daemon.sealed import MARKS  # noqa: PLC0415 - see cli
+        from knockgate.daemon.ownfiles import MARKS  # noqa: PLC0415 - see cli
 
         return self.folder / MARKS
 
     @property
     def devices(self) -> Path:
         """The admin's word on devices."""
-        from knockgate.daemon.sealed import DEVICES  # noqa: PLC0415 - see cli
+        from knockgate.daemon.ownfiles import DEVICES  # noqa: PLC0415 - see cli
 
         return self.folder / DEVICES
 

@@ -21,7 +21,7 @@ from knockgate.config import gatekeys
 from knockgate.config.doors import Configuration
 from knockgate.config.readers import Reliance
 from knockgate.config.toml import shown
-from knockgate.daemon.sealed import GATE_KEYS
+from knockgate.daemon.ownfiles import GATE_KEYS
 from knockgate.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ def on_own_files(found: Configuration, now: float) -> Iterator[Advice]:
     if found.sealed is None:
         return
     # Here, since most configurations have no such files.
-    from knockgate.daemon.sealed import DEVICES, GATE_KEYS, MARKS  # noqa: PLC0415 - see cli
+    from knockgate.daemon.ownfiles import DEVICES, GATE_KEYS, MARKS  # noqa: PLC0415 - see cli
 
     folder = Path(found.gate.state_directory)
     keys, marks, devices = folder / GATE_KEYS, folder / MARKS, folder / DEVICES

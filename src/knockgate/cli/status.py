@@ -310,8 +310,8 @@ def look(found: Configuration) -> State:
     from knockgate.cli.gate import warden  # noqa: PLC0415 - see cli
     from knockgate.cli.trial import seconds_left  # noqa: PLC0415 - see cli
     from knockgate.daemon.control import ask  # noqa: PLC0415 - see cli
+    from knockgate.firewall.names import mark_of  # noqa: PLC0415 - see cli
     from knockgate.firewall.nftables import Nftables  # noqa: PLC0415 - see cli
-    from knockgate.firewall.ruleset import mark_of  # noqa: PLC0415 - see cli
 
     with Nftables(own=False) as firewall:
         loaded, leases, mark = firewall.is_loaded(), firewall.leases(), firewall.in_force()

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from knockgate.config import secrets
 from knockgate.config.doors import Configuration
 from knockgate.config.keys import FwknopKey, SshKeys, load, load_ssh
 from knockgate.config.secrets import Contents
 from knockgate.daemon.hours import hours_of
 from knockgate.daemon.origin import Origin
-from knockgate.mechanisms.packet import Bearer, Way
 from knockgate.model import Port
+
+if TYPE_CHECKING:
+    from knockgate.mechanisms.packet import Bearer, Way
 
 __all__ = ["bearers_of", "ssh_keys_of"]
 
 
 def bearers_of(
-    origin: Origin, configuration: Configuration, contents: Contents = secrets.contents
+    origin: Origin, configuration: Configuration, contents: Contents | None = None
 ) -> list[Bearer]:
     """Reads the secrets; ``configuration`` is what ``origin`` has loaded. Raises ConfigError.
 
-    A knockd.conf has no keys. ``contents`` reads a file of secrets.
+    A knockd.conf has no keys. ``contents`` reads a file of secrets, where it is not we.
     """
     if origin.knockd:
         return []
-    return [_bearer(key, configuration) for key in load(origin.path, configuration, contents)]
+    return [
+        _bearer(key, configuration) for key in load(origin.path, configuration, contents or secrets.contents)
+    ]
 
 
 def ssh_keys_of(origin: Origin, configuration: Configuration) -> tuple[SshKeys, ...]:
@@ -32,6 +38,8 @@ def ssh_keys_of(origin: Origin, configuration: Configuration) -> tuple[SshKeys, 
 
 
 def _bearer(key: FwknopKey, configuration: Configuration) -> Bearer:
+    from knockgate.mechanisms.packet import Bearer, Way  # noqa: PLC0415 - not where all knocks are sealed
+
     ways: dict[Port, Way] = {}
     for door in configuration.doors:
         if door.name in key.doors:

@@ -27,8 +27,9 @@ from knockgate.daemon.link import (
 )
 from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError, Unavailable
+from knockgate.firewall.names import mark_of
 from knockgate.firewall.nftables import Nftables
-from knockgate.firewall.ruleset import compile_ruleset, mark_of
+from knockgate.firewall.ruleset import compile_ruleset
 from knockgate.model import NETWORK_SIZE, Port, Source
 
 __all__ = ["Guard"]

@@ -4,7 +4,8 @@ All that strangers wrote is parsed here, in a process that cannot change the fir
 to open a door, and the runner to run its commands. Each opening is a line in the log; what a stranger can
 cause without knowing a sequence is counted, and told in one line now and then.
 
-It ends when the warden or the runner is gone, and is started again; leases do not notice.
+It ends when the warden or the runner is gone, and is started again; leases do not notice. What a gate's
+configuration does not need is not imported: imports are most of the time of a start, and of the memory.
 """
 
 from __future__ import annotations
@@ -22,21 +23,13 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from knockgate.capture.afpacket import PacketCapture
-from knockgate.config import places
 from knockgate.config.doors import Configuration, Door
-from knockgate.config.keyfiles import Reading
-from knockgate.config.keys import SshKeys
 from knockgate.config.toml import spell
 from knockgate.daemon import log, notify
-from knockgate.daemon.asked import Asked
-from knockgate.daemon.bearers import bearers_of, ssh_keys_of
 from knockgate.daemon.control import EXPLAIN_SOCKET, STATUS_SOCKET
-from knockgate.daemon.grants import Grants
-from knockgate.daemon.kept import Kept
 from knockgate.daemon.link import BEGIN_ANEW, Surprise, add_pause, cannot_start
 from knockgate.daemon.log import NOTE, Event, Record, Seldom, say, say_why
 from knockgate.daemon.origin import Origin
-from knockgate.daemon.packets import PacketGrants
 from knockgate.daemon.records import EXHAUSTED, at
 from knockgate.daemon.reports import Reports
 from knockgate.daemon.rights import give_all_away
@@ -45,12 +38,18 @@ from knockgate.daemon.status import Account, DocumentSocket
 from knockgate.daemon.strangers import Summary
 from knockgate.daemon.ward import BeginAnew, Gone, Ward
 from knockgate.errors import KnockgateError, Unavailable
-from knockgate.mechanisms.packet import Bearer
 from knockgate.model import Source, address_text
 from knockgate.wire import bpf
 
 if TYPE_CHECKING:
+    from knockgate.config.keyfiles import Reading
+    from knockgate.config.keys import SshKeys
+    from knockgate.daemon.asked import Asked
+    from knockgate.daemon.grants import Grants
+    from knockgate.daemon.kept import Kept
+    from knockgate.daemon.packets import PacketGrants
     from knockgate.daemon.sealed import SealedGrants
+    from knockgate.mechanisms.packet import Bearer
 
 __all__ = ["PROGRAM", "Listener", "main"]
 
@@ -102,14 +101,14 @@ class Listener:
         self._watchdog = notify.Watchdog()
         self._when_readable(self._signals, self._obey)
         self._when_readable(ward, ward.take_notices)
-        self._asked = Asked(runner, self._seldom) if runner else None
+        self._asked = self._runner_asked(runner) if runner else None
         if self._asked:
             self._when_readable(self._asked, self._asked.hear)
         self._unsaid: tuple[str, Record] | None = None
         self._begin_to_hear_reports()
         self._captures: dict[_Capture, Callable[[], None]] = {}
-        self._grants = Grants(configuration, self) if configuration.daemon_doors() else None
-        self._packets = PacketGrants(configuration, bearers, self) if bearers else None
+        self._grants = self._sequence_grants() if configuration.daemon_doors() else None
+        self._packets = self._packet_grants(bearers) if bearers else None
         self._sealed = self._sealed_grants(ssh_keys) if ssh_keys else None
         tally = self._grants.engine.tally if self._grants else None
         self._summary = Summary(PROGRAM, (self._packets, self._sealed), tally)
@@ -128,8 +127,23 @@ class Listener:
             DocumentSocket(directory, EXPLAIN_SOCKET, self._selector, self._explained),
         ]
 
+    def _runner_asked(self, runner: socket.socket) -> Asked:
+        from knockgate.daemon.asked import Asked  # noqa: PLC0415 - see above
+
+        return Asked(runner, self._seldom)
+
+    def _sequence_grants(self) -> Grants:
+        from knockgate.daemon.grants import Grants  # noqa: PLC0415 - see above
+
+        return Grants(self._configuration, self)
+
+    def _packet_grants(self, bearers: Sequence[Bearer]) -> PacketGrants:
+        from knockgate.daemon.packets import PacketGrants  # noqa: PLC0415 - see above
+
+        return PacketGrants(self._configuration, bearers, self)
+
     def _sealed_grants(self, ssh_keys: Sequence[SshKeys]) -> SealedGrants:
-        from knockgate.daemon.sealed import SealedGrants  # noqa: PLC0415 - megabytes that most gates do not need
+        from knockgate.daemon.sealed import SealedGrants  # noqa: PLC0415 - see above
 
         return SealedGrants(self._configuration, ssh_keys, self, self._reading)
 
@@ -319,10 +333,15 @@ def serve(
     ward = Ward(configuration)
     # The checksum does not cover keys. From here on a reload is told to us, so none goes unnoticed.
     ward.ping()
-    has_keys = configuration.fwknop or configuration.sealed
-    kept = Kept(keeper, places.load(origin.path)) if keeper and has_keys else None
-    bearers = bearers_of(origin, configuration, kept.contents) if kept else bearers_of(origin, configuration)
-    ssh_keys = ssh_keys_of(origin, configuration)
+    bearers: list[Bearer] = []
+    ssh_keys: tuple[SshKeys, ...] = ()
+    kept = None
+    if configuration.fwknop or configuration.sealed:
+        from knockgate.daemon.bearers import bearers_of, ssh_keys_of  # noqa: PLC0415 - see above
+
+        kept = _kept(keeper, origin) if keeper else None
+        bearers = bearers_of(origin, configuration, kept.contents if kept else None)
+        ssh_keys = ssh_keys_of(origin, configuration)
     listener = Listener(configuration, bearers, ssh_keys, ward, runner, kept)
     if drop_rights:
         give_all_away()
@@ -330,6 +349,13 @@ def serve(
     say(PROGRAM, line)
     notify.ready(line)
     listener.serve()
+
+
+def _kept(keeper: str, origin: Origin) -> Kept:
+    from knockgate.config import places  # noqa: PLC0415 - see above
+    from knockgate.daemon.kept import Kept  # noqa: PLC0415 - see above
+
+    return Kept(keeper, places.load(origin.path))
 
 
 def _runner_at(path: str) -> socket.socket:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from knockgate.config.doors import Door
 from knockgate.daemon.log import Event, Record
-from knockgate.effects import KnockRefused, OpenDoor, Story
 from knockgate.model import Source, address_text
+
+if TYPE_CHECKING:
+    from knockgate.effects import KnockRefused, OpenDoor, Story
 
 __all__ = ["EXHAUSTED", "at", "opening_record", "refusal_record"]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from knockgate.config.doors import Door
 from knockgate.daemon import nflog
 from knockgate.errors import Refused
-from knockgate.firewall.ruleset import BOUNDS, OPENED
+from knockgate.firewall.names import BOUNDS, OPENED
 from knockgate.model import Port, Source
 
 __all__ = ["Reports"]

@@ -128,22 +128,30 @@ class _Supervisor:
     def _start_what_is_missing(self) -> None:
         if self._warden and self._warden.ended():
             raise _Ended(self._warden)
+        configuration = None
         if self._warden is None:
-            self._configuration()  # it could not start with a wrong one; the kernel guards meanwhile
+            # It could not start with a wrong one; the kernel guards meanwhile.
+            configuration = self._configuration()
             watching = [] if self._own else ["--watch"]
             self._warden = Half("warden", [*self._origin.arguments(), *watching], self._directory)
-            self._await(self._warden)
+            self._warden.let_go()
         if not self._hearing:
-            self._start_hearing()
+            self._make_hearing(configuration or self._configuration())
+        self._await(self._warden)
+        for half in self._hearing:  # not before: what they hear at is guarded
+            half.let_go()
+        for half in self._hearing:
+            self._await(half)
         self._failures.pop(_STARTING, None)
         if not self._was_ready:
             self._was_ready = True
             notify.ready("all halves are running")
 
-    def _start_hearing(self) -> None:
+    def _make_hearing(self, configuration: Configuration) -> None:
         arguments = self._origin.arguments()
-        if not any(door.commands for door in self._configuration().doors):
-            self._hearing = [Half("listener", arguments, self._directory)]
+        needs = _needed_by(configuration)
+        if not any(door.commands for door in configuration.doors):
+            self._hearing = [Half("listener", arguments, self._directory, needs=needs)]
         else:
             here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with here, there:
@@ -158,10 +166,10 @@ class _Supervisor:
                 )
                 self._hearing = [runner]
                 link = ["--runner", str(here.fileno())]
-                listener = Half("listener", [*arguments, *link], self._directory, inherits=[here.fileno()])
+                arguments = [*arguments, *link]
+                inherits = [here.fileno()]
+                listener = Half("listener", arguments, self._directory, needs=needs, inherits=inherits)
                 self._hearing = [listener, runner]
-        for half in self._hearing:
-            self._await(half)
 
     def _configuration(self) -> Configuration:
         """As it is in the file now; a wrong one is waited out, since what is in force stays so."""
@@ -183,6 +191,8 @@ class _Supervisor:
 
     def _await(self, half: Half) -> None:
         """Wait until it is ready; raises Ended where it ends or takes too long, and Stopped."""
+        if half.was_ready:
+            return
         until = time.monotonic() + _PATIENCE
         while True:
             both: list[Readable] = [self._signals, half.ready]
@@ -278,17 +288,32 @@ class _Supervisor:
 
 def checked(origin: Origin) -> Configuration:
     """What the halves will read, with the keys and their secrets; raises ConfigError."""
+    configuration = origin.load()
+    if configuration.fwknop or configuration.sealed:
+        _check_keys(origin, configuration)
+    return configuration
+
+
+def _check_keys(origin: Origin, configuration: Configuration) -> None:
     from knockgate.daemon.bearers import bearers_of, ssh_keys_of  # noqa: PLC0415 - most gates have no keys
 
-    configuration = origin.load()
-    if configuration.fwknop:
-        bearers_of(origin, configuration)
+    bearers_of(origin, configuration)
     if configuration.sealed:
-        from knockgate.daemon.sealed import own_files  # noqa: PLC0415
+        from knockgate.daemon.ownfiles import own_files  # noqa: PLC0415 - as above
 
         ssh_keys_of(origin, configuration)
         own_files(configuration)
-    return configuration
+
+
+def _needed_by(configuration: Configuration) -> list[str]:
+    """What its listener imports of what not every gate needs."""
+    needed = {
+        "knockgate.daemon.bearers": configuration.fwknop or configuration.sealed,
+        "knockgate.daemon.grants": configuration.daemon_doors(),
+        "knockgate.daemon.packets": configuration.fwknop,
+        "knockgate.daemon.sealed": configuration.sealed,
+    }
+    return [module for module, by in needed.items() if by]
 
 
 def _make(directory: str) -> None:

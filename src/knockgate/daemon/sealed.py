@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from knockgate.clock import KernelClock
-from knockgate.config import devices, gatekeys
+from knockgate.config import devices
 from knockgate.config.devices import Devices
 from knockgate.config.doors import Configuration
 from knockgate.config.gatekeys import GateKeys
@@ -23,6 +23,7 @@ from knockgate.daemon.gonekeys import GoneKeys
 from knockgate.daemon.hearing import Hearing, PacketHands
 from knockgate.daemon.log import Event, Record
 from knockgate.daemon.notices import Notices
+from knockgate.daemon.ownfiles import DEVICES, GATE_KEYS, MARKS, NETWORKS, own_files
 from knockgate.daemon.parties import parties_of
 from knockgate.daemon.records import opening_record, refusal_record
 from knockgate.daemon.stories import Stories
@@ -49,9 +50,6 @@ __all__ = [
     "standings_of",
     "suites_of",
 ]
-
-#: In the gate's state directory.
-GATE_KEYS, MARKS, DEVICES, NETWORKS = "gate.keys", "marks.sqlite", "devices", "known-networks-sealed"
 
 #: Seconds that it takes to find a packet to be none of ours: at any, and for each card.
 _LOOK, _CARD = 4e-6, 4e-6
@@ -317,12 +315,6 @@ class SealedGrants(Hearing):
             "vouched": state.vouched if isinstance(state, Sure) else False,
             "not_before": None if taken.lower is None else taken.lower / _NANO,
         }
-
-
-def own_files(configuration: Configuration) -> tuple[GateKeys, Devices]:
-    """The gate's keys, and what its admin has said of devices; raises ConfigError."""
-    folder = Path(configuration.gate.state_directory)
-    return gatekeys.load(folder / GATE_KEYS), devices.load(folder / DEVICES)
 
 
 def _told_of(files: Iterable[FileState]) -> Iterator[dict[str, object]]:

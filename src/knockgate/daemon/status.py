@@ -17,7 +17,7 @@ from functools import partial
 from typing import NamedTuple
 
 from knockgate.daemon.sockets import accepted, listen
-from knockgate.firewall.ruleset import BOUNDS
+from knockgate.firewall.names import BOUNDS
 from knockgate.model import Source, address_text
 
 __all__ = ["Account", "DocumentSocket"]

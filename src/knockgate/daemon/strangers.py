@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from knockgate.daemon.log import Event, Record, say
 from knockgate.errors import Reason
-from knockgate.mechanisms.sequence import Tally
+
+if TYPE_CHECKING:
+    from knockgate.mechanisms.sequence import Tally
 
 __all__ = ["Summary"]
 

@@ -16,8 +16,8 @@ from knockgate.doctor.sshd import settings_of
 from knockgate.doctor.surroundings import BOOT_FILES
 from knockgate.doctor.units import LISTENER, RULES, WARDEN, Does, enabled, is_there
 from knockgate.errors import Unavailable
+from knockgate.firewall.names import TABLE, mark_of
 from knockgate.firewall.nftables import Nftables
-from knockgate.firewall.ruleset import TABLE, mark_of
 
 __all__ = ["State", "examine", "judge", "judge_boot", "judge_rescue"]
 

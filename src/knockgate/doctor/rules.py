@@ -15,7 +15,8 @@ from knockgate.doctor.host import Host, output_of, read_text
 from knockgate.doctor.ruleset import FAMILIES, Act, Chain, Rules
 from knockgate.doctor.surroundings import BOOT_FILES, is_copy, on_redirects
 from knockgate.errors import Unavailable
-from knockgate.firewall.ruleset import GUARD_PRIORITY, TABLE
+from knockgate.firewall.names import TABLE
+from knockgate.firewall.ruleset import GUARD_PRIORITY
 
 __all__ = ["examine", "judge", "judge_boot_file", "judge_legacy"]
 

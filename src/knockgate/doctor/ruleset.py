@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from knockgate.errors import Unavailable
 from knockgate.firewall.channel import NETLINK_NETFILTER, Channel
+from knockgate.firewall.names import TABLE
 from knockgate.firewall.netlink import INET, Request, Verb, fields, items, number, text
 from knockgate.firewall.nfmessages import chain_of, chains, rule_of, rules
 from knockgate.firewall.redirects import Redirect, find_redirects
-from knockgate.firewall.ruleset import TABLE
 
 __all__ = ["FAMILIES", "Act", "Chain", "Rules", "acts_of", "read_rules"]
 

@@ -16,8 +16,8 @@ from knockgate.errors import Unavailable
 from knockgate.firewall import nfmessages
 from knockgate.firewall.channel import Channel
 from knockgate.firewall.doorway import PAUSED
+from knockgate.firewall.names import LEASE_SETS, TABLE
 from knockgate.firewall.netlink import Request, Verb, attribute, fields, items, nest, string
-from knockgate.firewall.ruleset import LEASE_SETS, TABLE
 
 __all__ = ["LeaseCopy"]
 

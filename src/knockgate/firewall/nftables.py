@@ -26,8 +26,8 @@ from knockgate.firewall.channel import Channel
 from knockgate.firewall.copies import LeaseCopy
 from knockgate.firewall.doorway import PAUSED, SHADOW_KEPT, SHADOWED
 from knockgate.firewall.libnftables import NUMERIC_PROTOCOLS, STATELESS, TERSE, Libnftables
+from knockgate.firewall.names import LEASE_SETS, TABLE
 from knockgate.firewall.redirects import Redirect, find_redirects
-from knockgate.firewall.ruleset import LEASE_SETS, TABLE
 from knockgate.firewall.watch import Watch
 from knockgate.model import Lease, Pause, Port, Shadow, Shadowed, Source
 

@@ -36,47 +36,26 @@ from knockgate.config.doors import Configuration
 from knockgate.errors import ConfigError
 from knockgate.firewall import doorway
 from knockgate.firewall.doorway import FAMILIES, NO_SYN_ALONE, forget, reset
+from knockgate.firewall.names import TABLE, mark_of
 from knockgate.mechanisms.automaton import NOWHERE, STAY, Automaton, State
-from knockgate.mechanisms.sequence import KnockSequence
+from knockgate.mechanisms.knocks import KnockSequence
 from knockgate.model import Port, Protocol
 
 __all__ = [
-    "BOUNDS",
     "GRACE",
     "GUARD_PRIORITY",
-    "LEASE_SETS",
-    "OPENED",
     "PACE_BUCKETS",
     "PACE_RATE",
-    "TABLE",
     "automaton_of",
     "compile_ruleset",
-    "mark_of",
     "pace_burst",
 ]
 
-TABLE = "knockgate"
 #: After connection tracking (-200), so that sessions under way are known; before DNAT (-100), so that a
 #: port published by a container is still addressed to this host.
 GUARD_PRIORITY = -190
-#: By the bytes of a source: (opened by a knock, given by hand or for a packet). Two sets, so that a knock
-#: never shortens a longer lease that somebody gave by hand. A network is never knocked for, and has one.
-LEASE_SETS: dict[int, tuple[str, ...]] = {
-    4: ("leases4", "given4"),
-    8: ("networks6",),
-    16: ("leases6", "given6"),
-}
 #: Seconds for which sessions that connection tracking does not know yet may go on after the first load.
 GRACE = 60
-
-#: Prefixes of what the kernel reports through its log group: an opening, by the door's protocol ...
-OPENED = {f"knockgate open {protocol.name.lower()}": protocol for protocol in Protocol}
-#: ... and an exhausted bound, at most one a second each.
-BOUNDS = {
-    "knockgate crowded": "crowded",
-    "knockgate paced": "paced",
-    "knockgate leases full": "leases_full",
-}
 
 _IN = f"inet {TABLE}"
 #: Changes of state that a bucket of sources may make. Deleted elements stay in the hash for a while, so
@@ -105,11 +84,6 @@ def pace_burst(configuration: Configuration) -> int:
     """How many changes of state a bucket allows at once: more than the longest sequence needs."""
     steps = [len(door.sequence.steps) for door in configuration.kernel_doors() if door.sequence]
     return max(_PACE_BURST, max(steps, default=0) + 2)
-
-
-def mark_of(configuration: Configuration) -> int:
-    """A number of 32 bits that the table carries, so that one can tell which configuration is in force."""
-    return int.from_bytes(configuration.checksum[:4])
 
 
 def compile_ruleset(
@@ -192,7 +166,7 @@ def _ports(configuration: Configuration) -> Iterator[tuple[str, str]]:
 
 def _steps(automaton: Automaton) -> Iterator[tuple[str, str]]:
     for (state, port), then in automaton.moves.items():
-        yield f"{state} . {_pair(port)}", "0" if then is STAY else str(then)
+        yield f"{state} . {_pair(port)}", "0" if then == STAY else str(then)
 
 
 def _hold(automaton: Automaton, silence: str) -> Iterator[tuple[str, str]]:

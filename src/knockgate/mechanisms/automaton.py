@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from knockgate.mechanisms.sequence import KnockSequence
+from knockgate.mechanisms.knocks import KnockSequence
 from knockgate.model import Port
 
 __all__ = ["NOWHERE", "STAY", "Automaton", "State"]

@@ -33,13 +33,13 @@ oldest is forgotten: under a flood of made-up sources an honest knock survives a
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from knockgate.effects import Event, OpenDoor, PacketPassed, PacketSeen
-from knockgate.model import Observation, Port, Source
+from knockgate.mechanisms.knocks import KnockSequence
+from knockgate.model import Observation, Source
 
 __all__ = ["OPENINGS", "Counted", "KnockSequence", "KnockTracker", "Tally"]
 
@@ -64,21 +64,6 @@ class Counted:
 
 #: What opens a connection to this host.
 OPENINGS = Counted()
-
-
-@dataclass(frozen=True, slots=True)
-class KnockSequence:
-    """``steps`` to be made within ``within`` seconds, all told, to open ``door``."""
-
-    door: str
-    steps: tuple[Port, ...]
-    within: float
-
-    def __post_init__(self) -> None:
-        if not self.steps:
-            raise ValueError("a sequence has at least one step")
-        if not 0 < self.within < math.inf:
-            raise ValueError("the time for a sequence is more than 0 seconds, and has an end")
 
 
 @dataclass(slots=True)
