@@ -7,6 +7,7 @@ count twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,18 +39,18 @@ class Hours:
 
     def has(self, time: float) -> bool:
         """Whether it is one of them; ``time`` in seconds since 1970."""
-        return self._left(int(time // 1)) > 0
+        return self._left(math.floor(time)) > 0
 
     def until(self, time: float, most: float) -> float:
         """Seconds from ``time`` on for which that stays so, at most ``most``; 0 where it is none of them."""
-        at, last = int(time // 1), time + most
+        at, last = math.floor(time), time + most
         while at < last and (left := self._left(at)):
             at += self._steady(at, left)
         return max(0.0, min(at, last) - time)
 
     def shown(self, time: float) -> str:
         """What is on the wall: ``Sun 03:12``."""
-        day, second = self.wall(int(time // 1))
+        day, second = self.wall(math.floor(time))
         return f"{DAYS[day]} {second // 3600:02}:{second // _MINUTE % 60:02}"
 
     def _left(self, at: int) -> int:

@@ -116,8 +116,24 @@ def test_an_hour_that_clocks_leave_out_is_not_there_and_one_that_they_repeat_cou
     assert night.until(first, 86400) == 90 * MINUTE
 
 
-def test_a_whole_week_never_ends() -> None:
-    assert Hours([(0, WEEK)], utc).until(MONDAY + 0.5, 30 * 86400) == 30 * 86400
+@pytest.mark.parametrize("minutes", [-60, -42, -1, 0, 1, 42, 60, 100])
+@pytest.mark.parametrize("end", [75, 105, 120])
+def test_a_wall_may_leap_by_any_minutes(minutes: int, end: int) -> None:
+    """At one o'clock: it is not a second before or after that where the leap ends the hours."""
+    hours = Hours([(0, end)], lambda at: utc(at + (minutes * MINUTE if at >= MONDAY + 3600 else 0)))
+    assert hours.until(MONDAY, 86400) == max(60, end - minutes) * MINUTE
+
+
+def test_a_whole_week_never_ends_and_the_wall_is_seldom_looked_at() -> None:
+    """Zones are slow, and leases may last for weeks."""
+    looks = []
+
+    def wall(at: int) -> tuple[int, int]:
+        looks.append(at)
+        return utc(at)
+
+    assert Hours([(0, WEEK)], wall).until(MONDAY + 0.5, 30 * 86400) == 30 * 86400
+    assert len(looks) < 100
 
 
 def test_over_the_end_of_the_week() -> None:
@@ -139,6 +155,7 @@ def test_spans_in_disorder_are_a_mistake_of_ours(wrong: list[tuple[int, int]]) -
 def test_what_the_wall_shows() -> None:
     hours = Hours([], utc)
     assert hours.shown(MONDAY - 1) == "Sun 23:59"
+    assert [hours.shown(MONDAY + hour * 3600) for hour in range(24)] == [f"Mon {n:02}:00" for n in range(24)]
     assert [hours.shown(MONDAY + day * 86400 + 3 * 3600 + 12 * 60)[:3] for day in range(7)] == list(DAYS)
 
 
