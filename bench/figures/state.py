@@ -84,8 +84,8 @@ def _write_marks(path: Path, count: int) -> None:
     """Into a file that ``SqliteMarks`` has made; one device of each of so many keys."""
     now = time.clock_gettime_ns(time.CLOCK_REALTIME)
     with contextlib.closing(sqlite3.connect(path)) as base:
-        rows = ((os.urandom(32), os.urandom(16), 0, now - number, now) for number in range(count))
-        base.executemany("INSERT INTO marks VALUES (?, ?, ?, ?, ?)", rows)
+        rows = ((os.urandom(32), os.urandom(16), 0, now - number) for number in range(count))
+        base.executemany("INSERT INTO marks VALUES (?, ?, ?, ?)", rows)
         base.commit()
         base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with contextlib.closing(sqlite3.connect(path)) as base:

@@ -8,7 +8,7 @@ before the verdict is told. What is turned away writes nothing: a knock sent aga
 
     gate    incarnation, salt, low     which keys it belongs to; devices are hashed with the salt; what every
                                        device without a mark must be newer than. Never changes.
-    marks   key, device -> era, issued, newest     the device as hashed; ``newest_of``
+    marks   key, device -> era, issued             the device as hashed
     lows    key -> issued              the newest that was forgotten of the key; in the place of a key b"": of
                                        keys that nobody has any more, and it holds for all
     floor   time, up, boot             none or one
@@ -37,33 +37,39 @@ from knockgate.world import DeviceMark
 
 __all__ = ["DeviceMark", "SqliteMarks"]
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = (
     "CREATE TABLE gate (incarnation BLOB NOT NULL, salt BLOB NOT NULL, low INTEGER NOT NULL) STRICT",
     """CREATE TABLE marks (
         key BLOB NOT NULL, device BLOB NOT NULL, era INTEGER NOT NULL, issued INTEGER NOT NULL,
-        newest INTEGER NOT NULL, PRIMARY KEY (key, device)
+        PRIMARY KEY (key, device)
     ) WITHOUT ROWID, STRICT""",
     "CREATE TABLE lows (key BLOB PRIMARY KEY, issued INTEGER NOT NULL) WITHOUT ROWID, STRICT",
     "CREATE TABLE floor (time INTEGER NOT NULL, up INTEGER NOT NULL, boot TEXT NOT NULL) STRICT",
     f"PRAGMA user_version = {_VERSION}",
 )
-_LOOK_UP = "SELECT era, issued FROM marks WHERE key = ? AND device = ?"
+#: Version 1 had in each row what ``newest_of`` says of it: an eighth of the file.
+_TO_VERSION_2 = "ALTER TABLE marks DROP COLUMN newest", "PRAGMA user_version = 2"
+_LOOK_UP = """
+SELECT (SELECT issued FROM lows WHERE key = ?), era, issued FROM marks WHERE key = ? AND device = ?
+"""
+_LOW = "SELECT issued FROM lows WHERE key = ?"
 _NEWEST = "SELECT key, device, era, issued FROM marks ORDER BY issued DESC LIMIT ?"
-_CROWD = "SELECT device, newest FROM marks WHERE key = ?"
+_CROWD = "SELECT device, era, issued FROM marks WHERE key = ?"
 # Each of these three tells by a row that what was read before it was still so.
-_FIRST = "INSERT INTO marks VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1"
+_FIRST = "INSERT INTO marks VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1"
 _NEXT = """
-UPDATE marks SET era = ?, issued = ?, newest = max(newest, ?)
+UPDATE marks SET era = ?, issued = ?
 WHERE key = ? AND device = ? AND era = ? AND issued = ? RETURNING 1
 """
-_FORGET = "DELETE FROM marks WHERE key = ? AND device = ? AND newest <= ? RETURNING 1"
+_FORGET = "DELETE FROM marks WHERE key = ? AND device = ? AND era = 0 AND issued <= ? RETURNING 1"
 _RAISE = "INSERT INTO lows VALUES (?, ?) ON CONFLICT DO UPDATE SET issued = max(issued, excluded.issued)"
 _KEYS = """
 SELECT key FROM marks WHERE key > ? UNION SELECT key FROM lows WHERE key > ? ORDER BY key LIMIT ?
 """
-_OLD_MARKS = "DELETE FROM marks WHERE key = ? AND newest < ? RETURNING newest"
+_OLD_MARKS = "DELETE FROM marks WHERE key = ? AND era = 0 AND issued < ? RETURNING issued"
 _OLD_LOW = "DELETE FROM lows WHERE key = ? AND issued < ? RETURNING issued"
+_KEEP = "INSERT OR REPLACE INTO floor (rowid, time, up, boot) VALUES (1, ?, ?, ?)"
 #: In the place of a key: of all of them.
 _ALL = b""
 
@@ -100,10 +106,12 @@ class SqliteMarks:
             of, self.salt, self._low = _read_gate(self._base, path)
             if of != incarnation:
                 raise Lost(f"{path}: belongs to other keys than this gate has now", hint=_LOST)
+            _bring_up_to_date(self._base)
             ((forgotten,),) = self._base.do("SELECT coalesce(max(issued), 0) FROM lows WHERE key = ?", _ALL)
             self._low = max(self._low, forgotten)
             self.floor()  # so that what cannot be read is told of now
             self._known(bytes(32), bytes(16))
+            self._base.be_ready()
         except Unavailable:
             self._base.close()
             raise
@@ -221,26 +229,30 @@ class SqliteMarks:
                 self._base.do(_RAISE, _ALL, max(found))
         self._low = max(self._low, *found)
 
+    def tidy(self) -> None:
+        """When nobody waits: now and then this takes as long as some claims. Raises Unavailable."""
+        self._base.tidy()
+
     def close(self) -> None:
         """Let go of the file."""
         self._base.close()
 
     def _known(self, key: bytes, row: bytes) -> Known:
         """By the index alone: its rows are asked for by key, or by key and device."""
-        found = self._base.do(_LOOK_UP, key, row)
-        lows = self._base.do("SELECT issued FROM lows WHERE key = ?", key)
-        low = max(self._low, *lows[0]) if lows else self._low
+        found = self._base.do(_LOOK_UP, key, key, row)
         if found:
-            return Known(Date(*found[0]), low)
-        crowd = [Marked(*each) for each in self._base.do(_CROWD, key)]
+            ((low, era, issued),) = found
+            return Known(Date(era, issued), max(self._low, low or 0))
+        low = max(self._low, *(issued for (issued,) in self._base.do(_LOW, key)), 0)
+        crowd = [Marked(device, newest_of(Date(*mark))) for device, *mark in self._base.do(_CROWD, key)]
         return Known(None, low, crowd if len(crowd) >= self._most else None)
 
     def _spend(self, key: bytes, row: bytes, known: Known, verdict: Spend) -> None:
         """Within a transaction."""
         if known.mark is None:
-            done = [self._base.do(_FIRST, key, row, *verdict.mark, newest_of(verdict.mark))]
+            done = [self._base.do(_FIRST, key, row, *verdict.mark)]
         else:
-            done = [self._base.do(_NEXT, *verdict.mark, newest_of(verdict.mark), key, row, *known.mark)]
+            done = [self._base.do(_NEXT, *verdict.mark, key, row, *known.mark)]
         if verdict.forget is not None:
             done.append(self._base.do(_FORGET, key, verdict.forget, verdict.low))
         if verdict.low > known.low:
@@ -250,9 +262,10 @@ class SqliteMarks:
 
     def _write(self, floor: Floor | None) -> None:
         """Within a transaction."""
-        self._base.do("DELETE FROM floor")
-        if floor is not None:
-            self._base.do("INSERT INTO floor VALUES (?, ?, ?)", floor.time, floor.up, floor.boot)
+        if floor is None:
+            self._base.do("DELETE FROM floor")
+        else:
+            self._base.do(_KEEP, floor.time, floor.up, floor.boot)
 
 
 # --- the file -----------------------------------------------------------------------------------------
@@ -279,6 +292,14 @@ def _read_gate(base: PrivateBase, path: Path) -> tuple[bytes, bytes, int]:
         raise Lost(f"{path}: does not say which keys it belongs to", hint=_LOST)
     incarnation, salt, low = found[0]
     return incarnation, salt, low
+
+
+def _bring_up_to_date(base: PrivateBase) -> None:
+    """Give a file of before the tables of now, with all that is in it, or leave it as it is. Unavailable."""
+    if base.do("PRAGMA user_version") == [(1,)]:
+        with base.transaction():
+            for statement in _TO_VERSION_2:
+                base.do(statement)
 
 
 def _salt_of(path: Path) -> bytes | None:

@@ -99,6 +99,7 @@ class SqliteStore:
             self.low()  # so that what cannot be read is told of now
             found = self._base.do("SELECT digest, issued, key, source FROM unanswered ORDER BY issued")
             self._left_over = [Token(*row) for row in found]
+            self._base.be_ready()
         except Unavailable:
             self._base.close()
             raise
@@ -176,6 +177,10 @@ class SqliteStore:
             with contextlib.suppress(Unavailable):  # then it is told of once more at the next start
                 self.settle(self._left_over[0])
             del self._left_over[0]
+
+    def tidy(self) -> None:
+        """When nobody waits: now and then this takes as long as some claims. Raises Unavailable."""
+        self._base.tidy()
 
     def close(self) -> None:
         """Let go of the file."""

@@ -193,8 +193,8 @@ def test_a_gate_that_runs_does_not_tell_of_all(tmp_path: Path) -> None:
     with stage(tmp_path) as here:
         here.gate.end()
         with contextlib.closing(sqlite3.connect(here.state / "marks.sqlite")) as base, base:
-            rows = ((number.to_bytes(32), bytes(16), 0, number, number) for number in range(1, 10_006))
-            base.executemany("INSERT INTO marks VALUES (?, ?, ?, ?, ?)", rows)
+            rows = ((number.to_bytes(32), bytes(16), 0, number) for number in range(1, 10_006))
+            base.executemany("INSERT INTO marks VALUES (?, ?, ?, ?)", rows)
         assert (
             len(json.loads(_list(here).stdout)["devices"]) == 10_005
         )  # the control: all, while it is stopped

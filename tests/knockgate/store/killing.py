@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 
 import pytest
 
+from knockgate.store import base
 from knockgate.store.base import PrivateBase
 
 __all__ = ["Course", "copied", "statements_in_source"]
@@ -132,7 +133,6 @@ def statements_in_source(module: ModuleType, owners: Iterable[type], *but: str) 
             for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))):
                 if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "do":
                     text = node.args[0]
-                    found.add(
-                        str(text.value) if isinstance(text, ast.Constant) else vars(module)[ast.unparse(text)]
-                    )
+                    names = vars(base) | vars(module)
+                    found.add(str(text.value) if isinstance(text, ast.Constant) else names[ast.unparse(text)])
     return found

@@ -11,9 +11,9 @@ __all__ = ["fill", "small_disk"]
 
 
 def small_disk() -> None:
-    """Put one of 200 KiB in the place of /run."""
+    """Put one of 300 KiB in the place of /run."""
     own_mounts()
-    run("mount", "-t", "tmpfs", "-o", "size=200k,mode=755", "tmpfs", "/run")
+    run("mount", "-t", "tmpfs", "-o", "size=300k,mode=755", "tmpfs", "/run")
 
 
 def fill(ballast: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,12 +30,12 @@ from tests.knockgate.store.marks_conformance import (
     reason,
     taken,
 )
-from tests.knockgate.store.marks_files import OURS, THEIRS, made, opened
+from tests.knockgate.store.marks_files import OURS, THEIRS, log_of, made, opened
 
 from knockgate.errors import Reason, Unavailable
 from knockgate.mechanisms.certainty import Floor
 from knockgate.spa.sealed.dates import WINDOW, Date
-from knockgate.store import marks
+from knockgate.store import base, marks
 from knockgate.store.base import PrivateBase
 from knockgate.store.marks import SqliteMarks
 
@@ -55,14 +56,17 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def knock_and_keep(store: SqliteMarks) -> None:
-    """In the child: five acts, and one letter is told after each."""
+    """In the child: five acts, and one letter is told after each; the log is begun anew in between."""
+    base._HALF = 1
     assert taken(store.claim(JO, NEW, KNOCKS[0], SURE, FLOORS[1]))
     os.write(1, b"1")
+    store.tidy()
     assert taken(store.claim(JO, NEW, KNOCKS[1], SURE, FLOORS[2]))
     os.write(1, b"2")
     for floor in FLOORS[3:]:
         store.keep_floor(floor)
         os.write(1, b"f")
+    store.tidy()
     store.forget(store.keys(b"", 9), NOW - WINDOW)
     os.write(1, b"k")
 
@@ -104,7 +108,7 @@ def test_the_points_are_all_there_are(full: Path, tmp_path: Path) -> None:
     points, told = COURSE.killed(copied(full, tmp_path), 0)
     assert told == "12ffk"
     passed = {point.partition(" ")[2] for point in points}
-    but = "__init__", "_take", "do", "unflushed", "floor", "devices", "newest"
+    but = "__init__", "_take", "do", "be_ready", "unflushed", "floor", "devices", "newest"
     assert passed | {"ROLLBACK"} == statements_in_source(marks, (SqliteMarks, PrivateBase), *but)
     assert "ROLLBACK" not in passed
     assert judge(tmp_path / "store", told) == 5
@@ -126,11 +130,81 @@ def test_killed_at_each_statement(full: Path, tmp_path: Path) -> None:
 
 def test_killed_at_each_write(full: Path, tmp_path: Path) -> None:
     """In the middle of a transaction's pages, and before they are flushed, as strace(1) can stop it."""
-    for call, most in (("pwrite64", 40), ("fdatasync", 8)):
+    for call, most in (("pwrite64", 60), ("fdatasync", 20)):
         killed = COURSE.killed_at_calls(call, most, full, tmp_path, __file__)
         states = [judge(file, told) for file, told in killed]
         assert set(states) == {0, 1, 2, 3, 4, 5} and states == sorted(states), states
         assert killed[0][1] == "" and killed[-1][1] == "12ffk"
+
+
+def test_killed_while_it_gets_ready(full: Path, tmp_path: Path) -> None:
+    """The one before was killed and left a log: all of it is there for the one after the next, too."""
+    left = copied(full, tmp_path / "left")
+    COURSE.killed(left, 0)
+    starting = Course(lambda file: file, lambda file: tell(opened(file).floor()))
+
+    def start(name: str, at_point: int) -> tuple[Path, list[str]]:
+        file = copied(left, tmp_path / name)
+        shutil.copy2(log_of(left), file.parent)
+        return file, starting.killed(file, at_point)[0]
+
+    points = start("whole", 0)[1]
+    assert f"before {base._NOTHING}" in points
+    lengths = set()
+    for at_point in range(1, len(points) + 1):
+        file, _ = start(str(at_point), at_point)
+        lengths.add(log_of(file).stat().st_size)
+        assert judge(file, "12ffk") == 5
+    assert {0, log_of(left).stat().st_size, base._LOG} <= lengths
+
+
+@pytest.mark.parametrize("log", ["as it was", "empty", "a part", "grown", "with a head"])
+def test_the_power_is_cut_while_it_gets_ready(full: Path, tmp_path: Path, log: str) -> None:
+    """The file has all by then; of its log there is what there was, nothing, or zeros."""
+    file = copied(full, tmp_path / "gate")
+    COURSE.killed(file, 0)
+    before = log_of(file).read_bytes()
+    starting = Course(lambda file: file, lambda file: tell(opened(file).floor()))
+    points, _ = starting.killed(file, 0)
+    head = log_of(file).read_bytes()
+    starting.killed(file, points.index(f"before {base._NOTHING}") + 1)
+    grown = log_of(file).read_bytes()
+    assert grown == bytes(base._LOG) != head[: base._LOG] and len(head) == base._LOG
+    found = {
+        "as it was": before,
+        "empty": b"",
+        "a part": grown[:70_000],
+        "grown": grown,
+        "with a head": head[:32],
+    }
+    log_of(file).write_bytes(found[log])
+    assert judge(file, "12ffk") == 5
+
+
+def test_that_a_log_is_empty_is_on_the_disk_before_it_grows(full: Path) -> None:
+    """As the kernel sees it: else some of what was in it could come back, and be taken for what is new."""
+    script = "import sys; from pathlib import Path; from tests.knockgate.store.marks_files import opened; "
+    script += "opened(Path(sys.argv[1]))"
+    command = [
+        "strace",
+        "-e",
+        "trace=ftruncate,write,fsync,pwrite64",
+        sys.executable,
+        "-c",
+        script,
+        str(full),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+    except FileNotFoundError:
+        pytest.skip("strace is not installed")
+    calls = [line.partition("(")[0] for line in done.stderr.splitlines()]
+    assert calls[calls.index("ftruncate") :][:5] == ["ftruncate", "fsync", "write", "fsync", "pwrite64"], (
+        calls
+    )
 
 
 # --- the admin's commands -----------------------------------------------------------------------------

@@ -102,7 +102,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "two gates": lambda file: change(file, "INSERT INTO gate SELECT * FROM gate"),
     "another kind": lambda file: change(file, "UPDATE gate SET salt = x'00'"),
     "no version": lambda file: change(file, "PRAGMA user_version = 0"),
-    "newer": lambda file: change(file, "PRAGMA user_version = 2"),
+    "newer": lambda file: change(file, "PRAGMA user_version = 3"),
     "for others": lambda file: file.chmod(0o640),
     "a link": link,
     "a folder": put_a_folder_there,
@@ -150,7 +150,7 @@ def test_damage_under_way_is_told_and_nothing_is_taken(file: Path) -> None:
     keys = [number.to_bytes(32, "big") for number in range(50_000)]
     base = sqlite3.connect(file)
     base.executemany(
-        "INSERT INTO marks VALUES (?1, ?2, 0, ?3, ?3)", [(key, device_row(SALT, LAPTOP), NOW) for key in keys]
+        "INSERT INTO marks VALUES (?, ?, 0, ?)", [(key, device_row(SALT, LAPTOP), NOW) for key in keys]
     )
     base.commit()
     base.close()

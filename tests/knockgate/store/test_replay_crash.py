@@ -15,7 +15,7 @@ from tests.knockgate.store.killing import Course, copied, statements_in_source
 from tests.knockgate.store.replay_conformance import FRESH, Stage, at, token
 
 from knockgate.model import Claim
-from knockgate.store import sqlite
+from knockgate.store import base, sqlite
 from knockgate.store.base import PrivateBase
 from knockgate.store.sqlite import SqliteStore
 
@@ -49,6 +49,8 @@ def claim_and_settle(store: SqliteStore) -> None:
     os.write(1, b"c")
     store.settle(NEW)
     os.write(1, b"s")
+    base._HALF = 1
+    store.tidy()
 
 
 COURSE = Course(opened, claim_and_settle)
@@ -76,7 +78,7 @@ def test_the_points_are_all_there_are(full: Path, tmp_path: Path) -> None:
     points, told = COURSE.killed(copied(full, tmp_path), 0)
     assert told == "cs"
     passed = {point.partition(" ")[2] for point in points}
-    but = "__init__", "_lay_out", "_take", "do"
+    but = "__init__", "_lay_out", "_take", "do", "be_ready"
     assert passed | {"ROLLBACK"} == statements_in_source(sqlite, (SqliteStore, PrivateBase), *but)
     assert "ROLLBACK" not in passed
     assert judge(tmp_path / "store", told) == "settled"
@@ -98,7 +100,7 @@ def test_killed_at_each_statement(full: Path, tmp_path: Path) -> None:
 
 def test_killed_at_each_write(full: Path, tmp_path: Path) -> None:
     """In the middle of a transaction's pages, and before they are flushed, as strace(1) can stop it."""
-    for call, most in (("pwrite64", 30), ("fdatasync", 4)):
+    for call, most in (("pwrite64", 40), ("fdatasync", 8)):
         killed = COURSE.killed_at_calls(call, most, full, tmp_path, __file__)
         states = [judge(file, told) for file, told in killed]
         assert set(states) == {"new", "told of", "settled"} and states[-1] == "settled", states
