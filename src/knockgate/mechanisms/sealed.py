@@ -24,7 +24,6 @@ from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from knockgate.effects import DatagramSeen, KnockRefused, KnockTaken, OpenDoor, RunCommands, Story
 from knockgate.errors import Reason, Refused
@@ -362,8 +361,8 @@ def _name_of(line: Line) -> str:
 def _stand_ins() -> dict[Kind, PublicKey]:
     """A key of each kind that nobody has a reason to use."""
     edwards = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
-    point = derive_private_key(1, SECP256R1()).public_key()
-    octets = point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    point = derive_private_key(1, SECP256R1()).public_key().public_numbers()
+    octets = b"\4" + point.x.to_bytes(32) + point.y.to_bytes(32)  # SEC 1, section 2.3.3
     return {
         kind: PublicKey(kind, edwards.public_bytes_raw() if kind.edwards else octets, b"ssh:" * kind.on_token)
         for kind in Kind
