@@ -186,6 +186,15 @@ def test_a_device_is_one_at_one_gate() -> None:
 # --- what cannot be said ------------------------------------------------------------------------------
 
 
+#: Of P-256.
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+TOKENS, ECDSAS = head(kind=KeyKind.SK_ED25519), head(kind=KeyKind.ECDSA_P256)
+
+
+def numbers(r: int, s: int) -> bytes:
+    return r.to_bytes(32) + s.to_bytes(32)
+
+
 def changed(**changes: object) -> Callable[[], object]:
     return lambda: head(**changes)
 
@@ -193,13 +202,19 @@ def changed(**changes: object) -> Callable[[], object]:
 @pytest.mark.parametrize(("make", "text"), [
     (changed(era=-1), "era"),
     (changed(era=65536), "era"),
+    (changed(era=1 << 20), "era"),
     (changed(lease=1 << 32), "lease"),
+    (changed(lease=1 << 40), "lease"),
     (changed(lease=-1), "lease"),
     (changed(issued=0), "1970"),
+    (changed(issued=-1), "1970"),
     (changed(issued=1 << 63), "2262"),
+    (changed(issued=1 << 70), "2262"),
     (changed(device=bytes(16)), "zero"),
     (changed(device=b"d" * 15), "16 bytes"),
+    (changed(device=b"d" * 17), "16 bytes"),
     (changed(fingerprint=b"f" * 31), "32 bytes"),
+    (changed(fingerprint=b"f" * 33), "32 bytes"),
     (changed(address=b""), "0 bytes; it must have 4"),
     (changed(source=SourceKind.OBSERVED), "4 bytes; it must have 0"),
     (changed(source=SourceKind.V6_NETWORK, address=b"\x20" * 16), "no /64"),
@@ -213,11 +228,20 @@ def changed(**changes: object) -> Callable[[], object]:
     (changed(doors=("web", "ssh")), "sorted"),
     (changed(doors=("ssh", "ssh")), "sorted"),
     (lambda: Message(head=HEAD, signature=b"s" * 63), "63 bytes"),
+    (lambda: Message(head=HEAD, signature=b"s" * 65), "65 bytes"),
     (lambda: Message(head=HEAD, signature=b"s" * 64, flags=1), "only a token"),
     (lambda: Message(head=HEAD, signature=b"s" * 64, counter=1), "only a token"),
-    (lambda: Message(head=head(kind=KeyKind.SK_ED25519), signature=b"s" * 64, flags=256), "8 bits"),
-    (lambda: Message(head=head(kind=KeyKind.SK_ED25519), signature=b"s" * 64, counter=1 << 32), "32"),
-    (lambda: Message(head=head(kind=KeyKind.ECDSA_P256), signature=bytes(64)), "range"),
+    (lambda: Message(head=TOKENS, signature=b"s" * 64, flags=256), "8 bits"),
+    (lambda: Message(head=TOKENS, signature=b"s" * 64, counter=1 << 32), "32"),
+    (lambda: Message(head=TOKENS, signature=b"s" * 64, flags=1 << 20), "8 bits"),
+    (lambda: Message(head=TOKENS, signature=b"s" * 64, flags=-1), "8 bits"),
+    (lambda: Message(head=TOKENS, signature=b"s" * 64, counter=-1), "32"),
+    (lambda: Message(head=TOKENS, signature=b"s" * 64, counter=1 << 40), "32"),
+    (lambda: Message(head=ECDSAS, signature=bytes(64)), "range"),
+    (lambda: Message(head=ECDSAS, signature=numbers(ORDER, 1)), "range"),
+    (lambda: Message(head=ECDSAS, signature=numbers(1, ORDER)), "range"),
+    (lambda: Message(head=ECDSAS, signature=numbers(1, ORDER + 1)), "range"),
+    (lambda: Message(head=ECDSAS, signature=numbers(1, 0)), "range"),
     (lambda: GateKey(xwing_seed=b"s" * 31, x25519_key=SEED), "two seeds"),
     (lambda: GateKey(xwing_seed=SEED, x25519_key=b"s" * 33), "two seeds"),
     (lambda: CardKeys(b""), "0 bytes; it must have 32"),
@@ -230,3 +254,17 @@ def changed(**changes: object) -> Callable[[], object]:
 def test_what_cannot_be_said(make: Callable[[], object], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make()
+
+
+@pytest.mark.parametrize("message", [
+    Message(head=head(era=0, lease=0, issued=1), signature=bytes(64)),
+    Message(head=head(era=65535, lease=(1 << 32) - 1, issued=(1 << 63) - 1), signature=b"\xff" * 64),
+    Message(head=head(device=bytes(15) + b"\1", fingerprint=bytes(32)), signature=bytes(64)),
+    Message(head=head(doors=("a" * 32,)), signature=bytes(64)),
+    Message(head=head(doors=("a", "a-0", "b")), signature=bytes(64)),
+    Message(head=TOKENS, signature=bytes(64), flags=255, counter=(1 << 32) - 1),
+    Message(head=ECDSAS, signature=numbers(1, ORDER - 1)),
+    Message(head=ECDSAS, signature=numbers(ORDER - 1, 1)),
+])  # fmt: skip
+def test_the_first_and_the_last_that_can_be_said(message: Message) -> None:
+    assert Message.decode(message.encode()) == message
