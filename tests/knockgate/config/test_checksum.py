@@ -13,104 +13,101 @@ from hypothesis import strategies as st
 from tests.knockgate.config.every_key import EVERY_KEY, MEANT, tcp, udp
 from tests.packets import raw
 
-from knockgate.config.doors import (
-    Commands,
-    Configuration,
-    Demands,
-    Devices,
-    Door,
-    Flags,
-    Fwknop,
-    Gate,
-    Observed,
-    Reliance,
-    RunsIn,
-    Sealed,
-    Sequence,
-    Suite,
-    parse,
-)
-from knockgate.config.readers import LogFormat
+from knockgate.config import schema
+from knockgate.config.doors import Configuration, parse
+from knockgate.config.readers import Devices, Flags, LogFormat, Observed, Reliance, RunsIn, Suite
 from knockgate.model import TcpFlag
 
 #: For each field another value than in MEANT's door web.2.
-OTHERWISE: dict[tuple[type[object], str], object] = {
-    (Gate, "interface"): "wan1",
-    (Gate, "sources"): 17,
-    (Gate, "hurried"): 17,
-    (Gate, "leases"): 17,
-    (Gate, "log_group"): 17,
-    (Gate, "log"): LogFormat.TEXT,
-    (Gate, "tracked"): 17,
-    (Gate, "clock"): Reliance.TRUSTED,
-    (Gate, "allow"): (ip_network("203.0.113.0/25"), ip_network("2001:db8::7")),
-    (Gate, "shadow"): False,
-    (Gate, "run_directory"): "/x",
-    (Gate, "state_directory"): "/x",
-    (Door, "name"): "web",
-    (Door, "ports"): (udp(443),),
-    (Door, "lease"): 60.001,
-    (Door, "longest"): 61.0,
-    (Door, "keyed"): True,
-    (Door, "allow"): (ip_network("203.0.113.0/25"),),
-    (Door, "shadow"): True,
-    (Door, "sequence"): None,
-    (Door, "commands"): None,
-    (Sequence, "steps"): (tcp(1),),
-    (Sequence, "within"): 5.0,
-    (Sequence, "runs_in"): RunsIn.KERNEL,
-    (Sequence, "flags"): Flags(TcpFlag.SYN, TcpFlag.ACK),
-    (Sequence, "target"): raw("192.0.2.7"),
-    (Sequence, "one_time"): "/etc/knockgate/twice",
-    (Commands, "open"): ("/bin/echo", "opened", "for %IP%"),
-    (Commands, "close"): (),
-    (Commands, "open6"): None,
-    (Commands, "close6"): None,
-    (Commands, "shell"): True,
-    (Commands, "time_limit"): 3.5,
-    (Door, "sealed"): Demands(touch=True),
-    (Demands, "observed"): Observed.ALWAYS,
-    (Demands, "touch"): False,
-    (Demands, "devices"): Devices.ANY,
-    (Sealed, "port"): udp(8),
-    (Sealed, "suites"): (Suite.X25519, Suite.X_WING),
-    (Sealed, "budget"): 17,
-    (Sealed, "devices"): 17,
-    (Fwknop, "port"): udp(8),
-    (Fwknop, "freshness"): 61.0,
-    (Fwknop, "remembered"): 17,
+OTHERWISE: dict[type[object], dict[str, object]] = {
+    schema.Gate: {
+        "interface": "wan1",
+        "sources": 17,
+        "hurried": 17,
+        "leases": 17,
+        "log_group": 17,
+        "log": LogFormat.TEXT,
+        "tracked": 17,
+        "clock": Reliance.TRUSTED,
+        "allow": (ip_network("203.0.113.0/25"), ip_network("2001:db8::7")),
+        "shadow": False,
+        "run_directory": "/x",
+        "state_directory": "/x",
+    },
+    schema.Door: {
+        "name": "web",
+        "ports": (udp(443),),
+        "lease": 60.001,
+        "longest": 61.0,
+        "keyed": True,
+        "allow": (ip_network("203.0.113.0/25"),),
+        "shadow": True,
+        "sequence": None,
+        "commands": None,
+        "sealed": schema.Demands(touch=True),
+    },
+    schema.Sequence: {
+        "steps": (tcp(1),),
+        "within": 5.0,
+        "runs_in": RunsIn.KERNEL,
+        "flags": Flags(TcpFlag.SYN, TcpFlag.ACK),
+        "target": raw("192.0.2.7"),
+        "one_time": "/etc/knockgate/twice",
+    },
+    schema.Commands: {
+        "open": ("/bin/echo", "opened", "for %IP%"),
+        "close": (),
+        "open6": None,
+        "close6": None,
+        "shell": True,
+        "time_limit": 3.5,
+    },
+    schema.Demands: {
+        "observed": Observed.ALWAYS,
+        "touch": False,
+        "devices": Devices.ANY,
+    },
+    schema.Sealed: {
+        "port": udp(8),
+        "suites": (Suite.X25519, Suite.X_WING),
+        "budget": 17,
+        "devices": 17,
+    },
+    schema.Fwknop: {
+        "port": udp(8),
+        "freshness": 61.0,
+        "remembered": 17,
+    },
 }
 
 
-def with_other(schema: type[object], name: str, value: object) -> Configuration:
+def with_other(table: type[object], name: str, value: object) -> Configuration:
     """MEANT, but for one field, of the gate or of the second door; what a door demands, of the last."""
     gate, fwknop, sealed, (first, door, *more, last) = MEANT.gate, MEANT.fwknop, MEANT.sealed, MEANT.doors
     change: dict[str, Any] = {name: value}
-    if schema is Gate:
+    if table is schema.Gate:
         gate = dataclasses.replace(gate, **change)
-    elif schema is Fwknop and fwknop:
+    elif table is schema.Fwknop and fwknop:
         fwknop = dataclasses.replace(fwknop, **change)
-    elif schema is Sealed and sealed:
+    elif table is schema.Sealed and sealed:
         sealed = dataclasses.replace(sealed, **change)
-    elif schema is Demands:
+    elif table is schema.Demands:
         last = dataclasses.replace(last, sealed=dataclasses.replace(last.sealed, **change))
-    elif schema is Door:
+    elif table is schema.Door:
         door = dataclasses.replace(door, **change)
-    elif schema is Sequence and door.sequence:
+    elif table is schema.Sequence and door.sequence:
         door = dataclasses.replace(door, sequence=dataclasses.replace(door.sequence, **change))
-    elif schema is Commands and door.commands:
+    elif table is schema.Commands and door.commands:
         door = dataclasses.replace(door, commands=dataclasses.replace(door.commands, **change))
     return Configuration(gate=gate, doors=(first, door, *more, last), fwknop=fwknop, sealed=sealed)
 
 
 def test_every_field_is_part_of_the_checksum() -> None:
-    every = {
-        (schema, field.name)
-        for schema in (Gate, Door, Sequence, Commands, Demands, Fwknop, Sealed)
-        for field in dataclasses.fields(schema)
-    }
-    assert set(OTHERWISE) == every  # a new field needs a line above
-    sums = [MEANT.checksum, *(with_other(*place, value).checksum for place, value in OTHERWISE.items())]
+    tables = {getattr(schema, name) for name in schema.__all__} - {Configuration}
+    every = {(table, field.name) for table in tables for field in dataclasses.fields(table)}
+    others = [(table, name, value) for table, found in OTHERWISE.items() for name, value in found.items()]
+    assert {(table, name) for table, name, _ in others} == every  # a new field needs a line above
+    sums = [MEANT.checksum, *(with_other(*other).checksum for other in others)]
     assert len(set(sums)) == len(sums) and {len(each) for each in sums} == {16}
 
 
