@@ -9,7 +9,7 @@ import signal
 import sys
 
 from knockdemo import config, daemon, firewall, terminal
-from knockgate.capture.afpacket import PacketCapture
+from knockgate.capture.openings import Openings
 from knockgate.mechanisms.sequence import KnockSequence, KnockTracker
 from knockgate.model import Port, Protocol
 from knockgate.wire.bpf import ACCEPT, Instruction
@@ -20,7 +20,7 @@ EVERYTHING = (Instruction(0x06, 0, 0, ACCEPT),)
 
 def serve(settings: config.Config) -> int:
     """As ``daemon.serve``, but for the filter and systemd."""
-    with PacketCapture(EVERYTHING, settings.interface) as capture:
+    with Openings(EVERYTHING, settings.interface) as capture:
         firewall.load(settings)
         steps = tuple(Port(Protocol.TCP, number) for number in settings.sequence)
         sequence = KnockSequence("service", steps, settings.sequence_window_seconds)

@@ -17,10 +17,12 @@ from knockgate.daemon import link as wardenlink
 from knockgate.errors import ConfigError, Refused
 from knockgate.model import Observation
 from knockgate.wire import bpf, frames
+from knockgate.wire.strays import are_strays
 
 __all__ = ["FILTERS", "KNOCKS", "PORT", "TARGETS", "reported"]
 
 _TCP, _UDP = 6, 17
+_FRAME = 128  #: octets
 PORT = 62202
 #: By length, what a knock has at some places.
 KNOCKS = {5: {0: b"K"}, 9: {0: b"Kk", 8: b"!"}, 12: {0: b"K", 11: b"?!"}}
@@ -48,12 +50,13 @@ def _plain(packet: bytes) -> bool:
 
 def frame(octets: bytes) -> None:
     """A packet from the wire: what looks quickly says what the one who looks closely says."""
-    glanced, quick = frames.glance(octets), frames.payload(octets)
+    quick = frames.payload(octets)
     seen = _seen(octets)
     if seen is None:
         return
-    if glanced is not None and glanced != (seen.protocol, seen.source, seen.port):
-        raise Mistake("a glance sees something else")
+    lying = memoryview(octets.ljust(_FRAME, b"\0")[:_FRAME])
+    if seen.payload <= _FRAME and are_strays(lying, _FRAME, {seen.port}):
+        raise Mistake("a packet to a port is none, at a glance")
     try:
         datagram = frames.datagram(octets)
     except Refused:

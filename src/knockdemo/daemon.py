@@ -1,6 +1,6 @@
 """Lane A: watches for a sequence of TCP SYNs and lets their sender in for a while.
 
-All there is to it: packets come from ``PacketCapture``, ``KnockTracker`` says whom to let in, the
+All there is to it: packets come from ``Openings``, ``KnockTracker`` says whom to let in, the
 firewall's set keeps them, and the kernel expires them. Nothing here ever closes a door.
 """
 
@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from knockdemo import config, firewall, notify, terminal
-from knockgate.capture.afpacket import PacketCapture
+from knockgate.capture.openings import Openings
 from knockgate.effects import PacketSeen, Tick
 from knockgate.errors import KnockgateError, Refused
 from knockgate.mechanisms.sequence import KnockSequence, KnockTracker
@@ -24,33 +24,40 @@ from knockgate.wire import bpf, frames
 PROGRAM = "knock-demo"
 
 
-def watch(settings: config.Config, capture: PacketCapture, tracker: KnockTracker) -> None:
+def watch(settings: config.Config, capture: Openings, tracker: KnockTracker) -> None:
     """Let in whoever knocks, for ever."""
     listening = True
     while True:
         wakeup = tracker.next_wakeup()
-        packet = capture.receive(None if wakeup is None else max(0.0, wakeup - time.monotonic()))
-        ends = frames.glance(packet) if packet else None
-        if ends and not tracker.concerns(*ends):
-            continue  # most of a flood, and nothing more than necessary is done for it
+        wait = None if wakeup is None else max(0.0, wakeup - time.monotonic())
+        # While nobody is in the midst of knocking, only the knocked ports matter, and so most of a flood is
+        # never seen here. As soon as somebody is, every packet can reset a sequence.
+        packets = capture.hear(wait, tracker.ports, others=len(tracker) > 0)
         now = time.monotonic()
         if capture.listening != listening:
             listening = capture.listening
             terminal.say(PROGRAM, f"{settings.interface} is {'up again' if listening else 'down'}")
-        try:
-            event = Tick() if packet is None else PacketSeen(frames.observe(packet))
-        except Refused:
-            continue
-        for door in tracker.feed(event, now):
-            who = address_text(door.source)
+        tracker.feed(Tick(), now)
+        for packet in packets:
             try:
-                admit(door.source, settings)
-            except KnockgateError as error:
-                terminal.say(PROGRAM, f"{who} knocked and could not be let in: {error}")
+                seen = frames.observe(packet)
+            except Refused:
                 continue
-            terminal.say(
-                PROGRAM, f"tcp/{settings.service_port} open to {who} for {settings.open_window_seconds} s"
-            )
+            for door in tracker.feed(PacketSeen(seen), now):
+                let_in(door.source, settings)
+
+
+def let_in(source: Source, settings: config.Config) -> None:
+    """Let the source in, and say so; or say why not."""
+    who = address_text(source)
+    try:
+        admit(source, settings)
+    except KnockgateError as error:
+        terminal.say(PROGRAM, f"{who} knocked and could not be let in: {error}")
+    else:
+        terminal.say(
+            PROGRAM, f"tcp/{settings.service_port} open to {who} for {settings.open_window_seconds} s"
+        )
 
 
 def admit(source: Source, settings: config.Config) -> None:
@@ -69,7 +76,7 @@ def admit(source: Source, settings: config.Config) -> None:
         firewall.authorize(source, settings)
 
 
-def summarize(tracker: KnockTracker, capture: PacketCapture) -> None:
+def summarize(tracker: KnockTracker, capture: Openings) -> None:
     """One line for all that strangers did: they could fill a log with lines of their own."""
     tally, (received, dropped) = tracker.tally, capture.drops()
     terminal.say(
@@ -82,7 +89,7 @@ def summarize(tracker: KnockTracker, capture: PacketCapture) -> None:
 
 def serve(settings: config.Config) -> int:
     """Close the port, listen, say so, and watch until a signal ends it."""
-    with PacketCapture(bpf.openings(udp=False, loopback=True), settings.interface) as capture:
+    with Openings(bpf.openings(udp=False, loopback=True), settings.interface) as capture:
         firewall.load(settings)
         knocks = ", ".join(map(str, settings.sequence))
         terminal.say(PROGRAM, f"tcp/{settings.service_port} is shut; listening for {knocks}")

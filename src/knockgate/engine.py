@@ -33,7 +33,7 @@ from knockgate.effects import (
     Tick,
 )
 from knockgate.mechanisms.sequence import OPENINGS, Counted, KnockSequence, KnockTracker, Tally
-from knockgate.model import Port, Protocol, Source
+from knockgate.model import Observation, Port, Protocol, Source
 
 __all__ = ["Armed", "Engine"]
 
@@ -70,7 +70,7 @@ class Engine:
         self._limit = max(_LEAST, limit // max(1, len(shared) + len(self._one_time)))
         self._shared = [self._tracker(group) for group in shared.values()]
         self._own = {name: self._tracker([door]) for name, door in self._one_time.items()}
-        self._trackers = [*self._shared, *self._own.values()]
+        self._gather()
         #: TCP flags (mask, value) that must be heard beside openings.
         self.flags = sorted({(door.counted.mask, door.counted.value) for door in doors} - {_OPENING})
         #: Whether datagrams must be heard; the next line of a one-time door may have some.
@@ -81,6 +81,11 @@ class Engine:
     def __len__(self) -> int:
         """Sources remembered now, each as often as there are trackers that remember it."""
         return sum(map(len, self._trackers))
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """Numbers of all ports of all steps; another one-time sequence may have others."""
+        return self._ports
 
     @property
     def tally(self) -> Tally:
@@ -98,6 +103,10 @@ class Engine:
             if tracker.concerns(protocol, source, port):
                 return True
         return False
+
+    def begin(self, seen: Observation, now: float) -> bool:
+        """As ``KnockTracker.begin``; False also where more than one tracker would have to be asked."""
+        return len(self._trackers) == 1 and self._trackers[0].begin(seen, now)
 
     def feed(self, event: Event, now: float) -> tuple[Effect, ...]:
         """Take one event at the time ``now``, which never runs backwards; returns what is to be done."""
@@ -156,7 +165,11 @@ class Engine:
         tally = self._own[door].tally
         self._own[door] = self._tracker([dataclasses.replace(self._one_time[door], steps=steps)])
         self._own[door].tally = tally
+        self._gather()
+
+    def _gather(self) -> None:
         self._trackers = [*self._shared, *self._own.values()]
+        self._ports = frozenset[int]().union(*(tracker.ports for tracker in self._trackers))
 
 
 def _counted(door: Armed) -> Counted:

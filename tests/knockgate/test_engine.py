@@ -143,6 +143,26 @@ def test_says_what_must_be_heard() -> None:
     assert Engine([Armed("ssh", tcp(1), 5, line=1)]).datagrams  # a later line may have a datagram
 
 
+def test_says_which_ports_matter_as_they_change() -> None:
+    engine = Engine([Armed("ssh", tcp(1, 2), 5), Armed("web", tcp(3, 4), 5, line=1)])
+    assert engine.ports == {1, 2, 3, 4}
+    engine.feed(Rearmed("web", 2, (Port(UDP, 5), *tcp(1))), 0)
+    assert engine.ports == {1, 2, 5}
+    engine.feed(Rearmed("web", 0, ()), 0)
+    assert engine.ports == {1, 2}
+
+
+def test_begins_where_there_is_one_tracker_to_be_asked() -> None:
+    """With more of them each must be fed, since what begins here may reset there."""
+    one, two = (
+        Engine([Armed("ssh", tcp(1, 2), 5)]),
+        Engine([Armed("ssh", tcp(1, 2), 5), Armed("web", tcp(1, 2), 5, FINS)]),
+    )
+    assert one.begin(syn(1).observation, 0) and len(one) == 1
+    assert not two.begin(syn(1).observation, 0) and len(two) == 0
+    assert one.feed(syn(2), 0) == (OpenDoor("ssh", CLIENT),)
+
+
 def test_memory_is_shared_and_bounded() -> None:
     """A flood of first knocks is remembered as far as the limit goes, whatever the number of trackers."""
     doors = [Armed(f"door {number}", tcp(1, 2), 5, line=1) for number in range(4)]

@@ -12,8 +12,8 @@ A socket is created deaf (protocol 0), gets its filter, is locked (the filter ca
 more, not even by us: socket(7), SO_LOCK_FILTER), and only then is bound: no packet is ever seen that
 did not pass the filter. It needs CAP_NET_RAW to be opened and nothing afterwards.
 
-``Capture`` is all of this but the reading; ``PacketCapture`` reads with a system call for each packet, and
-``ring.PacketRing`` out of memory that it shares with the kernel.
+``Capture`` is all of this but the reading, which is done out of memory that is shared with the kernel: by
+``ring.PacketRing`` for packets, and ``openings.Openings`` for headers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ import socket
 import struct
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -39,10 +38,8 @@ from knockgate.wire.frames import ETH_P_IP, ETH_P_IPV6
 
 __all__ = [
     "ETH_P_ALL",
-    "RECEIVE_BUFFER",
     "SOL_PACKET",
     "Capture",
-    "PacketCapture",
     "deadline",
     "deaf_socket",
     "hear",
@@ -52,12 +49,8 @@ ETH_P_ALL = 0x0003
 _SO_ATTACH_FILTER, _SO_LOCK_FILTER, _SO_RCVBUFFORCE = 26, 44, 33
 SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
 
-#: Bytes that are asked for, for what waits in a socket.
-RECEIVE_BUFFER = 8 << 20
 #: Waiting for a vanished interface: it is looked for this often. Seconds.
 _LOOK_AGAIN = 0.25
-#: After this many packets every socket is tried, also one that had nothing when it was last asked.
-_ROUND = 64
 
 
 class Capture(ABC):
@@ -67,11 +60,10 @@ class Capture(ABC):
     itself when it is back, also under a new index (a dial-up link, a pulled-out network card).
     """
 
-    def __init__(self, program: Sequence[Instruction], interface: str, receive_buffer: int) -> None:
+    def __init__(self, program: Sequence[Instruction], interface: str) -> None:
         """Start to listen on ``interface``, or on all of them if that is empty.
 
-        ``receive_buffer`` is in bytes, for each socket. Raises Unavailable with a hint where the
-        interface, the right or the kernel's support is missing.
+        Raises Unavailable with a hint where the interface, the right or the kernel's support is missing.
         """
         self.listening = True
         self._interface = interface
@@ -81,7 +73,7 @@ class Capture(ABC):
         try:
             index = _index_of(interface) if interface else 0
             for protocol in (ETH_P_ALL,) if interface else (ETH_P_IP, ETH_P_IPV6):
-                sock = deaf_socket(program, receive_buffer)
+                sock = deaf_socket(program, 0)  # what is heard waits in no queue of its own
                 self._sockets[sock.fileno()] = sock
                 self._prepare(sock)
                 hear(sock, protocol, index)
@@ -161,50 +153,6 @@ class Capture(ABC):
             for sock in self._sockets.values():
                 hear(sock, ETH_P_ALL, index)
             self.listening = _is_up(self._interface)
-
-
-class PacketCapture(Capture):
-    """A system call for each packet: what comes in bursts, of any length, waits in the sockets' buffers."""
-
-    def __init__(
-        self, program: Sequence[Instruction], interface: str = "", *, receive_buffer: int = RECEIVE_BUFFER
-    ) -> None:
-        """As ``Capture``."""
-        self._buffer = memoryview(bytearray(65536))
-        self._ready: deque[socket.socket] = deque()
-        self._taken = 0
-        super().__init__(program, interface, receive_buffer)
-
-    def receive(self, timeout: float | None) -> bytes | None:
-        """The next packet; None after ``timeout`` seconds, or when ``listening`` has changed."""
-        until = deadline(timeout)
-        while True:
-            was_listening = self.listening
-            while self._ready:
-                sock = self._ready[0]
-                try:
-                    size = sock.recv_into(self._buffer)
-                except BlockingIOError:
-                    self._ready.popleft()
-                except OSError as error:
-                    self._note(error.errno or 0)
-                else:
-                    # The sockets take turns: a flood over IPv4 must not make us deaf for IPv6. It also
-                    # never lets us come to poll(), so who was quiet before is tried from time to time.
-                    self._ready.rotate()
-                    self._taken += 1
-                    if self._taken % _ROUND == 0:
-                        self._ready = deque(self._sockets.values())
-                    return bytes(self._buffer[:size])
-            ready = self._wait(until, was_listening=was_listening)
-            if ready is None:
-                return None
-            self._ready.extend(self._sockets[descriptor] for descriptor, _ in ready)
-
-    def close(self) -> None:
-        """Stop listening. May be called twice; afterwards there is nothing to receive."""
-        super().close()
-        self._ready.clear()
 
 
 def deadline(timeout: float | None) -> float | None:

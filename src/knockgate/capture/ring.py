@@ -63,7 +63,7 @@ class PacketRing(Capture):
         """
         self._blocks = -(-frames * self._frame // _BLOCK)
         self._rings: deque[Ring] = deque()
-        super().__init__(program, interface, receive_buffer=0)
+        super().__init__(program, interface)
 
     def receive(self, timeout: float | None) -> bytes | None:
         """The next packet; None after ``timeout`` seconds, or when ``listening`` has changed."""
@@ -72,14 +72,7 @@ class PacketRing(Capture):
             was_listening = self.listening
             if packets := self.take(1):
                 return packets[0]
-            ready = self._wait(until, was_listening=was_listening)
-            if ready is None:
-                return None
-            for descriptor, what in ready:
-                if what & select.EPOLLERR:
-                    error = self._sockets[descriptor].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    self._note(error)
-            if self.listening != was_listening:
+            if not self._await(until, was_listening=was_listening):
                 return None
 
     def take(self, most: int) -> list[bytes]:
@@ -87,11 +80,9 @@ class PacketRing(Capture):
 
         None do not mean that an interface is still there: ``receive(0)`` says so.
         """
-        # The sockets take turns: a flood over IPv4 must not make us deaf for IPv6.
-        rings = self._rings
-        for _ in range(len(rings)):
-            rings.rotate()
-            if (count := rings[0].there(most)) and (packets := rings[0].take(count)):
+        for _ in range(len(self._rings)):
+            ring, count = self._next(most)
+            if count and (packets := ring.take(count)):
                 return packets
         return []
 
@@ -111,6 +102,27 @@ class PacketRing(Capture):
             ring.close()  # the memory alone would keep the socket open
         self._rings.clear()
         super().close()
+
+    def _next(self, most: int) -> tuple[Ring, int]:
+        """The ring whose turn it is of those that have something, and how much of it, ``most`` at most."""
+        # The sockets take turns: a flood over IPv4 must not make us deaf for IPv6.
+        rings = self._rings
+        for _ in range(len(rings)):
+            rings.rotate()
+            if count := rings[0].there(most):
+                return rings[0], count
+        return rings[0], 0
+
+    def _await(self, until: float | None, *, was_listening: bool) -> bool:
+        """Until there may be something; False where ``receive`` is to return."""
+        ready = self._wait(until, was_listening=was_listening)
+        if ready is None:
+            return False
+        for descriptor, what in ready:
+            if what & select.EPOLLERR:
+                error = self._sockets[descriptor].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                self._note(error)
+        return self.listening == was_listening
 
     def _prepare(self, sock: socket.socket) -> None:
         self._rings.append(Ring(sock, self._blocks, self._frame, whole=self._whole))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
+from knockgate.capture.openings import Openings
 from knockgate.config.arming import armed
 from knockgate.config.doors import Configuration, Door
 from knockgate.daemon.addresses import OwnAddresses
@@ -27,9 +29,12 @@ from knockgate.effects import (
 from knockgate.engine import Engine
 from knockgate.errors import Refused
 from knockgate.model import Source
-from knockgate.wire import frames
+from knockgate.wire import bpf, frames
 
 __all__ = ["Grants", "Hands"]
+
+#: Batches of packets in a row, before the other things that wait have a turn.
+_BATCHES = 4
 
 
 class Hands(Protocol):
@@ -53,43 +58,73 @@ class Grants:
         self._hands = hands
         self._own = OwnAddresses()
         self._one_time = OneTimeDoors(configuration)
+        self._interface = configuration.gate.interface
+        self._ears: Openings | None = None
         self.engine = Engine(armed(configuration, self._one_time.current()), limit=configuration.gate.tracked)
         self._pass_on_complaints()
 
-    def hear(self, packet: bytes) -> None:
-        """A packet from its network header on, out of the capture."""
-        ends = frames.glance(packet)
-        if ends and not self.engine.concerns(*ends):
-            return  # most of a flood, and nothing more than necessary is done for it
-        try:
-            seen = frames.observe(packet)
-        except Refused:
-            return
-        # Of what is in transit the engine wants to know only where a door has a target.
-        if seen.destination in self._own:
-            self._feed(PacketSeen(seen))
-        elif seen.destination in self.engine.targets:
-            self._feed(PacketPassed(seen))
+    def listen(self) -> Openings:
+        """Begin to hear packets, for ``hear_some``; raises Unavailable where the kernel does not let us."""
+        interface, engine = self._interface, self.engine
+        program = bpf.openings(udp=engine.datagrams, loopback=interface == "lo", flags=engine.flags)
+        self._ears = Openings(program, interface)
+        return self._ears
+
+    def hear_some(self) -> None:
+        """What was heard by now, or as much of it as is good for one time."""
+        ears, engine = self._ears, self.engine
+        if ears is None:
+            raise AssertionError("nothing is heard before it listens")
+        for _ in range(_BATCHES):
+            packets = ears.take_some(engine.ports, others=len(engine) > 0)
+            if not packets:
+                return
+            self.hear(packets)
+
+    def hear(self, packets: Iterable[bytes]) -> None:
+        """Packets from their network headers on, out of the capture, in the order in which they came."""
+        engine, own, ports, now = self.engine, self._own, self.engine.ports, time.monotonic()
+        for packet in packets:
+            try:
+                seen = frames.observe(packet)
+            except Refused:
+                continue
+            if seen.port not in ports and not engine.concerns(seen.protocol, seen.source, seen.port):
+                continue
+            # Of what is in transit the engine wants to know only where a door has a target.
+            if seen.destination in own:
+                if not engine.begin(seen, now):
+                    self._feed(PacketSeen(seen), now)
+            elif seen.destination in engine.targets:
+                self._feed(PacketPassed(seen), now)
 
     def next_wakeup(self) -> float | None:
         """When ``tick`` wants to be called; None for never."""
-        wakeups = (self.engine.next_wakeup(), self._one_time.next_look())
+        rested = self._ears.next_wakeup() if self._ears else None
+        wakeups = (self.engine.next_wakeup(), self._one_time.next_look(), rested)
         return min((wakeup for wakeup in wakeups if wakeup is not None), default=None)
 
     def tick(self) -> None:
         """Time passed."""
-        for door in self._one_time.due(time.monotonic()):
-            self._feed(self._one_time.next(door))
+        now = time.monotonic()
+        if self._ears:
+            self._ears.tick()
+        for door in self._one_time.due(now):
+            self._feed(self._one_time.next(door), now)
             self._pass_on_complaints()
-        self._feed(Tick())
+        self._feed(Tick(), now)
 
     def close(self) -> None:
-        """Let go of what it asks the kernel with."""
+        """Let go of what it asks and hears the kernel with."""
         self._own.close()
+        if self._ears:
+            self._ears.close()
 
-    def _feed(self, event: Event) -> None:
-        now = time.monotonic()
-        effects = deque(self.engine.feed(event, now))
+    def _feed(self, event: Event, now: float) -> None:
+        answered = self.engine.feed(event, now)
+        if not answered:
+            return
+        effects = deque(answered)
         refused: set[tuple[str, Source]] = set()
         while effects:
             effect = effects.popleft()

@@ -22,7 +22,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from knockgate.capture.afpacket import PacketCapture
 from knockgate.config.doors import Configuration, Door
 from knockgate.config.toml import spell
 from knockgate.daemon import log, notify
@@ -39,7 +38,6 @@ from knockgate.daemon.strangers import Summary
 from knockgate.daemon.ward import BeginAnew, Gone, Ward
 from knockgate.errors import KnockgateError, Unavailable
 from knockgate.model import Source, address_text
-from knockgate.wire import bpf
 
 if TYPE_CHECKING:
     from knockgate.config.keyfiles import Reading
@@ -55,8 +53,6 @@ __all__ = ["PROGRAM", "Listener", "main"]
 
 PROGRAM = "knockgate-listener"
 
-#: Packets in a row, before the other things that wait have a turn.
-_BATCH = 256
 #: Seconds in which the runner's socket has room for us.
 _PATIENCE = 5.0
 #: While the one interface is gone, it is looked for this often. Seconds.
@@ -115,8 +111,7 @@ class Listener:
         timed = (self._grants, self._packets, self._sealed, self._summary, self._asked)
         self._timed = [each for each in timed if each]
         if self._grants:
-            capture = self._capture_of(self._grants)
-            self._begin_to_capture(capture, partial(_hear_some, capture, self._grants.hear))
+            self._begin_to_capture(self._grants.listen(), self._grants.hear_some)
         if self._packets:
             self._begin_to_capture(self._packets.ears, self._packets.hear)
         if self._sealed:
@@ -219,12 +214,6 @@ class Listener:
 
     # --- what the daemon opens ------------------------------------------------------------------------
 
-    def _capture_of(self, grants: Grants) -> PacketCapture:
-        interface = self._configuration.gate.interface
-        engine = grants.engine
-        program = bpf.openings(udp=engine.datagrams, loopback=interface == "lo", flags=engine.flags)
-        return PacketCapture(program, interface)
-
     def _begin_to_capture(self, capture: _Capture, hear: Callable[[], None]) -> None:
         self._captures[capture] = hear
         self._when_readable(capture, partial(self._hear_packets, capture))
@@ -299,14 +288,6 @@ class Listener:
                 f"{tally.begun} sequences begun, {tally.opened} completed, {tally.reset} reset, "
                 f"{tally.forgotten} forgotten",
             )
-
-
-def _hear_some(capture: PacketCapture, then: Callable[[bytes], None]) -> None:
-    for _ in range(_BATCH):
-        packet = capture.receive(0)
-        if packet is None:
-            return
-        then(packet)
 
 
 def serve(

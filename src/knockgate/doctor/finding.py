@@ -131,7 +131,6 @@ class Kind(enum.Enum):
     NO_REVERSE_PATH = _KERNEL.note(
         "packets with the forged address of somebody who was let in come in anywhere"
     )
-    SMALL_BUFFER = _KERNEL.note("without the right to have more, the daemon loses knocks in a flood")
     USER_NAMESPACES = _KERNEL.note(
         "any user gets at nf_tables' code, where many ways to become root were found"
     )

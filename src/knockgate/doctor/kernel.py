@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from knockgate.capture.afpacket import RECEIVE_BUFFER
 from knockgate.config.toml import several
 from knockgate.doctor.finding import Finding, Kind, Severity, Topic, blind, fine, found
 from knockgate.doctor.host import Host, Missing, output_of, program, setting
-from knockgate.doctor.units import LISTENER, is_there
 from knockgate.errors import Unavailable
 
 __all__ = ["Settings", "examine", "judge_kernel", "judge_nft", "judge_settings", "judge_tracking"]
@@ -41,16 +39,13 @@ _SINGLE = (
     "net.ipv4.ip_nonlocal_bind",
     "net.ipv6.ip_nonlocal_bind",
     "net.ipv6.conf.all.accept_source_route",
-    "net.core.rmem_max",
     "kernel.unprivileged_userns_clone",
 )
 
 
 def examine(host: Host) -> Iterator[Finding]:
     """All of these."""
-    follows = bool(host.configuration and host.configuration.daemon_doors())
-    has_unit = follows and is_there(LISTENER)
-    bad = list(judge_settings(_settings(), needs_daemon=host.needs_daemon, follows_confined=has_unit))
+    bad = list(judge_settings(_settings(), needs_daemon=host.needs_daemon))
     bad += judge_kernel(os.uname().release)
     try:
         bad += judge_nft(output_of("nft", "--version"))
@@ -79,8 +74,8 @@ def _settings() -> Settings:
     return Settings(single, of("route_localnet"), of("accept_source_route"), of("rp_filter"))
 
 
-def judge_settings(has: Settings, *, needs_daemon: bool, follows_confined: bool) -> Iterator[Finding]:
-    """What of them works against the gate. ``follows_confined``: a unit without rights follows sequences."""
+def judge_settings(has: Settings, *, needs_daemon: bool) -> Iterator[Finding]:
+    """What of them works against the gate."""
     for version in ("ipv4", "ipv6"):
         name = f"net.{version}.ip_nonlocal_bind"
         if has.single.get(name):
@@ -106,10 +101,6 @@ def judge_settings(has: Settings, *, needs_daemon: bool, follows_confined: bool)
     if open_:
         fix = "sysctl -w net.ipv4.conf.all.rp_filter=2 (loose), or 1 where there is one way to each network"
         yield found(Kind.NO_REVERSE_PATH, f"rp_filter is 0 for {several(open_)}", fix)
-    size = has.single.get("net.core.rmem_max")
-    if follows_confined and size is not None and size < RECEIVE_BUFFER:
-        seen = f"net.core.rmem_max is {size}, and the listener asks for {RECEIVE_BUFFER}"
-        yield found(Kind.SMALL_BUFFER, seen, f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}")
     if has.single.get("kernel.unprivileged_userns_clone"):
         fix = "sysctl -w kernel.unprivileged_userns_clone=0, where no browser or container needs it"
         yield found(Kind.USER_NAMESPACES, "kernel.unprivileged_userns_clone is 1", fix)

@@ -28,14 +28,16 @@ sequences are numbered through. That table is the whole mechanism, and ``_hear``
 
 Memory is bounded by ``limit`` sources. When it is full, the source whose last first knock is the
 oldest is forgotten: under a flood of made-up sources an honest knock survives as long as fewer than
-``limit`` first knocks come in between.
+``limit`` first knocks come in between. Sources that begin the same at the same time share one object: that is
+a flood of first knocks, and the less each of them costs the fewer are lost.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from knockgate.effects import Event, OpenDoor, PacketPassed, PacketSeen
 from knockgate.mechanisms.knocks import KnockSequence
@@ -76,10 +78,12 @@ class Tally:
     forgotten: int = 0  #: sources dropped for want of room
 
 
-@dataclass(slots=True)
-class _Progress:
-    begun: float = 0.0  # time of the latest first knock
-    prefixes: dict[int, float] = field(default_factory=dict)  # prefix -> its beginning
+class _Progress(NamedTuple):
+    begun: float  # time of the latest first knock
+    prefixes: Mapping[int, float]  # prefix -> its beginning; not to be changed, since it may be shared
+
+
+_NO_PROGRESS = _Progress(0.0, {})
 
 
 class KnockTracker:
@@ -112,6 +116,13 @@ class KnockTracker:
                 self._within[number] = sequence.within
                 before = number
             self._doors[number] = sequence.door
+        #: Ports that open nothing by themselves: the prefixes that a source begins there of whom nothing is
+        #: known, and what such a source had begun when one was last heard there.
+        self._begins = {port: begins for port in self._moves if (begins := self._begun_at(port))}
+        self._begun: dict[tuple[int, int], _Progress] = {}
+        self._now: float | None = None
+        #: Numbers of all ports of all steps.
+        self.ports = frozenset(port for _, port in self._moves)
         self._longest = max((sequence.within for sequence in sequences), default=0.0)
 
     def __len__(self) -> int:
@@ -129,6 +140,19 @@ class KnockTracker:
             return self._hear(event.observation, now)
         return ()
 
+    def begin(self, seen: Observation, now: float) -> bool:
+        """Whether this packet for this host is a first knock of somebody of whom nothing is known.
+
+        Then all has been done that ``feed`` would do, and nothing opens. It is for a flood of these, at a third
+        of the price.
+        """
+        self._expire(now)
+        port = (seen.protocol, seen.port)
+        if port not in self._begins or seen.source in self._sources or not self._counts(seen):
+            return False
+        self._begin(seen.source, port, now)
+        return True
+
     def next_wakeup(self) -> float | None:
         """When a ``Tick`` would let something be forgotten; None while nothing is remembered."""
         for progress in self._sources.values():
@@ -140,13 +164,29 @@ class KnockTracker:
             return False
         return self._datagrams if seen.protocol == _UDP else seen.flags & self._mask == self._value
 
+    def _begun_at(self, port: tuple[int, int]) -> tuple[int, ...]:
+        begins = tuple(then for before, then in self._moves[port] if before == _NOTHING)
+        return () if any(number in self._doors for number in begins) else begins
+
     def _hear(self, seen: Observation, now: float) -> tuple[OpenDoor, ...]:
-        progress = self._sources.get(seen.source)
-        moves = self._moves.get((seen.protocol, seen.port), ())
-        if progress is None:
-            if not moves:
-                return ()
-            progress = _Progress()
+        progress, port = self._sources.get(seen.source), (seen.protocol, seen.port)
+        if progress is None and port in self._begins:
+            self._begin(seen.source, port, now)
+            return ()
+        return self._move(seen.source, progress or _NO_PROGRESS, self._moves.get(port, ()), now)
+
+    def _begin(self, source: Source, port: tuple[int, int], now: float) -> None:
+        """What ``_move`` would do for a source of whom nothing is known."""
+        progress = self._begun.get(port)
+        if progress is None or progress.begun != now:
+            progress = self._begun[port] = _Progress(now, dict.fromkeys(self._begins[port], now))
+        self.tally.begun += 1
+        self._sources[source] = progress
+        self._keep_within_limit()
+
+    def _move(
+        self, source: Source, progress: _Progress, moves: Sequence[tuple[int, int]], now: float
+    ) -> tuple[OpenDoor, ...]:
         after: dict[int, float] = {}
         begun = False
         for before, then in moves:
@@ -161,19 +201,25 @@ class KnockTracker:
         self.tally.opened += len(opened)
         self.tally.begun += begun
         self.tally.reset += bool(progress.prefixes) and not after and not opened
-        progress.prefixes = after
         if begun and after:
-            progress.begun = now
-            self._sources[seen.source] = progress
-            self._sources.move_to_end(seen.source)
-        elif not after:
-            self._sources.pop(seen.source, None)
+            self._sources[source] = _Progress(now, after)
+            self._sources.move_to_end(source)
+            self._keep_within_limit()
+        elif after:
+            self._sources[source] = _Progress(progress.begun, after)
+        else:
+            self._sources.pop(source, None)
+        return tuple(OpenDoor(self._doors[number], source) for number in opened)
+
+    def _keep_within_limit(self) -> None:
         if len(self._sources) > self._limit:
             self._sources.popitem(last=False)
             self.tally.forgotten += 1
-        return tuple(OpenDoor(self._doors[number], seen.source) for number in opened)
 
     def _expire(self, now: float) -> None:
+        if now == self._now:  # a batch has one time
+            return
+        self._now = now
         while self._sources:
             source, progress = next(iter(self._sources.items()))
             if now < progress.begun + self._longest:  # as next_wakeup() reckons, to the last bit

@@ -21,7 +21,6 @@ __all__ = [
     "MAX_EXTENSIONS",
     "Datagram",
     "datagram",
-    "glance",
     "observe",
     "payload",
 ]
@@ -44,9 +43,9 @@ _IPV6 = struct.Struct("!B3xHB")  # version, payload length, next header
 _PORTS = struct.Struct("!HH")
 _UDP_HEADER = struct.Struct("!HHH")  # source port, destination port, length
 _FRAGMENT_WORD = struct.Struct("!H")
-# Protocol, source and destination port of TCP or UDP right behind a header without options or extensions.
-_GLANCE4 = struct.Struct("!9xB2x4s6xH")
-_GLANCE6 = struct.Struct("!6xBx16s18xH")
+# All that is looked at of TCP right behind a header without options or extensions, as most packets are.
+_PLAIN4 = struct.Struct("!BxHxxHxBxx4s4sHH8xBB")
+_PLAIN6 = struct.Struct("!B3xHBx16s16sHH8xBB")
 
 
 class Datagram(NamedTuple):
@@ -81,28 +80,38 @@ def payload(packet: bytes) -> bytes:
     return packet[start : start - 8 + int.from_bytes(packet[start - 4 : start - 2])]
 
 
-def glance(packet: bytes) -> tuple[int, Source, int] | None:
-    """Protocol, source and port, unchecked; None where the headers are not of the plain sort.
-
-    It is for turning most of a flood away at once, at a third of the price of ``observe``: of a packet
-    that ``observe`` takes, both say the same.
-    """
-    size, first = len(packet), packet[0] if packet else 0
-    if first == 0x45 and size >= _GLANCE4.size:
-        ends = _GLANCE4.unpack_from(packet)
-    elif first >> 4 == 6 and size >= _GLANCE6.size:
-        ends = _GLANCE6.unpack_from(packet)
-    else:
-        return None
-    return ends if ends[0] in (_TCP, _UDP) else None
-
-
 def observe(packet: bytes) -> Observation:
     """Read the headers of one packet; raises Refused with the first thing that is wrong.
 
     Trailing bytes beyond the length that the IP header states (Ethernet padding) are ignored.
     Any fragment is refused, the first one too: its ports may be overwritten by the next.
     """
+    return _plain(packet) or _walked(packet)
+
+
+def _plain(packet: bytes) -> Observation | None:
+    """What ``_walked`` sees of TCP without options of IPv4 or extensions of IPv6, at half its price.
+
+    None for any other packet, and for one that has a mistake.
+    """
+    size, first = len(packet), packet[0] if packet else 0
+    if first == 0x45 and size >= _PLAIN4.size:
+        _, end, word, protocol, source, to, source_port, port, offset, flags = _PLAIN4.unpack_from(packet)
+        header, begin = offset >> 2 & 0x3C, 20
+        if word & 0x3FFF:
+            return None
+    elif first >> 4 == 6 and size >= _PLAIN6.size:
+        _, length, protocol, source, to, source_port, port, offset, flags = _PLAIN6.unpack_from(packet)
+        header, begin = offset >> 2 & 0x3C, 40
+        end = begin + length
+    else:
+        return None
+    if protocol != _TCP or header < 20 or not begin + header <= end <= size:
+        return None
+    return Observation(source, to, _TCP, source_port, port, flags, begin + header)
+
+
+def _walked(packet: bytes) -> Observation:
     if not packet:
         raise Refused(Reason.TRUNCATED)
     version = packet[0] >> 4

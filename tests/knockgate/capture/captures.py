@@ -7,12 +7,13 @@ import signal
 import pytest
 from tests.netns import DEADLINE
 
-from knockgate.capture.afpacket import Capture, PacketCapture
+from knockgate.capture.afpacket import Capture
+from knockgate.capture.openings import Openings
 from knockgate.capture.ring import PacketRing
 
 #: What both of them promise is tested with both.
-Kind = type[PacketCapture] | type[PacketRing]
-both = pytest.mark.parametrize("kind", [PacketCapture, PacketRing])
+Kind = type[Openings] | type[PacketRing]
+both = pytest.mark.parametrize("kind", [Openings, PacketRing])
 
 
 def until_listening(capture: Capture, *, expected: bool) -> None:

@@ -18,7 +18,6 @@ from tests.knockgate.capture.cable import (
     before,
     cable,
     gives_both,
-    gives_until_empty,
     knock_at,
 )
 from tests.knockgate.capture.captures import Kind, both
@@ -26,7 +25,7 @@ from tests.netns import DEADLINE, Sender, add_vlan, heard, isolated, mac, packet
 from tests.packets import ACK, UDP, ipv4, ipv6, octets, raw, tcp, udp
 
 from knockgate.capture import afpacket
-from knockgate.capture.afpacket import PacketCapture
+from knockgate.capture.openings import Openings
 from knockgate.wire.bpf import assemble, openings
 from knockgate.wire.frames import observe
 
@@ -101,8 +100,8 @@ def test_nobody_changes_the_filter_again(kind: Kind) -> None:
 @isolated
 def test_hears_what_the_program_lets_through() -> None:
     """Another program hears other packets: it is the argument that decides."""
-    with cable() as wire, PacketCapture(openings(udp=False, loopback=True), "near") as syns_only:
-        with PacketCapture(EVERYTHING, "near") as capture:
+    with cable() as wire, Openings(openings(udp=False, loopback=True), "near") as syns_only:
+        with Openings(EVERYTHING, "near") as capture:
             for packet in (SYN, DATAGRAM, ipv4(tcp(flags=ACK)), SYN6):
                 wire.wire.send(packet)
             assert wire.gives(capture) == [SYN, DATAGRAM, SYN6]
@@ -128,7 +127,7 @@ def test_hears_each_packet_once_on_one_interface_and_on_all(kind: Kind) -> None:
 @isolated
 def test_hears_only_its_interface() -> None:
     """On one interface nothing of another is heard; on all of them it is (control)."""
-    with cable() as wire, PacketCapture(EVERYTHING, "near") as one, PacketCapture(EVERYTHING) as all_of_them:
+    with cable() as wire, Openings(EVERYTHING, "near") as one, Openings(EVERYTHING) as all_of_them:
         knock_at("127.0.0.1", 7000)
         assert wire.gives(one) == []
         assert [observe(packet).source for packet in wire.gives(all_of_them)][:1] == [raw("127.0.0.1")]
@@ -157,8 +156,8 @@ def test_lo_may_be_left_out() -> None:
     """With the program that leaves lo out, nothing on it is heard, and what comes by cable is."""
     with (
         cable() as wire,
-        PacketCapture(openings(udp=True, loopback=False)) as capture,
-        PacketCapture(EVERYTHING) as control,
+        Openings(openings(udp=True, loopback=False)) as capture,
+        Openings(EVERYTHING) as control,
     ):
         knock_at("127.0.0.1", 7000)
         assert wire.gives(capture) == []
@@ -189,7 +188,7 @@ def test_a_vlan_counts_once() -> None:
     with cable() as wire:
         name = add_vlan("near", 10)
         for interface, expected in ((name, [SYN]), ("near", []), ("", [SYN])):
-            with PacketCapture(EVERYTHING, interface) as capture:
+            with Openings(EVERYTHING, interface) as capture:
                 wire.wire.send(SYN, tag=b"\x81\x00" + octets(10, 2))
                 mark = ipv4(tcp(), source="192.0.2.2")
                 wire.wire.send(mark, tag=b"\x81\x00" + octets(10, 2) if interface == name else b"")
@@ -230,7 +229,7 @@ def test_what_is_for_another_host_is_not_heard() -> None:
     with cable() as wire:
         run("ip", "link", "set", "near", "promisc", "on")
         for interface in ("near", ""):
-            with PacketCapture(EVERYTHING, interface) as capture, packet_socket() as control:
+            with Openings(EVERYTHING, interface) as capture, packet_socket() as control:
                 for destination in (OTHER_MAC, b"\xff" * 6, b"\x33\x33\0\0\0\1"):
                     wire.wire.send(SYN, destination=destination)
                 assert wire.gives(capture) == []
@@ -287,34 +286,9 @@ def test_a_family_that_was_quiet_is_heard_while_the_other_floods(kind: Kind) -> 
 
 
 @isolated
-def test_counts_what_it_had_no_room_for() -> None:
-    """drops() sums up what passed the filter and what was lost; with room enough that is nothing."""
-    with cable() as wire:
-        for interface in ("near", ""):
-            with (
-                PacketCapture(EVERYTHING, interface, receive_buffer=4096) as small,
-                PacketCapture(EVERYTHING, interface) as large,
-            ):
-                assert small.drops() == large.drops() == (0, 0)
-                for _ in range(100):
-                    wire.wire.send(SYN)
-                    wire.wire.send(SYN6)
-                    wire.wire.send(ipv4(tcp(flags=ACK)))  # is not counted: it did not pass
-                kept = gives_until_empty(large)
-                assert kept == large.drops()[0] == 200
-                received, dropped = small.drops()
-                assert received == 200
-                assert dropped > 100
-                assert gives_until_empty(small) == received - dropped
-                wire.wire.send(SYN)
-                assert gives_until_empty(small) == 1
-                assert small.drops() == (201, dropped)
-
-
-@isolated
 def test_hears_an_address_that_came_later() -> None:
     """Listening is to an interface and not to addresses, so one added afterwards is heard at once."""
-    with cable() as wire, PacketCapture(EVERYTHING, "near") as one, PacketCapture(EVERYTHING) as all_of_them:
+    with cable() as wire, Openings(EVERYTHING, "near") as one, Openings(EVERYTHING) as all_of_them:
         with wire.there:
             up("far", "10.0.0.2/24", "fd00::2/64")
         up("near", "10.0.0.1/24", "fd00::1/64")

@@ -8,7 +8,7 @@ from tests.knockgate.capture.captures import Kind, both, until_listening
 from tests.netns import isolated, without_rights
 
 from knockgate.capture import afpacket
-from knockgate.capture.afpacket import PacketCapture
+from knockgate.capture.openings import Openings
 from knockgate.errors import Unavailable
 from knockgate.wire.bpf import Instruction
 
@@ -19,10 +19,10 @@ def test_says_which_interfaces_there_are() -> None:
     with cable():
         for name in ("eth7", "no-such-interface-at-all", "nul\0", "über", "a b", "near/"):
             with pytest.raises(Unavailable) as caught:
-                PacketCapture(EVERYTHING, name)
+                Openings(EVERYTHING, name)
             assert caught.value.message == f"no interface {name}"
             assert caught.value.hint == "there are: lo, near"
-        PacketCapture(EVERYTHING, "near").close()
+        Openings(EVERYTHING, "near").close()
 
 
 @both
@@ -77,19 +77,19 @@ def test_leaves_nothing_open() -> None:
     # Whoever keeps the error keeps what it came by: nothing is closed by the way of being forgotten.
     errors = []
     with pytest.raises(Unavailable) as caught:
-        PacketCapture(EVERYTHING, "eth7")
+        Openings(EVERYTHING, "eth7")
     errors.append(caught.value)
     with pytest.raises(Unavailable, match="cannot listen on lo") as caught:
-        PacketCapture(impossible, "lo")
+        Openings(impossible, "lo")
     errors.append(caught.value)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(afpacket, "hear", second_fails)
         with pytest.raises(Unavailable, match="cannot listen on the interfaces: No such device") as caught:
-            PacketCapture(EVERYTHING)
+            Openings(EVERYTHING)
         errors.append(caught.value)
     assert descriptors() == before_all
-    with PacketCapture(EVERYTHING) as capture:
-        assert descriptors() == before_all + 3  # control: two sockets, and what waits for both
+    with Openings(EVERYTHING) as capture:
+        assert descriptors() == before_all + 5  # control: two sockets, their memory, and what waits for both
     assert descriptors() == before_all
     capture.close()
     assert descriptors() == before_all

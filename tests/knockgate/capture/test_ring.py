@@ -1,4 +1,4 @@
-"""What is the ring's alone; what it promises with ``PacketCapture`` is tested there, with both."""
+"""What is the ring's alone; what it promises with ``Openings`` is tested with both."""
 
 from __future__ import annotations
 

@@ -52,9 +52,9 @@ def door(name: str, sequence: str, *, commands: bool = False) -> str:
 def knock(grants: Grants, *ports: int, destination: str = OWN, flags: int = 2) -> None:
     for port in ports:
         if ":" in destination:
-            grants.hear(ipv6(tcp(port, flags=flags), source="2001:db8::7", destination=destination))
+            grants.hear([ipv6(tcp(port, flags=flags), source="2001:db8::7", destination=destination)])
         else:
-            grants.hear(ipv4(tcp(port, flags=flags), source=KNOCKER, destination=destination))
+            grants.hear([ipv4(tcp(port, flags=flags), source=KNOCKER, destination=destination)])
 
 
 @isolated
@@ -73,9 +73,28 @@ def test_only_what_is_for_this_host_counts() -> None:
     assert hands.take() == [f"open ssh {KNOCKER}"]
     knock(grants, 1, 5, 2)
     assert hands.take() == []
-    grants.hear(b"")
-    grants.hear(ipv4(tcp(1), source=KNOCKER, destination=OWN)[:30])
+    grants.hear([b""])
+    grants.hear([ipv4(tcp(1), source=KNOCKER, destination=OWN)[:30]])
     assert hands.lines == []
+
+
+@isolated
+def test_a_batch_is_its_packets_one_after_the_other() -> None:
+    """Whoever else is in it; a stray between two knocks resets these, and none does not (control)."""
+    hands = Recorder()
+    grants = Grants(parse(door("ssh", 'steps = ["tcp/1", "tcp/3", "tcp/5"]')), hands)
+    opened = [f"open ssh {KNOCKER}"]
+
+    def batch(*knocks: tuple[int, str]) -> list[str]:
+        grants.hear([ipv4(tcp(port), source=source, destination=OWN) for port, source in knocks])
+        return hands.take()
+
+    sweep = [(port, KNOCKER) for port in range(1, 9)]
+    assert batch((1, KNOCKER), (1, "192.0.2.9"), (3, KNOCKER), (5, KNOCKER)) == opened
+    assert batch((1, KNOCKER), (7, KNOCKER), (3, KNOCKER), (5, KNOCKER)) == []
+    assert batch(*sweep) == []
+    assert batch(*sweep, (1, KNOCKER)) == batch((3, KNOCKER)) == [] and batch((5, KNOCKER)) == opened
+    assert batch((3, "192.0.2.9"), (5, "192.0.2.9")) == ["open ssh 192.0.2.9"]
 
 
 @isolated
@@ -94,7 +113,7 @@ def test_targets_flags_and_datagrams() -> None:
     knock(grants, 3, 4, flags=ACK)
     assert hands.take() == [f"open acks {KNOCKER}"]
     knock(grants, 5)
-    grants.hear(ipv4(udp(6), UDP, source=KNOCKER, destination=OWN))
+    grants.hear([ipv4(udp(6), UDP, source=KNOCKER, destination=OWN)])
     assert hands.take() == [f"open mixed {KNOCKER}"]
 
 

@@ -13,20 +13,17 @@ from knockgate.doctor import kernel
 from knockgate.doctor.finding import Finding, Kind, Severity
 from knockgate.doctor.kernel import Settings
 
-QUIET = Settings({"net.core.rmem_max": 8 << 20}, {"all": 0}, {"all": 0, "near": 1}, {"all": 2, "near": 0})
+QUIET = Settings({}, {"all": 0}, {"all": 0, "near": 1}, {"all": 2, "near": 0})
 
 
 def judged(
     *,
     needs_daemon: bool = True,
-    confined: bool = True,
     single: dict[str, int | None] | None = None,
     **more: object,
 ) -> set[Kind]:
     has = QUIET._replace(single={**QUIET.single, **(single or {})})._replace(**more)  # type: ignore[arg-type]
-    return {
-        each.kind for each in kernel.judge_settings(has, needs_daemon=needs_daemon, follows_confined=confined)
-    }
+    return {each.kind for each in kernel.judge_settings(has, needs_daemon=needs_daemon)}
 
 
 @pytest.mark.parametrize(
@@ -38,8 +35,6 @@ def judged(
         ({"net.ipv4.ip_nonlocal_bind": 0}, set()),
         ({"net.ipv6.conf.all.accept_source_route": 1}, {Kind.SOURCE_ROUTE}),
         ({"net.ipv6.conf.all.accept_source_route": -1}, set()),
-        ({"net.core.rmem_max": 212_992}, {Kind.SMALL_BUFFER}),
-        ({"net.core.rmem_max": None}, set()),
         ({"kernel.unprivileged_userns_clone": 1}, {Kind.USER_NAMESPACES}),
         ({"kernel.unprivileged_userns_clone": 0}, set()),
     ],
@@ -59,9 +54,8 @@ def test_settings_of_interfaces() -> None:
 
 
 def test_what_only_a_daemon_minds() -> None:
-    assert judged(confined=False, single={"net.core.rmem_max": 4096}) == set()  # it takes what it wants
     has = QUIET._replace(single={"net.ipv4.ip_nonlocal_bind": 1})
-    (found,) = kernel.judge_settings(has, needs_daemon=False, follows_confined=False)
+    (found,) = kernel.judge_settings(has, needs_daemon=False)
     assert found.severity is Severity.NOTE
 
 

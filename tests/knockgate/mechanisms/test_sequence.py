@@ -344,3 +344,21 @@ def test_impossible_sequences_and_limits() -> None:
         KnockTracker([], limit=0)
     assert KnockTracker([KnockSequence(DOOR, tcp(1), 0.001)], limit=1).feed(packet(1), 0)
     assert KnockTracker([]).feed(packet(1), 0) == ()
+
+
+def test_begins_with_somebody_of_whom_nothing_is_known() -> None:
+    """And with nobody else, nor where one knock opens: those must be fed."""
+    tracker = KnockTracker([knock("abc"), knock("c", door="one")])
+    first, last = (packet(LETTERS[letter]).observation for letter in "ac")
+    assert not tracker.begin(last, 0.0)
+    assert tracker.begin(first, 0.0)
+    assert not tracker.begin(first, 0.1)
+    assert tracker.begin(packet(LETTERS["a"], OTHER).observation, 0.1)
+    assert not tracker.begin(packet(LETTERS["b"], CLIENT6).observation, 0.2)
+    assert tracker.begin(first, 6.0)  # all was forgotten
+    assert opened(tracker, "bc", start=6.1) == [2]
+
+
+def test_says_which_ports_matter() -> None:
+    assert KnockTracker([knock("ab"), knock("bc")]).ports == {7000, 8000, 9000}
+    assert KnockTracker([]).ports == set()

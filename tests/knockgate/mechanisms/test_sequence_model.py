@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.knockgate.mechanisms.knocks import DOOR, TCP, numbered, packet, tcp
 
 from knockgate.effects import Tick
-from knockgate.mechanisms.sequence import KnockSequence, KnockTracker
+from knockgate.mechanisms.sequence import OPENINGS, Counted, KnockSequence, KnockTracker
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,25 @@ def test_what_does_not_concern_it_changes_nothing(
         concerned = sparing.concerns(TCP, numbered(seen.source), seen.port)
         event(f"concerned: {concerned}")
         assert fed(whole, seen) == (fed(sparing, seen) if concerned else [])
+
+
+COUNTS = st.sampled_from([OPENINGS, Counted(datagrams=False), Counted(mask=0x3F, value=0x3F)])
+
+
+@given(SEQUENCES, PACKETS, COUNTS, st.sampled_from([0x02, 0x3F]), st.integers(1, 4))
+def test_what_has_begun_was_fed(
+    sequences: list[KnockSequence], packets: list[Seen], counted: Counted, flags: int, limit: int
+) -> None:
+    """Of a packet that begin() takes, feed() would open nothing; and all is as if it had been fed."""
+    fed_only, sparing = (KnockTracker(sequences, limit=limit, counted=counted) for _ in range(2))
+    for seen in packets:
+        each = packet(seen.port, numbered(seen.source), flags=flags)
+        begun = sparing.begin(each.observation, seen.time)
+        event(f"begun: {begun}")
+        effects = fed_only.feed(each, seen.time)
+        assert effects == (() if begun else sparing.feed(each, seen.time))
+        assert sparing.tally == fed_only.tally
+        assert (len(sparing), sparing.next_wakeup()) == (len(fed_only), fed_only.next_wakeup())
 
 
 @st.composite

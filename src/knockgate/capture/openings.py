@@ -1,0 +1,98 @@
+"""Hearing all that opens connections, where most of it is to ports that nobody waits for.
+
+Whoever follows sequences must hear every opening, since any resets: so port scans and floods of SYNs to
+whatever port come here. While nobody's sequence is under way they change nothing. They are told by the batch,
+in the memory in which the kernel put them, and no packet is made of them.
+
+And they are not worth waking up for. Where all that came was such, the next ones have ``REST`` seconds to
+gather. A knock among them waits as long. It stays in its place, so nothing else about it changes.
+
+Headers are what is wanted, so a frame is small; of a longer packet the end is zeros. No header of TCP or UDP
+over IPv4 is longer than 120 octets. Over IPv6 there is room for 76 of extension headers, and who has more of
+them is not heard.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+from knockgate.capture.afpacket import deadline
+from knockgate.capture.ring import PacketRing
+from knockgate.wire.bpf import Instruction
+from knockgate.wire.strays import are_strays
+
+__all__ = ["REST", "Openings"]
+
+#: Seconds for which packets gather after some that changed nothing.
+REST = 0.005
+#: Packets that are told at once, and so many times in a row.
+_BATCH, _TIMES = 256, 64
+
+
+class Openings(PacketRing):
+    """``hear`` waits by itself; for waiting beside other things: ``take_some``, ``next_wakeup``, ``tick``."""
+
+    _frame, _whole = 256, False
+
+    def __init__(self, program: Sequence[Instruction], interface: str = "", *, frames: int = 4096) -> None:
+        """As ``Capture``. ``frames``: so many packets wait at most, for each socket, in 256 bytes each."""
+        self._only_strays = False  # in what came last
+        self._rests_until: float | None = None
+        super().__init__(program, interface, frames=frames)
+
+    def hear(self, timeout: float | None, ports: AbstractSet[int], *, others: bool) -> list[bytes]:
+        """The next packets, in order; none after ``timeout`` seconds, or when ``listening`` has changed.
+
+        ``ports``: those that somebody waits for. Packets to other ones may be left out, unless ``others``.
+        """
+        until = deadline(timeout)
+        while True:
+            was_listening = self.listening
+            if self._only_strays:
+                time.sleep(REST)
+            if packets := self._look(ports, others=others):
+                return packets
+            if not self._only_strays and not self._await(until, was_listening=was_listening):
+                return []
+
+    def take_some(self, ports: AbstractSet[int], *, others: bool) -> list[bytes]:
+        """As ``hear``, but for the waiting: none if there are none."""
+        packets = self._look(ports, others=others)
+        if self._only_strays:
+            self._listen_for(0)
+            self._rests_until = time.monotonic() + REST
+        elif not packets:
+            # An interface may have gone, or come back.
+            self._await(time.monotonic(), was_listening=self.listening)
+        return packets
+
+    def next_wakeup(self) -> float | None:
+        """When to call ``tick`` at the latest, by the monotonic clock; None for never."""
+        return self._rests_until
+
+    def tick(self) -> None:
+        """Where it is time, what has gathered is worth waking up for."""
+        if self._rests_until is not None and time.monotonic() >= self._rests_until:
+            self._rests_until = None
+            self._listen_for(select.EPOLLIN)
+
+    def _listen_for(self, what: int) -> None:
+        """Errors are always told."""
+        for descriptor in self._sockets:
+            self._poll.modify(descriptor, what)
+
+    def _look(self, ports: AbstractSet[int], *, others: bool) -> list[bytes]:
+        self._only_strays = False
+        for _ in range(_TIMES):
+            ring, count = self._next(_BATCH)
+            if not count:
+                break
+            with ring.heads(count) as heads:
+                self._only_strays = are_strays(heads, ring.frame, ports)
+            if others or not self._only_strays:
+                return ring.take(count)
+            ring.leave(count)
+        return []
