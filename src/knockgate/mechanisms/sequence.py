@@ -143,8 +143,8 @@ class KnockTracker:
     def begin(self, seen: Observation, now: float) -> bool:
         """Whether this packet for this host is a first knock of somebody of whom nothing is known.
 
-        Then all has been done that ``feed`` would do, and nothing opens. It is for a flood of these, at a third
-        of the price.
+        Then all has been done that ``feed`` would do, and nothing opens. It is for a flood of these, and
+        costs a third.
         """
         self._expire(now)
         port = (seen.protocol, seen.port)
