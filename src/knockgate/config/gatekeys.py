@@ -24,7 +24,6 @@ import base64
 import binascii
 import dataclasses
 import datetime as dt
-import difflib
 import errno
 import re
 from collections.abc import Iterator, Mapping
@@ -194,6 +193,8 @@ def with_card(
 def revoked(keys: GateKeys, name: str) -> GateKeys:
     """Without that card, of whichever key. ConfigError where there is none."""
     if name not in (names := keys.names(None)):
+        import difflib  # noqa: PLC0415 - only who mistypes needs it
+
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names) or 'none'}"
         raise ConfigError(f"there is no card {shown(name)}", hint=hint)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import difflib
 import inspect
 import re
 import tomllib
@@ -203,6 +202,8 @@ class Document:
             raise self.wrong(keys, "must be a table", f"write it as a heading: [{dotted(keys)}]")
         for name in table:
             if known is not None and name not in known:
+                import difflib  # noqa: PLC0415 - only who mistypes needs it
+
                 near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)
                 hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
                 raise self.wrong((*keys, name), "unknown key", hint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterable
 
 __all__ = ["comment", "listed", "quoted", "table"]
@@ -29,6 +28,8 @@ def table(*names: str) -> str:
 
 def comment(text: str) -> list[str]:
     """A text as comment lines, however long it is and whatever characters are in it."""
+    import textwrap  # noqa: PLC0415 - who only reads files needs no more than ``quoted``
+
     plain = "".join(each if each.isprintable() else " " for each in text)
     return textwrap.wrap(plain, _WIDTH, initial_indent="# ", subsequent_indent="#   ") or ["#"]
 

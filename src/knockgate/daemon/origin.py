@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import grp
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +49,8 @@ class Origin:
                 return None
         except OSError:
             return None
+        import shlex  # noqa: PLC0415 - not where all is well
+
         file = os.path.abspath(self.path)  # noqa: PTH100 - links stay as they are
         file, folder = shlex.quote(file), shlex.quote(os.path.dirname(file))  # noqa: PTH120 - see above
         return f"chown root:{_GROUP} {folder} {file}; chmod 0750 {folder}; chmod 0640 {file}"

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -123,7 +122,7 @@ class SqliteMarks:
         ``low``: what is dated until then is taken of nobody, in nanoseconds since 1970. ``salt`` is 32 random
         bytes, if need be those that the devices in the admin's file were hashed with.
         """
-        lay_out = _laid_out(incarnation, salt or secrets.token_bytes(32), low)
+        lay_out = _laid_out(incarnation, salt or os.urandom(32), low)
         put_in_place(path, lay_out, hint=_HINT, taken="`knockgate replay reset` puts a new one in its place")
 
     @staticmethod
@@ -134,7 +133,7 @@ class SqliteMarks:
         Unavailable, also while a gate uses it; then there may be no file at all.
         """
         salt = _salt_of(path)
-        with made(path, _laid_out(incarnation, salt or secrets.token_bytes(32), low), hint=_HINT) as new:
+        with made(path, _laid_out(incarnation, salt or os.urandom(32), low), hint=_HINT) as new:
             # SQLite would take a log that is left over for the new file's. It goes after its own: a file
             # without its log could be taken for whole, with older marks.
             if any(os.path.lexists(each) for each in all_of(path)[1:]):

@@ -7,7 +7,6 @@ quotation marks, in which ``\"`` stands for one. An empty option is let pass. Wh
 
 from __future__ import annotations
 
-import calendar
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -171,6 +170,15 @@ def _check_permit(value: bytes) -> None:
     _require(match[2] == b"*" or (number and 1 <= int(number[1]) <= 65535))
 
 
+def _days(year: int, month: int, day: int) -> int:
+    """Since 1970, by the Gregorian calendar (Hinnant, chrono-Compatible Low-Level Date Algorithms).
+
+    ``calendar`` knows that too, and takes the names of all languages into memory with it.
+    """
+    year, month = (year, month - 3) if month > 2 else (year - 1, month + 9)  # so that leap days come last
+    return year * 365 + year // 4 - year // 100 + year // 400 + (month * 153 + 2) // 5 + day - 719469
+
+
 def _seconds(value: bytes, local: Local) -> int:
     """``YYYYMMDD[HHMM[SS]]``, with Z or UTC behind it where it is not local time -> seconds since 1970.
 
@@ -183,7 +191,7 @@ def _seconds(value: bytes, local: Local) -> int:
     _require(1 <= month <= 12 and 1 <= day <= 31 and hour <= 23 and minute <= 59 and second <= 61)
     try:
         if match[7]:
-            seconds = calendar.timegm((year, month, day, hour, minute, second))
+            seconds = ((_days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second
         else:
             seconds = int(local((year, month, day, hour, minute, second, 0, 1, 0)))
     except OverflowError:

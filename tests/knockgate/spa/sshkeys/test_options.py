@@ -5,6 +5,8 @@ from __future__ import annotations
 import calendar
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from knockgate.spa.sshkeys import BadKey, Flaw
 from knockgate.spa.sshkeys.options import Options, parse
@@ -77,3 +79,13 @@ def test_the_machine_is_asked_for_a_time_without_summer_time() -> None:
     assert (found.expires, asked) == (1, [(2030, 7, 2, 15, 4, 0, 0, 1, 0)])
     assert parse(b'expiry-time="203007021504Z"', ours=True, local=local).expires == 1909235040
     assert len(asked) == 1  # control: with Z nobody is asked
+
+
+@given(year=st.integers(1970, 9999), month=st.integers(1, 12), day=st.integers(1, 31))
+@example(2000, 2, 30)
+@example(2100, 2, 29)
+@example(2400, 3, 1)
+def test_days_are_counted_as_a_calendar_does(year: int, month: int, day: int) -> None:
+    """``read`` asks Python's calendar for a local time; of a time with Z we count the days ourselves."""
+    text = f"{year:04}{month:02}{day:02}2359"
+    assert read(f'expiry-time="{text}Z"').expires == read(f'expiry-time="{text}"').expires
