@@ -175,15 +175,18 @@ class Wire:
             raise Unavailable(f"measurement failed: no counter {name}")
         return int(found.group(1))
 
-    def syn(self, source: str, port: int) -> bytes:
-        """A frame with a SYN to the host over IPv4."""
+    def path(self, source: str) -> packets.Path:
+        """From a source to the host over IPv4, on the wire."""
         client, host = (
             bytes.fromhex(mac_of(actor, device).replace(":", ""))
             for actor, device in ((self.site.bystander, "br0"), (self.site.host, "eth0"))
         )
-        here, there = socket.inet_aton(source), socket.inet_aton(self.site.host.address4)
+        return packets.Path(client, host, socket.inet_aton(source), socket.inet_aton(self.site.host.address4))
+
+    def syn(self, source: str, port: int) -> bytes:
+        """A frame with a SYN to the host over IPv4."""
         chance = random.Random(1)  # noqa: S311 - a frame, not a key
-        return packets.tcp(packets.Path(client, host, here, there), port, packets.SYN, chance)
+        return packets.tcp(self.path(source), port, packets.SYN, chance)
 
     def cost(self, frame: bytes, seconds: float = 1.0) -> float:
         """Nanoseconds for sending and receiving one frame on this core, the best of three."""

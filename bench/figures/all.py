@@ -13,6 +13,7 @@ from bench.figures import (
     reloads,
     rules,
     state,
+    sweep,
     unrelated,
     work,
 )
@@ -28,6 +29,7 @@ FIGURES = {
         flood,
         refused,
         unrelated,
+        sweep,
         leases,
         idle,
         state,
