@@ -20,11 +20,12 @@ from bench.subjects import SUBJECTS, Subject
 from bench.wire import ENOUGH, PORT
 from knockgate.errors import Unavailable
 
-__all__ = ["FIGURE"]
+__all__ = ["FIGURE", "SWEEPS"]
 
 _PORTS = range(1, 10_001)
 _RATES = (10_000, 50_000)
-_SWEEPS = 3
+#: At each rate.
+SWEEPS = 3
 #: SYNs that are sent at once.
 _BATCH = 25
 
@@ -35,7 +36,7 @@ def _measure(lab: Lab, name: str) -> Iterator[Finding]:
         lab.expect_shut(4)
         for rate in _RATES:
             rates, opened = [], 0
-            for _ in range(_SWEEPS):
+            for _ in range(SWEEPS):
                 source = lab.source(4)
                 rates.append(_sweep(lab, source, rate))
                 time.sleep(0.2)  # what it begins may take a while
@@ -47,7 +48,7 @@ def _measure(lab: Lab, name: str) -> Iterator[Finding]:
                 raise Unavailable(
                     f"measurement failed: only {sent} SYNs/s were sent", hint="a quieter machine"
                 )
-            yield Finding(f"{rate:,}/s", {"sent_per_s": sent, "swept": _SWEEPS, "opened": opened})
+            yield Finding(f"{rate:,}/s", {"sent_per_s": sent, "swept": SWEEPS, "opened": opened})
 
 
 def _sweep(lab: Lab, source: str, rate: int) -> float:
