@@ -11,21 +11,12 @@ from pathlib import Path
 
 from tests.knockgate.daemon import running
 from tests.knockgate.daemon.running import CLIENT, HOST, Gate, leases, network
+from tests.knockgate.daemon.test_packets import DOORS
 from tests.netns import DEADLINE, stay_on_one_core, until
 
 from knockgate.spa.fwknop import Hash, Secret
 
 __all__ = ["DOORS", "Client", "Stage", "stage", "until_open"]
-
-DOORS = """
-[doors.ssh]
-ports = ["tcp/22"]
-lease = "30s"
-longest = "10m"
-[doors.web]
-ports = ["tcp/80", "udp/80"]
-lease = "1h"
-"""
 
 
 class Client:
@@ -72,7 +63,7 @@ def _stanza(name: str, secret: Secret) -> str:
     return f"[{name}]\n" + "".join(f"{field} {value}\n" for field, value in lines.items())
 
 
-class Stage:
+class Stage(running.Counted):
     """A gate that runs, whose keys the client has."""
 
     def __init__(self, folder: Path, doors: str, keys: Mapping[str, tuple[Secret, str]], clock: str) -> None:
@@ -80,13 +71,6 @@ class Stage:
         self.gate = Gate(folder)
         tables = [_table(folder, name, secret, lines) for name, (secret, lines) in keys.items()]
         self.gate.write(doors + "\n".join(tables), gate=f'clock = "{clock}"\n')
-
-    def refused(self) -> dict[str, int]:
-        found: dict[str, int] = self.gate.status()["packets"]["refused"]
-        return found
-
-    def until_refused(self, reason: str, times: int = 1) -> None:
-        until(lambda: self.refused().get(reason, 0) >= times, f"{reason} is counted {times} times")
 
 
 def _table(folder: Path, name: str, secret: Secret, lines: str) -> str:

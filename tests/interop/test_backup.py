@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ from tests.interop.sealed import (
 )
 from tests.interop.test_getting_started import commands, shape
 from tests.knockgate.daemon import running
-from tests.knockgate.daemon.running import CLIENT, HOST, leases
+from tests.knockgate.daemon.running import CLIENT, leases
 from tests.netns import DEADLINE, isolated, until
 
 from knockgate.daemon import control
@@ -126,7 +125,7 @@ class Site:
         before = self.counts()
         for one, other in recorded:
             send(one)
-            _send_fwknop(other)
+            running.send(other, port=FWKNOP)
         wanted = (before[0] + len(recorded), before[1] + len(recorded))
         until(lambda: self.counts() == wanted, "all are refused")
         assert leases() == set()
@@ -142,7 +141,7 @@ class Site:
         """They open once more: the control."""
         send(recorded[0])
         self.opened()
-        _send_fwknop(recorded[1])
+        running.send(recorded[1], port=FWKNOP)
         self.opened()
 
     @contextmanager
@@ -166,12 +165,6 @@ class Site:
         """What is dated from now on is dated after what was done."""
         passed = now() + SECOND
         until(lambda: now() > passed, "a second has passed")
-
-
-def _send_fwknop(payload: bytes) -> None:
-    with running.client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((CLIENT, 0))
-        sock.sendto(payload, (HOST, FWKNOP))
 
 
 @contextmanager
@@ -213,10 +206,11 @@ def test_copied_by_hand_and_what_it_takes_when_that_is_forgotten(tmp_path: Path)
         send(before[0])
         send(after[0])
         until(lambda: site.counts()[0] == 2, "both are refused")
-        _send_fwknop(after[1])  # the page says: no sooner than two minutes after the old one has stopped
+        # The page says: no sooner than two minutes after the old one has stopped.
+        running.send(after[1], port=FWKNOP)
         site.opened()
         site.clock.lead(125 * SECOND)
-        _send_fwknop(before[1])
+        running.send(before[1], port=FWKNOP)
         until(lambda: site.counts()[1] == 1, "it is too old")
         assert leases() == set()
 

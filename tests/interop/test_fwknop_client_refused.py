@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests.interop.fwknop import Client, Stage, stage, until_open
 from tests.knockgate.daemon import running
-from tests.knockgate.daemon.running import CLIENT, HOST, OTHER, leases
+from tests.knockgate.daemon.running import CLIENT, OTHER, leases
 from tests.knockgate.daemon.test_packets import PORT, message
 from tests.netns import isolated, own_mounts, until
 
@@ -29,10 +28,7 @@ _BATCH = 200
 
 
 def send(payloads: Sequence[bytes], source: str = CLIENT) -> None:
-    with running.client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((source, 0))
-        for payload in payloads:
-            sock.sendto(payload, (HOST, PORT))
+    running.send(*payloads, port=PORT, source=source)
 
 
 @isolated

@@ -162,6 +162,29 @@ class Gate:
         return WardenClient(self.run_directory)
 
 
+class Counted:
+    """A stage with a gate in it: what became of the packets of one kind."""
+
+    gate: Gate
+    kind = "packets"  #: as ``knockgate status --json`` calls them
+
+    def refused(self) -> dict[str, int]:
+        found: dict[str, int] = self.gate.status()[self.kind]["refused"]
+        return found
+
+    def until_refused(self, reason: str, times: int = 1) -> None:
+        until(lambda: self.refused().get(reason, 0) >= times, f"{reason} is counted {times} times")
+
+
+def send(*payloads: bytes, port: int, source: str = CLIENT) -> None:
+    """From one socket with that address of the client's to the host."""
+    host, family = (HOST6, socket.AF_INET6) if ":" in source else (HOST, socket.AF_INET)
+    with client, socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.bind((source, 0))
+        for payload in payloads:
+            sock.sendto(payload, (host, port))
+
+
 def _waits(sock: socket.socket) -> bool:
     try:
         return bool(sock.recv(100, socket.MSG_PEEK))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.knockgate.daemon import running
-from tests.knockgate.daemon.running import CLIENT, HOST, HOST6, Gate, leases, network
+from tests.knockgate.daemon.running import CLIENT, Gate, leases, network
 from tests.knockgate.spa import sealed_messages as messages
 from tests.knockgate.spa import sealed_signers as signers
 from tests.netns import until
@@ -59,8 +59,10 @@ def make_gate(folder: Path, *, low: int = 0) -> None:
     SqliteMarks.create(state / "marks.sqlite", INCARNATION, low=low)
 
 
-class Stage:
+class Stage(running.Counted):
     """``lines`` of authorized_keys; ``people`` and ``rest`` of gate.toml."""
+
+    kind = "sealed"
 
     def __init__(
         self,
@@ -87,10 +89,7 @@ class Stage:
         new.rename(self.keys)
 
     def send(self, payload: bytes, *, source: str = CLIENT, port: int = PORT) -> None:
-        host, family = (HOST6, socket.AF_INET6) if ":" in source else (HOST, socket.AF_INET)
-        with running.client, socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.bind((source, 0))
-            sock.sendto(payload, (host, port))
+        running.send(payload, port=port, source=source)
 
     def knock(
         self,
@@ -104,13 +103,6 @@ class Stage:
         payload = seal(message(kind, **changes), messages.CARD, suite)
         self.send(payload, source=source)
         return payload
-
-    def refused(self) -> dict[str, int]:
-        found: dict[str, int] = self.gate.status()["sealed"]["refused"]
-        return found
-
-    def until_refused(self, reason: str, times: int = 1) -> None:
-        until(lambda: self.refused().get(reason, 0) >= times, f"{reason} is counted")
 
     def opened(self) -> int:
         found: int = self.gate.status()["sealed"]["opened"]

@@ -18,7 +18,6 @@ from tests.knockgate.daemon.running import (
     CLIENT,
     CLIENT6,
     HOST,
-    HOST6,
     OTHER,
     Gate,
     all_leases,
@@ -68,7 +67,7 @@ def message(source: str = CLIENT, **change: object) -> Message:
     return replace(asked, **change)  # type: ignore[arg-type]
 
 
-class Stage:
+class Stage(running.Counted):
     """A gate with two keys, and a client that sends what it is told to."""
 
     def __init__(self, folder: Path, *, clock: str = "trusted", alice: str = "") -> None:
@@ -79,25 +78,12 @@ class Stage:
         self.gate.write(self.text, gate=f'clock = "{clock}"\n')
 
     def send(self, payload: bytes, *, source: str = CLIENT, port: int = PORT) -> None:
-        host = HOST6 if ":" in source else HOST
-        with (
-            running.client,
-            socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_DGRAM) as sock,
-        ):
-            sock.bind((source, 0))
-            sock.sendto(payload, (host, port))
+        running.send(payload, port=port, source=source)
 
     def knock(self, asked: Message, secret: Secret = ALICE, *, source: str = CLIENT) -> bytes:
         payload = seal(asked, secret, salt=secrets.token_bytes(8))
         self.send(payload, source=source)
         return payload
-
-    def refused(self) -> dict[str, int]:
-        found: dict[str, int] = self.gate.status()["packets"]["refused"]
-        return found
-
-    def until_refused(self, reason: str, times: int = 1) -> None:
-        until(lambda: self.refused().get(reason, 0) >= times, f"{reason} is counted")
 
 
 @contextlib.contextmanager
