@@ -42,6 +42,7 @@ class Hearing(ABC):
         while time.monotonic() < until:
             packets = self.ears.take()
             if not packets:
+                self._rest()
                 return
             self._look_at(packets)
 
@@ -56,3 +57,7 @@ class Hearing(ABC):
     @abstractmethod
     def _look_at(self, packets: Sequence[bytes]) -> None:
         """Take packets, in the order in which they came."""
+
+    @abstractmethod
+    def _rest(self) -> None:
+        """Nothing is left to look at: do what no packet is to wait for."""

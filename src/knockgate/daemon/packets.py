@@ -99,6 +99,12 @@ class PacketGrants(Hearing):
         if again:
             self._count(Reason.REPLAYED, again)
 
+    def _rest(self) -> None:
+        try:
+            self._store.tidy()
+        except Unavailable as error:
+            self._hands.complain(str(error), "settled")
+
     def _consider(self, packet: bytes) -> None:
         try:
             sender, destination, payload = frames.datagram(packet)

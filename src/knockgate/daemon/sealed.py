@@ -157,6 +157,12 @@ class SealedGrants(Hearing):
                 junk += 1
         self._stories.junk(junk)
 
+    def _rest(self) -> None:
+        try:
+            self._store.tidy()
+        except Unavailable as error:
+            self._hands.complain(str(error), "tidying")
+
     def _consider(self, packet: bytes) -> None:
         try:
             sender, destination, payload = frames.datagram(packet)

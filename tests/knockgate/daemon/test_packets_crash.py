@@ -101,6 +101,7 @@ COURSES = {
     "the door cannot be opened": Course(opens=False, told="ssh"),
     "cannot be settled": Course(broken="settle"),
     "cannot be claimed": Course(broken="claim", told="cannot be remembered"),
+    "the store cannot be tidied": Course(broken="tidy"),
     "too late": Course(ago=3600),
     "nobody's": Course(secret=STRANGER),
     "a fragment": Course(fragment=1),

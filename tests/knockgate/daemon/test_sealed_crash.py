@@ -107,6 +107,7 @@ COURSES = {
     "the door cannot be opened": Course(opens=False),
     "cannot be claimed": Course(broken="claim"),
     "the time cannot be kept": Course(broken="keep_floor"),
+    "the store cannot be tidied": Course(broken="tidy"),
     "too late": Course(ago=_HOUR),
     "nobody's": Course(kind=KeyKind.ECDSA_P256),
     "another host's": Course(to="192.0.2.99"),

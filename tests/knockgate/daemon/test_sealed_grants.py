@@ -53,6 +53,28 @@ def test_from_where_a_door_was_opened_is_heard_first_from_then_on(world: World) 
         assert grants.ears.senders == [CLIENT]
 
 
+def test_the_log_is_begun_anew_when_nothing_is_left_to_look_at(world: World) -> None:
+    """So no knock waits for that, and the log does not grow."""
+    with contextlib.closing(world.begin()) as grants:
+        assert isinstance(grants.ears, Ears)
+        log = world.folder / "state" / "marks.sqlite-wal"
+
+        def times_and_length() -> tuple[int, int]:
+            return int.from_bytes(log.read_bytes()[12:16], "big"), log.stat().st_size  # "checkpoint sequence"
+
+        hear(grants, knock(world.now))
+        times, length = times_and_length()
+        grants.ears.waiting = [knock(world.now + number) for number in range(1, 4)]
+        grants.hear()
+        assert times_and_length() == (times, length)  # control
+        grants.ears.waiting = [knock(world.now + number) for number in range(4, 9)]
+        grants._look_at(grants.ears.take())
+        assert times_and_length() == (times, length)
+        grants.hear()
+        assert times_and_length() == (times + 1, length)
+        assert world.count("opened") == 9
+
+
 def floor_of(world: World) -> Floor:
     marks = SqliteMarks(world.folder / "state" / "marks.sqlite", incarnation=INCARNATION, devices=8)
     with contextlib.closing(marks):
