@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import plots
+from bench.behind import behind
+from bench.overview import overview
 from bench.results import Middle, Results, percentile
 from bench.subjects import PEERS
-from bench.summary import summary, title_of
+from bench.summary import title_of
+from bench.text import number, spread, table
 
-__all__ = ["tables", "write"]
+__all__ = ["NAME", "tables", "write"]
 
-_NAME = "benchmarks"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    if value == 0 or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
-def _spread(found: Middle | None) -> str:
-    """The median, and behind it the least and most of the rounds where they differ."""
-    if found is None:
-        return "-"
-    median, least, most = (_number(each) for each in (found.median, found.least, found.most))
-    return median if least == most else f"{median} ({least} to {most})"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(['---'] * len(head))}|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+NAME = "benchmarks"
 
 
 # --- one function a figure ----------------------------------------------------------------------------
@@ -48,13 +30,13 @@ def _latency(found: Results) -> str:
                 title_of(subject),
                 str(len(times)),
                 str(sum(each is not None for each in times)),
-                _number(percentile(times, 0.5)),
-                _number(percentile(times, 0.99)),
+                number(percentile(times, 0.5)),
+                number(percentile(times, 0.99)),
                 _rounds(found, "latency", subject, "first_ms"),
             ]
         )
     head = ["", "knocks", "opened", "median ms", "p99 ms", "medians of the rounds"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _rounds(found: Results, figure: str, subject: str, value: str) -> str:
@@ -64,7 +46,7 @@ def _rounds(found: Results, figure: str, subject: str, value: str) -> str:
         if isinstance(listed, list):
             medians.append(percentile(listed, 0.5))
     there = [each for each in medians if each is not None]
-    return f"{_number(min(there))} to {_number(max(there))}" if there else "-"
+    return f"{number(min(there))} to {number(max(there))}" if there else "-"
 
 
 def _flood(found: Results) -> str:
@@ -77,15 +59,15 @@ def _flood(found: Results) -> str:
             rows.append(
                 [
                     title_of(subject) + (f", {case}" if case else ""),
-                    _spread(found.middle("flood", subject, "arrived_per_s", case)),
+                    spread(found.middle("flood", subject, "arrived_per_s", case)),
                     f"{opened} of {len(times)}",
-                    _number(opened / len(times) * 100) + " %" if times else "-",
-                    _number(percentile([each for each in times if each is not None], 0.5)),
-                    _spread(found.middle("flood", subject, "cpu_percent", case)),
+                    number(opened / len(times) * 100) + " %" if times else "-",
+                    number(percentile([each for each in times if each is not None], 0.5)),
+                    spread(found.middle("flood", subject, "cpu_percent", case)),
                     str(len(samples)),
                 ]
             )
-    return _table(["", "junk/s that arrived", "opened", "share", "median ms", "CPU %", "rounds"], rows)
+    return table(["", "junk/s that arrived", "opened", "share", "median ms", "CPU %", "rounds"], rows)
 
 
 def _refused(found: Results) -> str:
@@ -94,13 +76,13 @@ def _refused(found: Results) -> str:
     for subject in found.subjects("refused"):
         for suffix, note in (("", ""), (", out of a file", ", out of a file")):
             cells = [
-                _spread(found.middle("refused", subject, "refused_per_core_s", case + suffix))
+                spread(found.middle("refused", subject, "refused_per_core_s", case + suffix))
                 for case in cases
                 if "file" not in case
             ]
             if any(cell != "-" for cell in cells):
                 rows.append([title_of(subject) + note, *cells])
-    return _table(["refused in a second of a core", *(case for case in cases if "file" not in case)], rows)
+    return table(["refused in a second of a core", *(case for case in cases if "file" not in case)], rows)
 
 
 def _columns(figure: str, value: str) -> Callable[[Results], str]:
@@ -111,11 +93,11 @@ def _columns(figure: str, value: str) -> Callable[[Results], str]:
         rows = [
             [
                 title_of(subject),
-                *(_spread(found.middle(figure, subject, value, case)) for case in cases),
+                *(spread(found.middle(figure, subject, value, case)) for case in cases),
             ]
             for subject in found.subjects(figure)
         ]
-        return _table(["", *cases], rows)
+        return table(["", *cases], rows)
 
     return made
 
@@ -127,18 +109,28 @@ def _values(figure: str, columns: dict[str, str]) -> Callable[[Results], str]:
         rows = [
             [
                 title_of(subject) + (f", {_case(case)}" if case else ""),
-                *(_spread(found.middle(figure, subject, value, case)) for value in columns),
+                *(spread(found.middle(figure, subject, value, case)) for value in columns),
             ]
             for subject in found.subjects(figure)
             for case in found.cases(figure, subject)
         ]
-        return _table(["", *columns.values()], rows)
+        return table(["", *columns.values()], rows)
 
     return made
 
 
 def _case(case: str) -> str:
     return f"{int(case):,}" if case.isdigit() else case
+
+
+def _floor(found: Results) -> str:
+    columns = {"start_ms": "start, ms", "rss_MB": "RSS, MB", "pss_MB": "PSS, MB", "us_each": "us"}
+    rows = [
+        [case, *(spread(found.middle("floor", subject, value, case)) for value in columns)]
+        for subject in found.subjects("floor")
+        for case in found.cases("floor", subject)
+    ]
+    return table(["", *columns.values()], rows)
 
 
 #: Of each figure: a title, what there is to know for reading the table, and what makes it.
@@ -170,6 +162,13 @@ and then sleeps 100 ms; what it could do is told by the same junk out of a file,
 Percent of one core, of all processes of the subject. `no opening`: UDP, pure ACK and data to any port. `SYN`:
 to ports of no sequence.""",
         _columns("unrelated", "cpu_percent"),
+    ),
+    "sweep": (
+        "A port scan, in ascending order",
+        """\
+One source sends a SYN to each port from 1 to 10,000; it knows no sequence. Of so many scans so many opened
+the door. The right knock of another source opens each time (control).""",
+        _values("sweep", {"sent_per_s": "SYNs/s", "swept": "scans", "opened": "opened the door"}),
     ),
     "leases": (
         "Letting in, by the number of those who are in",
@@ -227,6 +226,13 @@ While a stranger and a lease holder send datagrams as fast as they can. A watche
             },
         ),
     ),
+    "floor": (
+        "What nothing in Python goes below",
+        """\
+Processes of Python that do nothing, with more and more loaded; packets that are heard and not looked at; and
+the least that the machine takes for what a knock needs.""",
+        _floor,
+    ),
     "work": (
         "A sealed knock's own work",
         """\
@@ -237,48 +243,43 @@ included.""",
 }
 
 
-def _summary_table(found: Results) -> str:
-    rows = []
-    for row in summary(found):
-        ratio = "the same" if row.ours == row.theirs else _number(row.ratio)
-        mark = " **behind**" if row.is_behind else ""
-        unit = f" {row.unit}" if row.unit else ""
-        rows.append(
-            [row.what, f"{row.peer}: {_number(row.theirs)}{unit}", f"{_number(row.ours)}{unit}", ratio + mark]
-        )
-    return _table(["figure", "best peer", "ours", "times better"], rows)
-
-
 # --- the page -----------------------------------------------------------------------------------------
 
 
 def tables(found: Results) -> str:
     """All of it as text."""
-    parts = []
-    for name, (title, says, table) in _SECTIONS.items():
+    parts = [each for each in (overview(found), behind(found)) if each]
+    for name, (title, says, made) in _SECTIONS.items():
         if found.subjects(name):
-            parts.append(f"## {title}\n\n{says}\n\n{table(found)}\n")
-    if rows := _summary_table(found):
-        parts.insert(0, f"## Summary\n\n{rows}\n")
+            parts.append(f"## {title}\n\n{says}\n\n{made(found)}\n")
     return "\n".join(parts)
 
 
 def _intro(found: Results) -> str:
     about, asked = found.machine, found.asked
     versions = ", ".join(f"{name} {number}" for name, number in found.versions.items())
+    rounds = f"{asked['rounds']} round{'s' if asked['rounds'] > 1 else ''}"
     cores = f"{about['cores']} {'virtual ' if about['virtual'] else ''}cores"
     return f"""\
 # Benchmarks
 
-Written by `make bench ARGS="--report docs"` on {asked["day"]}; every figure here comes out of
-[{_NAME}.json]({_NAME}.json), which the same command wrote.
+Written by `make bench` on {asked["day"]}{_took(found)}; every figure here comes out of
+[{NAME}.json]({NAME}.json), which the same command wrote.
 How each is measured: [bench/README.md](../bench/README.md).
 
 {about["cpu"]}, {cores}, {about["memory_GB"]} GB; {about["system"]}, {about["kernel"]};
 Python {about["python"]}; {about["rights"]}; load before it began {asked["load_before"]}. {versions}.
-{asked["rounds"]} rounds, of all subjects in turn. A cell is the median of the rounds, and in brackets the
+{rounds}, of all subjects in turn. A cell is the median of the rounds, and in brackets the
 least and the most.
 """
+
+
+def _took(found: Results) -> str:
+    minutes = sum(each.seconds for each in found.turns) / 60
+    missing = (
+        f"; **broke off: {found.missing} of {found.planned} turns are missing**" if found.missing else ""
+    )
+    return (f", in {minutes:.0f} minutes" if minutes else "") + missing
 
 
 def _plots(found: Results, folder: Path) -> list[str]:
@@ -290,7 +291,7 @@ def _plots(found: Results, folder: Path) -> list[str]:
     ):
         rows = [bar for subject in found.subjects(name) if (bar := value(found, subject)) is not None]
         if rows:
-            path = folder / f"{_NAME}-{name}.svg"
+            path = folder / f"{NAME}-{name}.svg"
             plots.bars(path, title, unit, rows)
             made.append(f"![{title}]({path.name})\n")
     return made
@@ -323,6 +324,6 @@ def _memory_bar(found: Results, subject: str) -> plots.Bar | None:
 def write(found: Results, folder: Path) -> None:
     """``benchmarks.md``, ``.json`` and the plots; raises Unavailable without matplotlib."""
     pictures = _plots(found, folder)
-    found.save(folder / f"{_NAME}.json")
+    found.save(folder / f"{NAME}.json")
     text = "\n".join([_intro(found), *pictures, tables(found)])
-    (folder / f"{_NAME}.md").write_text(text)
+    (folder / f"{NAME}.md").write_text(text)

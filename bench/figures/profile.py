@@ -16,17 +16,33 @@ from bench.processes import memory_by_kind, name_of
 from bench.results import Value
 from bench.stage import FILES, Reading
 from bench.subjects import SUBJECTS, Running, Subject
+from bench.wire import DOOR, PORT
+from knockgate.config.doors import parse
 from knockgate.errors import Unavailable
+from knockgate.firewall.ruleset import compile_ruleset
 
 __all__ = ["FIGURE"]
 
-_SUBJECTS = ("lane-a", "daemon", "fwknop", "sealed")
+_SUBJECTS = ("kernel", "lane-a", "daemon", "fwknop", "sealed")
 #: Packets a second while functions are looked at; fewer than elsewhere, so that nothing waits for room.
 _RATE = 40_000
 _Load = Callable[[], AbstractContextManager[object]]
 
 
+#: Rules that a stranger's packet to the door comes by, by what they look for: a word that each kind has.
+_RULES = {
+    "the way to it, the set of leases, and the drop": ("@leases", "counter name shut"),
+    "let in by hand, or by network": ("@given", "@networks"),
+    "pauses, and connections of before": ("@paused", "@grace"),
+    "whether it is for this host": ("fib ",),
+    "the reset of a sequence": ("jump forget",),
+}
+
+
 def _measure(lab: Lab, name: str) -> Iterator[Finding]:
+    if name == "kernel":
+        yield Finding("a stranger's packet to the door, us", _door(lab))
+        return
     subject = SUBJECTS[name]
     with _python(lab, watched.wrapper()), subject.start(lab, None):
         pass
@@ -46,6 +62,26 @@ def _measure(lab: Lab, name: str) -> Iterator[Finding]:
     for what, load in _loads(lab, subject).items():
         with subject.start(lab, None) as running, load():
             yield from _functions(lab, running, what)
+
+
+def _door(lab: Lab) -> dict[str, float]:
+    """Microseconds that the rules of each kind add to those before."""
+    found, before = {}, 0.0
+    kept: list[str] = []
+    frame, chain = lab.syn("10.250.0.2", PORT), "add rule inet knockgate door "
+    for what, words in _RULES.items():
+        kept += words
+        lines = compile_ruleset(parse(DOOR)).splitlines(keepends=True)
+        lab.clear()
+        lab.load(
+            "".join(
+                each for each in lines if not each.startswith(chain) or any(word in each for word in kept)
+            )
+        )
+        cost = lab.cost(frame) / 1e3
+        found[what], before = round(cost - before, 3), cost
+    lab.clear()
+    return found
 
 
 def _of_lane_a() -> dict[str, dict[str, float]]:

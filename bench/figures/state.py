@@ -55,6 +55,7 @@ def _once(lab: Lab, name: str, count: int) -> dict[str, Value]:
                 source = lab.source(4)
                 knock = partial(subject.way.send, lab, source, subject.way.make(lab, source))
                 times.append(until_open(lab, source, knock))
+            stored = None if name == "fwknopd" else _stored(lab)
             size = _DIGESTS.stat().st_size if name == "fwknopd" else _size_of_marks(lab)
             resident = sum(_resident(each) for each in running.processes)
     finally:
@@ -66,6 +67,7 @@ def _once(lab: Lab, name: str, count: int) -> dict[str, Value]:
     return {
         "start_ms": round(started * 1e3, 1),
         "size_MB": round(size / 1e6, 2),
+        "stored_MB": None if stored is None else round(stored / 1e6, 3),
         "rss_MB": round(resident / 1e6, 1),
         "first_ms": round(statistics.median(opened) * 1e3, 2),
     }
@@ -96,6 +98,16 @@ def _write_marks(path: Path, count: int) -> None:
 
 def _size_of_marks(lab: Lab) -> int:
     return sum(each.stat().st_size for each in Path(lab.state).glob("marks.sqlite*"))
+
+
+def _stored(lab: Lab) -> int | None:
+    """Bytes of rows of marks, of those that the file has; None where this SQLite does not tell (dbstat)."""
+    with contextlib.closing(sqlite3.connect(f"file:{lab.state}/marks.sqlite?mode=ro", uri=True)) as base:
+        try:
+            ((found,),) = base.execute("SELECT sum(payload) FROM dbstat WHERE name = 'marks'").fetchall()
+        except sqlite3.OperationalError:
+            return None
+    return int(found or 0)
 
 
 def _resident(process: int) -> int:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from bench import page
 from bench.results import Results, Sample, middle, percentile
-from bench.summary import summary
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,38 +77,6 @@ def test_what_is_no_file_of_samples(tmp_path: Path, text: str, says: str) -> Non
     path.write_text(text)
     with pytest.raises(Unavailable, match=says):
         Results.load(path)
-
-
-def test_ours_is_told_beside_the_best_peer_also_where_it_is_behind() -> None:
-    found = results(
-        latency("knockd", 1, [30.0, 32.0]),
-        latency("fwknopd", 1, [100.0, 101.0]),
-        latency("kernel", 1, [0.3, 0.1]),
-        idle("knockd", 3.0, 0),
-        idle("sealed", 60.0, 0),
-    )
-    fast, big, quiet = summary(found)
-    assert (fast.what, fast.peer) == ("knock to first connection: sequence in the kernel", "knockd, iptables")
-    assert not fast.is_behind and fast.ratio == pytest.approx(300)
-    assert big.is_behind and big.ratio == pytest.approx(0.05)
-    assert not quiet.is_behind and quiet.theirs == quiet.ours == 0
-    text = page.tables(found)
-    assert "| memory: sealed packet, X-Wing | knockd, iptables: 3 MB | 60 MB | 0.05 **behind** |" in text
-    assert "the same |" in text
-
-
-def test_more_refused_is_better() -> None:
-    def refused(subject: str, case: str, number: float) -> Sample:
-        return Sample("refused", subject, case, 1, {"refused_per_core_s": number})
-
-    (row,) = summary(
-        results(
-            refused("fwknopd", "1 keys", 50_000),
-            refused("fwknopd", "1 keys, out of a file", 85_000),
-            refused("fwknop", "1 keys", 110_000),
-        )
-    )
-    assert row.theirs == 85_000 and not row.is_behind and row.ratio == pytest.approx(110 / 85)
 
 
 def test_a_cell_shows_the_spread_of_the_rounds_and_a_knock_that_never_opened() -> None:

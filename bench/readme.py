@@ -1,0 +1,63 @@
+"""README's table of figures: our four best and our worst, out of ``docs/benchmarks.json`` and nothing else.
+
+One figure of each topic, so that no topic fills the table by itself; the worst is the worst of all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.overview import amount, plain_title, times
+from bench.results import Results
+from bench.summary import Row, best_of_ours, summary, title_of
+from bench.text import table
+from knockgate.errors import Unavailable
+
+__all__ = ["BEGIN", "END", "block", "block_in", "write"]
+
+BEGIN, END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -->"
+_BEST = 4
+
+
+def block(found: Results) -> str:
+    """What stands between the two marks."""
+    rows = summary(found)
+    topics: dict[str, Row] = {}
+    for row in sorted(best_of_ours(rows), key=lambda row: -row.ratio):
+        if not row.is_the_same and not row.is_behind:
+            topics.setdefault(row.topic, row)
+    worst = min(rows, key=lambda row: row.ratio)
+    shown = [*list(topics.values())[:_BEST], worst]
+    about = found.machine
+    return f"""
+{table(["figure", "peer", "ours", "times better"], [_cells(row) for row in shown])}
+
+Our four best and our worst figure, of {found.asked["day"]} ({about["cpu"]}, {about["cores"]} cores, Python
+{about["python"]}). [docs/benchmarks.md](docs/benchmarks.md) has all of them, and why we are behind where
+we are; `make bench` measures them again.
+"""
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        row.what,
+        f"{title_of(row.peer)}: {amount(row.theirs.median, row.unit)}",
+        f"{plain_title(row.subject)}: {amount(row.ours.median, row.unit)}",
+        times(row),
+    ]
+
+
+def block_in(text: str) -> str:
+    """What a README has there; raises Unavailable without the marks."""
+    _, begin, rest = text.partition(f"{BEGIN}\n")
+    found, end, _ = rest.partition(END)
+    if not begin or not end:
+        raise Unavailable("README.md has no place for figures", hint=f"{BEGIN} and {END}, each on its line")
+    return found
+
+
+def write(found: Results, readme: Path) -> None:
+    """Put it there; raises Unavailable without the marks."""
+    text = readme.read_text()
+    old = block_in(text)
+    readme.write_text(text.replace(f"{BEGIN}\n{old}{END}", f"{BEGIN}\n{block(found)}{END}"))
