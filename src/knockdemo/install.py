@@ -32,6 +32,7 @@ from knockdemo.units import (
     keys_in,
     render,
 )
+from knockgate.config.toml import several
 from knockgate.errors import ConfigError, Unavailable
 
 __all__ = [
@@ -199,9 +200,8 @@ def _refuse_files_in_the_way(changes: list[Change], ledger: Ledger) -> None:
     replaced = [change.path for change in changes if change.action == "replace"]
     strangers = [path for path in replaced if path not in _REPLACEABLE]
     if strangers:
-        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         raise Unavailable(
-            f"{ledger.at(strangers[0])}{more} is in the way, and not from this installer",
+            f"{several(map(ledger.at, strangers), 1)} is in the way, and not from this installer",
             hint="move it away, or remove it if it is an older copy of the demonstration",
         )
 

@@ -12,7 +12,7 @@ from knockgate.cli.phrases import time_in_words
 from knockgate.cli.terminal import advise, say, tell
 from knockgate.cli.words import address_or_network, configuration, door_argument, door_named, seconds
 from knockgate.config.doors import Configuration, Door
-from knockgate.config.toml import duration
+from knockgate.config.toml import duration, several
 from knockgate.daemon.link import LONGEST_BY_HAND
 from knockgate.daemon.origin import Origin
 from knockgate.errors import ConfigError
@@ -155,12 +155,11 @@ def _nothing_to_extend(name: str, source: Source, others: list[Source]) -> int:
 
 
 def _still_open(name: str, source: Source, others: list[Source], number: int) -> int:
-    other = address_text(others[0])
-    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    names = [address_text(each) for each in others]
     whom = address_text(source)
     did = f"{_ended(number)} for {whom}" if number else f"there was no lease for {whom}"
-    say(f"{did}; {name} is still open by the lease of {other}{more}")
-    advise(f"knockgate close {name} {other}")
+    say(f"{did}; {name} is still open by the lease of {several(names, 1)}")
+    advise(f"knockgate close {name} {names[0]}")
     return 1
 
 

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from knockgate.config.toml import several
 from knockgate.doctor.finding import Finding, Kind, Topic, blind, fine, found
 from knockgate.doctor.host import Host, Missing, output_of, read_text
 from knockgate.errors import ConfigError, Unavailable
@@ -196,8 +197,7 @@ def _on_files(paths: Sequence[str]) -> Iterator[Finding]:
         if octets is not None:
             yield from judge_lines(path, octets)
     if unread:
-        more = f", and {len(unread) - 1} more files" if len(unread) > 1 else ""
-        yield blind(Topic.SSHD, f"the keys in {unread[0]}{more}", "run it as root")
+        yield blind(Topic.SSHD, f"the keys in {several(unread, 1)}", "run it as root")
 
 
 def _read(path: str) -> bytes | None:

@@ -188,7 +188,7 @@ def test_what_cannot_be_read_is_one_finding(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sshd, "_read", forbidden)
     (found,) = sshd._on_files(["/a", "/b", "/c"])
     assert found.kind is Kind.NOT_LOOKED_AT
-    assert found.seen == "could not look at the keys in /a (Permission denied), and 2 more files"
+    assert found.seen == "could not look at the keys in /a (Permission denied) and 2 more"
 
 
 def test_what_is_no_file_of_keys_is_passed_over(tmp_path: Path) -> None:
