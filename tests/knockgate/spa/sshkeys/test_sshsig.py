@@ -122,7 +122,9 @@ def test_the_numbers_of_ecdsa_have_bounds(kind: Kind) -> None:
         blob = string(kind.ssh.encode()) + string(mpint(r) + mpint(s)) + tail
         with pytest.raises(ValueError, match="no signature of this curve"):
             stripped(kind, blob)
-    stripped(kind, string(kind.ssh.encode()) + string(mpint(right) * 2) + tail)
+    for r, s in [(right, right), (1, ORDER - 1), (ORDER - 1, 1)]:
+        blob = string(kind.ssh.encode()) + string(mpint(r) + mpint(s)) + tail
+        assert wrapped(kind, stripped(kind, blob)) == blob
 
 
 @pytest.mark.parametrize(
@@ -191,6 +193,20 @@ def test_an_armor_that_was_cut_off_or_changed() -> None:
         with pytest.raises(ConfigError):
             read_armored(armor[:at] + b"-" + armor[at + 1 :])
     assert read_armored(armor)[0] == one.public
+
+
+def test_an_armor_has_a_bound() -> None:
+    """Nobody's application is so long; a file may have anything in it."""
+    one = signer(Kind.SK_ED25519)
+    taken = set()
+    for size in range(2000, 3500, 100):
+        armor = armored(PublicKey(one.public.kind, one.public.point, b"x" * size), one.sign(MESSAGE)).encode()
+        if len(armor.strip()) <= 4096:
+            taken.add(read_armored(armor)[0].application)
+            continue
+        with pytest.raises(ConfigError, match="no signature of ssh's"):
+            read_armored(armor)
+    assert 5 < len(taken) < 15
 
 
 @given(st.sampled_from(Kind), st.binary(max_size=200))
