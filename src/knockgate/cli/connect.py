@@ -13,7 +13,7 @@ from knockgate.cli.knock import attempt_of, complete_profile
 from knockgate.cli.knocking.plan import planned
 from knockgate.cli.page import Page
 from knockgate.cli.terminal import say
-from knockgate.cli.words import Word, seconds
+from knockgate.cli.word import Word, seconds
 from knockgate.client import profiles, send, spellings
 from knockgate.client.carry import carry
 from knockgate.client.profiles import Profile, SealedProfile

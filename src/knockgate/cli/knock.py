@@ -14,7 +14,7 @@ from knockgate.cli.knocking.options import KnockPage, packet_options
 from knockgate.cli.knocking.plan import planned, steps_or_names
 from knockgate.cli.knocking.sequence import SequenceAttempt
 from knockgate.cli.terminal import complain, say, tell
-from knockgate.cli.words import Word, seconds
+from knockgate.cli.word import Word, seconds
 from knockgate.client import profiles, send, spellings
 from knockgate.client.profiles import PacketProfile, Profile, SealedProfile, SequenceProfile
 from knockgate.client.ssh_settings import KNOCKING

@@ -1,8 +1,4 @@
-"""The words of a command line: how each kind is read, and what a shell may complete it with.
-
-A word is read by the same ``Reader`` as the value of a configuration, so both take the same spellings
-and give the same errors.
-"""
+"""The words of a command line, those about a gate among them: which one, which door, whom to let in."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from knockgate.cli.word import FILE, Word, seconds
 from knockgate.config.doors import DEFAULT_PATH, Configuration, Door
 from knockgate.config.toml import Reader, Wrong, shown
 from knockgate.daemon.origin import Origin
@@ -35,39 +32,6 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-#: Whether it can be read says who reads it, with a hint; click has none.
-FILE = click.Path(readable=False)
-
-
-class Word(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4 only
-    """A word that a ``Reader`` understands; ``name`` is what help calls it."""
-
-    def __init__(self, name: str, reader: Reader) -> None:
-        self.name = name
-        self._reader = reader
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401, ARG002 - click's
-        """Read the word; raises ConfigError naming the option or argument."""
-        if not isinstance(value, str):
-            return value  # a default
-        try:
-            return self._reader.read(value)
-        except Wrong as wrong:
-            key = param.opts[0] if isinstance(param, click.Option) else self.name
-            raise ConfigError(wrong.message, key=key, hint=wrong.hint) from None
-
-
-def seconds(reader: Reader) -> Word:
-    """A time; on a command line a number alone is one of seconds."""
-
-    def read(value: str) -> float:
-        with contextlib.suppress(ValueError):
-            return reader.read(float(value))  # type: ignore[no-any-return]
-        return reader.read(value)  # type: ignore[no-any-return]
-
-    return Word("TIME", Reader(reader.says, read))
 
 
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")

@@ -29,7 +29,7 @@ from pathlib import Path
 from knockgate.client import home, rights, spellings
 from knockgate.client.allow import Allow, SealedAllow, Whoever, allowed, is_plain, sealed_allowed
 from knockgate.client.send import DELAY, Family
-from knockgate.config.keys import user_name
+from knockgate.config.fwknop_words import user_name
 from knockgate.config.toml import Document, Keys, fields_of, flag, key, read, text
 from knockgate.model import Port, Protocol
 from knockgate.spa.fwknop import Hash, Mode

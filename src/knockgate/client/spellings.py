@@ -11,7 +11,7 @@ from pathlib import Path
 
 from knockgate.client import home
 from knockgate.client.send import Family
-from knockgate.config.keys import one_of
+from knockgate.config.fwknop_words import one_of
 from knockgate.config.toml import Reader, Wrong, duration, shown, text
 from knockgate.errors import ConfigError
 from knockgate.model import Port, Protocol

@@ -16,6 +16,7 @@ from typing import Any
 
 from knockgate.config import readers, secrets
 from knockgate.config.doors import DOOR_NAME, Configuration, Door
+from knockgate.config.fwknop_words import one_of, user_name
 from knockgate.config.hours import Week, week, zone
 from knockgate.config.places import KeyFile, files_of
 from knockgate.config.readers import Network
@@ -30,13 +31,11 @@ from knockgate.config.toml import (
     flag,
     key,
     shown,
-    text,
     values,
     whole,
 )
 from knockgate.errors import ConfigError
 from knockgate.spa.fwknop import Hash, Mode, Secret
-from knockgate.spa.fwknop.fields import USERNAME
 
 __all__ = [
     "ASKED_FOR",
@@ -48,10 +47,8 @@ __all__ = [
     "SshKeys",
     "load",
     "load_ssh",
-    "one_of",
     "parse",
     "parse_ssh",
-    "user_name",
 ]
 
 MAX_KEYS = 100_000
@@ -65,30 +62,6 @@ def _doors(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
         raise Wrong("must be a list of doors", 'for example ["ssh"]')
     return tuple(dict.fromkeys(value))
-
-
-def one_of(kind: type[Hash | Mode]) -> Reader:
-    """One of fwknop's names, in any spelling that fwknop's own files have."""
-    names = ", ".join(each.value for each in kind)
-
-    def read(value: object) -> Hash | Mode:
-        try:
-            return kind(text.read(value).lower().replace("-", "_"))
-        except ValueError:
-            raise Wrong(f"{shown(value)} is none of these", names) from None
-
-    return Reader(names, read)
-
-
-def _username(value: object) -> str:
-    name: str = text.read(value)
-    if name and not USERNAME.fullmatch(name):
-        hint = 'at most 48 ASCII characters, and none of " / \\ [ ] : ; | = , + * ? < >'
-        raise Wrong(f"{shown(name)} is no user name for a packet", hint)
-    return name
-
-
-user_name = Reader("text", _username)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

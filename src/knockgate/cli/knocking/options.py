@@ -10,9 +10,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from knockgate.cli.page import Page
-from knockgate.cli.words import FILE, Word, seconds
+from knockgate.cli.word import FILE, Word, seconds
 from knockgate.client import allow, spellings
-from knockgate.config.keys import user_name
+from knockgate.config.fwknop_words import user_name
 from knockgate.config.toml import Reader, Wrong, duration
 from knockgate.errors import ConfigError
 from knockgate.spa.fwknop import Hash, Mode
