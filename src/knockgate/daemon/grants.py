@@ -83,7 +83,8 @@ class Grants:
 
     def hear(self, packets: Iterable[bytes]) -> None:
         """Packets from their network headers on, out of the capture, in the order in which they came."""
-        engine, own, ports, now = self.engine, self._own, self.engine.ports, time.monotonic()
+        engine, ports, now = self.engine, self.engine.ports, time.monotonic()
+        destination, is_own = b"", False  # of most packets both are those of the one before
         for packet in packets:
             try:
                 seen = frames.observe(packet)
@@ -91,11 +92,14 @@ class Grants:
                 continue
             if seen.port not in ports and not engine.concerns(seen.protocol, seen.source, seen.port):
                 continue
+            if seen.destination != destination:
+                destination = seen.destination
+                is_own = destination in self._own
             # Of what is in transit the engine wants to know only where a door has a target.
-            if seen.destination in own:
+            if is_own:
                 if not engine.begin(seen, now):
                     self._feed(PacketSeen(seen), now)
-            elif seen.destination in engine.targets:
+            elif destination in engine.targets:
                 self._feed(PacketPassed(seen), now)
 
     def next_wakeup(self) -> float | None:

@@ -34,6 +34,7 @@ a flood of first knocks, and the less each of them costs the fewer are lost.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,10 +117,9 @@ class KnockTracker:
                 self._within[number] = sequence.within
                 before = number
             self._doors[number] = sequence.door
-        #: Ports that open nothing by themselves: the prefixes that a source begins there of whom nothing is
-        #: known, and what such a source had begun when one was last heard there.
-        self._begins = {port: begins for port in self._moves if (begins := self._begun_at(port))}
-        self._begun: dict[tuple[int, int], _Progress] = {}
+        #: By port, where one knock opens nothing: what was begun there by who was last heard of whom nothing
+        #: was known.
+        self._begins = {port: begins for port in self._moves if (begins := self._begun_at(port)).prefixes}
         self._now: float | None = None
         #: Numbers of all ports of all steps.
         self.ports = frozenset(port for _, port in self._moves)
@@ -135,7 +135,10 @@ class KnockTracker:
 
     def feed(self, event: Event, now: float) -> tuple[OpenDoor, ...]:
         """Take one event at the time ``now``, which never runs backwards; returns what is to be done."""
-        self._expire(now)
+        if isinstance(event, PacketSeen) and self.begin(event.observation, now):
+            return ()
+        if now != self._now:
+            self._expire(now)
         if isinstance(event, self._heard) and self._counts(event.observation):
             return self._hear(event.observation, now)
         return ()
@@ -143,14 +146,23 @@ class KnockTracker:
     def begin(self, seen: Observation, now: float) -> bool:
         """Whether this packet for this host is a first knock of somebody of whom nothing is known.
 
-        Then all has been done that ``feed`` would do, and nothing opens. It is for a flood of these, and
-        costs a third.
+        Then all is done that is to be done, and nothing opens. It is the short way for a flood of these.
         """
-        self._expire(now)
-        port = (seen.protocol, seen.port)
-        if port not in self._begins or seen.source in self._sources or not self._counts(seen):
+        if now != self._now:
+            self._expire(now)
+        source, _, protocol, _, port, flags, _ = seen
+        sources, key = self._sources, (protocol, port)
+        progress = self._begins.get(key)
+        if progress is None or source in sources or self._target is not None:
             return False
-        self._begin(seen.source, port, now)
+        if protocol == _UDP or flags & self._mask != self._value:
+            return False
+        if progress.begun != now:
+            progress = self._begins[key] = _Progress(now, dict.fromkeys(progress.prefixes, now))
+        self.tally.begun += 1
+        sources[source] = progress
+        if len(sources) > self._limit:
+            self._forget()
         return True
 
     def next_wakeup(self) -> float | None:
@@ -164,29 +176,17 @@ class KnockTracker:
             return False
         return self._datagrams if seen.protocol == _UDP else seen.flags & self._mask == self._value
 
-    def _begun_at(self, port: tuple[int, int]) -> tuple[int, ...]:
-        begins = tuple(then for before, then in self._moves[port] if before == _NOTHING)
-        return () if any(number in self._doors for number in begins) else begins
+    def _begun_at(self, port: tuple[int, int]) -> _Progress:
+        begins = [then for before, then in self._moves[port] if before == _NOTHING]
+        opens = any(number in self._doors for number in begins)
+        return _NO_PROGRESS if opens else _Progress(-math.inf, dict.fromkeys(begins, -math.inf))
 
     def _hear(self, seen: Observation, now: float) -> tuple[OpenDoor, ...]:
-        progress, port = self._sources.get(seen.source), (seen.protocol, seen.port)
-        if progress is None and port in self._begins:
-            self._begin(seen.source, port, now)
+        source = seen.source
+        progress = self._sources.get(source, _NO_PROGRESS)
+        moves = self._moves.get((seen.protocol, seen.port), ())
+        if not moves and progress is _NO_PROGRESS:
             return ()
-        return self._move(seen.source, progress or _NO_PROGRESS, self._moves.get(port, ()), now)
-
-    def _begin(self, source: Source, port: tuple[int, int], now: float) -> None:
-        """What ``_move`` would do for a source of whom nothing is known."""
-        progress = self._begun.get(port)
-        if progress is None or progress.begun != now:
-            progress = self._begun[port] = _Progress(now, dict.fromkeys(self._begins[port], now))
-        self.tally.begun += 1
-        self._sources[source] = progress
-        self._keep_within_limit()
-
-    def _move(
-        self, source: Source, progress: _Progress, moves: Sequence[tuple[int, int]], now: float
-    ) -> tuple[OpenDoor, ...]:
         after: dict[int, float] = {}
         begun = False
         for before, then in moves:
@@ -204,21 +204,19 @@ class KnockTracker:
         if begun and after:
             self._sources[source] = _Progress(now, after)
             self._sources.move_to_end(source)
-            self._keep_within_limit()
+            if len(self._sources) > self._limit:
+                self._forget()
         elif after:
             self._sources[source] = _Progress(progress.begun, after)
         else:
             self._sources.pop(source, None)
         return tuple(OpenDoor(self._doors[number], source) for number in opened)
 
-    def _keep_within_limit(self) -> None:
-        if len(self._sources) > self._limit:
-            self._sources.popitem(last=False)
-            self.tally.forgotten += 1
+    def _forget(self) -> None:
+        self._sources.popitem(last=False)
+        self.tally.forgotten += 1
 
     def _expire(self, now: float) -> None:
-        if now == self._now:  # a batch has one time
-            return
         self._now = now
         while self._sources:
             source, progress = next(iter(self._sources.items()))
