@@ -255,7 +255,12 @@ class State:
         recent = self.daemon["recent"]
         if recent:
             rows = [
-                (f"{time_in_words(each['seconds_ago'])} ago", each["door"] or "?", each["source"], each["by"])
+                (
+                    f"{time_in_words(each['seconds_ago'])} ago",
+                    each["door"] or "?",
+                    each["source"] or "?",  # the kernel does not always tell
+                    each["by"],
+                )
                 for each in recent
             ]
             yield ""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from knockgate.config.doors import Configuration, Door
 from knockgate.daemon.link import ANY_CHECKSUM, EVERY_DOOR, REPLY_SIZE, Reply, Request, Status, Surprise, Verb
@@ -77,7 +78,7 @@ def ask(run_directory: str) -> dict[str, Any]:
     are counted by ``errors.Reason``, and ``strangers`` are those that no key has made. Raises Unavailable
     where no daemon answers.
     """
-    return _document(run_directory, STATUS_SOCKET)
+    return _document(run_directory, STATUS_SOCKET, "STATUS")
 
 
 def explain(run_directory: str) -> dict[str, Any]:
@@ -110,24 +111,38 @@ def explain(run_directory: str) -> dict[str, Any]:
     ours is not known to be right. All but ``format`` is missing where there are no ssh keys. Raises
     Unavailable.
     """
-    return _document(run_directory, EXPLAIN_SOCKET)
+    return _document(run_directory, EXPLAIN_SOCKET, "EXPLAINED")
 
 
-def _document(run_directory: str, name: str) -> dict[str, Any]:
-    with _connected(run_directory, name, socket.SOCK_STREAM) as connection:
-        answer = b""
-        try:
-            while chunk := connection.recv(1 << 16):
-                answer += chunk
-                if len(answer) > _LONGEST_ANSWER:
-                    raise Unavailable("the daemon's answer has no end")
-            found = json.loads(answer)
-        except (OSError, ValueError):
-            raise _broken_off() from None
-    if not isinstance(found, dict) or found.get("format") != 1:
+def _document(run_directory: str, name: str, shape: Literal["STATUS", "EXPLAINED"]) -> dict[str, Any]:
+    """What is there of the shape (``told``); where nothing is heard, ``format`` alone."""
+    from knockgate.daemon import told  # noqa: PLC0415 - the halves import us, and ask nobody
+
+    try:
+        found = json.loads(_answer(run_directory, name))
+        if shape == "EXPLAINED" and found == {"format": 1}:
+            return {"format": 1}
+        found = told.read(found, getattr(told, shape))
+        if found["format"] != 1:
+            raise told.Misshapen
+    except told.Misshapen:
         hint = "it is of another version; start it again"
-        raise Unavailable("the daemon answers in another format", hint=hint)
-    return found
+        raise Unavailable("the daemon answers in another format", hint=hint) from None
+    except (OSError, ValueError, RecursionError):
+        raise _broken_off() from None
+    return dict(found)
+
+
+def _answer(run_directory: str, name: str) -> bytearray:
+    """All of it; OSError where it takes too long."""
+    answer, until = bytearray(), time.monotonic() + _PATIENCE
+    with _connected(run_directory, name, socket.SOCK_STREAM) as connection:
+        while chunk := connection.recv(1 << 16):
+            answer += chunk
+            if len(answer) > _LONGEST_ANSWER:
+                raise Unavailable("the daemon's answer has no end")
+            connection.settimeout(max(0.0, until - time.monotonic()))
+    return answer
 
 
 class WardenClient:

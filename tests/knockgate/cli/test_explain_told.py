@@ -119,6 +119,7 @@ def test_a_made_document_is_like_a_real_one(tmp_path: Path) -> None:
 
 _FLAW = {"line": 7, "message": "is no key", "hint": None}
 _ESCAPES = "\x1b]0;gone\x07\x9b2J\r\n\u202e\u2028\ud800"
+_HEX = ("fingerprint", "device", "row")  # of these any other letter makes it no document
 
 
 def test_nothing_of_it_can_move_a_terminal(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_nothing_of_it_can_move_a_terminal(tmp_path: Path) -> None:
     def poisoned(value: Any) -> Any:  # noqa: ANN401 - of a document
         match value:
             case dict():
-                return {key: poisoned(each) for key, each in value.items()}
+                return {key: each if key in _HEX else poisoned(each) for key, each in value.items()}
             case list():
                 return [poisoned(each) for each in value]
             case str() if value not in ("opened", "refused", "sure"):

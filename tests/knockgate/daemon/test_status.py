@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from tests.knockgate.daemon.test_told import TOLD
 from tests.netns import until
 
 from knockgate.daemon.control import STATUS_SOCKET, WardenClient, ask
 from knockgate.daemon.status import Account, DocumentSocket
 from knockgate.errors import Unavailable
 
-LARGE = {"format": 1, "filling": "x" * (4 << 20)}
+LARGE = {**TOLD, "recent": [TOLD["recent"][0] | {"by": "x" * (4 << 20)}]}
 
 
 class Server:
@@ -28,7 +29,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.selector = selectors.DefaultSelector()
-        self.answer: dict[str, Any] = {"format": 1}
+        self.answer: dict[str, Any] = TOLD
         self.path = str(folder / STATUS_SOCKET)
         self._socket = DocumentSocket(str(folder), STATUS_SOCKET, self.selector, lambda: self.answer)
 
@@ -75,7 +76,7 @@ def asking(server: Server) -> Iterator[list[object]]:
 def test_everybody_is_told_however_much_it_is(tmp_path: Path) -> None:
     with Server(tmp_path) as server:
         assert stat.S_IMODE(Path(server.path).stat().st_mode) == 0o600
-        for answer in ({"format": 1}, LARGE):
+        for answer in (TOLD, LARGE):
             server.answer = answer
             with asking(server) as found:
                 until(lambda: server.turn() == 0 and found, "an answer")
@@ -91,10 +92,10 @@ def test_slow_and_dead_clients_cost_nothing(tmp_path: Path) -> None:
         for _ in range(3):
             server.connect().close()
         until(lambda: server.turn() == 0, "the dead are forgotten")
-        server.answer = {"format": 1}
+        server.answer = TOLD
         with asking(server) as found:
             until(lambda: server.turn() == 0 and found, "an answer")
-        assert found == [{"format": 1}]
+        assert found == [TOLD]
         assert len(server.selector.get_map()) <= 1 + 8
         read = bytearray()
         while chunk := slow[-1].recv(1 << 16):
@@ -122,7 +123,7 @@ def test_without_room_for_one_more_it_is_tried_now_and_then(tmp_path: Path) -> N
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert took >= 0.1
         server.turn()
-        assert json.loads(waiting.recv(100)) == {"format": 1}
+        assert json.loads(waiting.recv(5000)) == TOLD
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
