@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -109,16 +109,25 @@ def agree(listeners: Listeners) -> list[Heard]:
     return control
 
 
-@isolated
-def test_the_kernel_agrees() -> None:
-    """On more than a thousand packets, whole, cut and damaged, kernel and evaluator say the same."""
+@contextlib.contextmanager
+def sender(*vlans: int) -> Iterator[tuple[contextlib.ExitStack, Sender]]:
+    """Who sends to ``near`` over a cable that carries; what else is opened is closed with it."""
     stay_on_one_core()
     client = cable()
+    for number in vlans:
+        add_vlan("near", number)
     with contextlib.ExitStack() as stack:
         near = mac("near")
         with client:
             wire = stack.enter_context(Sender("far", near))
         until_carries(wire, "near")
+        yield stack, wire
+
+
+@isolated
+def test_the_kernel_agrees() -> None:
+    """On more than a thousand packets, whole, cut and damaged, kernel and evaluator say the same."""
+    with sender() as (stack, wire):
         listeners = Listeners(stack, wire)
         packets = corpus()
         came_by = []
@@ -157,15 +166,10 @@ def tagged(number: int, kind: int = VLAN) -> bytes:
 @isolated
 def test_the_kernel_hears_what_is_for_this_host() -> None:
     """Each way for a SYN to come by is heard as often as it should be, and kernel and evaluator agree."""
-    stay_on_one_core()
-    client = cable()
-    with contextlib.ExitStack() as stack:
+    with sender() as (stack, wire):
         near = mac("near")
-        with client:
-            wire = stack.enter_context(Sender("far", near))
         own = stack.enter_context(Sender("near", OTHER))
         loopback = stack.enter_context(Sender("lo", bytes(6)))
-        until_carries(wire, "near")
         check(
             Listeners(stack, wire),
             [
@@ -189,14 +193,7 @@ def test_the_kernel_hears_what_is_for_this_host() -> None:
 @isolated
 def test_the_kernel_hears_a_vlan_once() -> None:
     """A tagged SYN comes by on the cable and on the VLAN's interface, and is heard on the latter alone."""
-    stay_on_one_core()
-    client = cable()
-    add_vlan("near", 10)
-    with contextlib.ExitStack() as stack:
-        near = mac("near")
-        with client:
-            wire = stack.enter_context(Sender("far", near))
-        until_carries(wire, "near")
+    with sender(10) as (stack, wire):
         check(
             Listeners(stack, wire),
             [
