@@ -337,7 +337,7 @@ def test_impossible_sequences_and_limits() -> None:
     """A sequence without steps or time, and a memory for nobody, are refused; the least of each is not."""
     with pytest.raises(ValueError, match="step"):
         KnockSequence(DOOR, (), 5)
-    for within in (0, -1, math.nan):
+    for within in (0, -1, math.nan, math.inf):
         with pytest.raises(ValueError, match="time"):
             KnockSequence(DOOR, tcp(1), within)
     with pytest.raises(ValueError, match="source"):
