@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pytest
 from tests.netns import until
 from tests.systemd.booting import BOOT, WATCHDOG
 
@@ -32,12 +33,12 @@ __all__ = [
     "CLIENT",
     "CLIENT6",
     "MAC",
+    "NEEDS",
     "Hardware",
     "Host",
     "Machine",
     "boot",
     "hardware",
-    "why_not",
 ]
 
 ADDRESS, ADDRESS6 = "10.77.0.1", "fd77::1"
@@ -63,7 +64,7 @@ PATIENCE = 90.0
 _PR_SET_PDEATHSIG = 1
 
 
-def why_not() -> str | None:
+def _why_not() -> str | None:
     """Why this host can boot no such machine; None if it can."""
     if os.geteuid() != 0:
         return "booting systemd needs root"
@@ -350,3 +351,12 @@ def _end(watchdog: subprocess.Popen[bytes]) -> None:
     assert watchdog.stdin
     watchdog.stdin.close()
     assert watchdog.wait(PATIENCE) == 0
+
+
+_obstacle = _why_not()
+#: Marks of the files whose tests boot one.
+NEEDS = [
+    pytest.mark.root,
+    pytest.mark.long,
+    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
+]

@@ -17,44 +17,26 @@ from pathlib import Path
 
 import pytest
 from tests.netns import until
-from tests.systemd import machine as machines
+from tests.systemd.examples import STRANGER, Example
 from tests.systemd.gate import CONFIG, HALVES, REPOSITORY, until_active
-from tests.systemd.machine import ADDRESS, CLIENT, boot
+from tests.systemd.machine import ADDRESS, CLIENT, NEEDS, boot
 from tests.systemd.packaged import Packaged, built, prepare
 from tests.systemd.scan import Scan
 from tests.systemd.site import key_pair
 
 _WHERE = f"{os.environ['PATH']}:{REPOSITORY}/build/ansible/bin"
 ANSIBLE = shutil.which("ansible-playbook", path=_WHERE)
-_obstacle = machines.why_not()
 pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
+    *NEEDS,
     pytest.mark.skipif(ANSIBLE is None, reason="no ansible-playbook; `make examples` installs one"),
     pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no dpkg-deb"),
 ]
 
-#: Somebody else at the cable.
-STRANGER = "10.77.0.9"
-_ANSWERS = (
-    "import socket, sys\n"
-    "s = socket.create_connection((sys.argv[2], 22), 0.5, (sys.argv[1], 0))\n"
-    "s.settimeout(10); print(s.recv(4).decode())"
-)
-
-
-def reaches(host: Packaged, source: str) -> bool:
-    """Whether sshd answers whoever has that address, at the client's end."""
-    done = host.machine.client.run(["python3", "-I", "-c", _ANSWERS, source, ADDRESS])
-    return done.stdout == "SSH-\n"
-
 
 @dataclass
-class Controller:
+class Controller(Example):
     """Who runs Ansible, at the client's end of the cable, as root at the host."""
 
-    host: Packaged
     package: Path
 
     def plays(self, *extra: Mapping[str, object], until_said: str = "") -> tuple[int, dict[str, int], str]:
@@ -93,9 +75,6 @@ class Controller:
         recap = re.search(rf"^{re.escape(ADDRESS)} +: (.*)$", said, re.MULTILINE)
         counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", recap[1] if recap else "")}
         return status, counts, said
-
-    def reaches(self, source: str) -> bool:
-        return reaches(self.host, source)
 
     def config(self) -> str:
         return self.host.machine.run(["cat", CONFIG]).stdout
@@ -146,27 +125,9 @@ def test_a_host_is_put_behind_a_gate(controller: Controller) -> None:
     status, counts, said = controller.plays()
     assert status == 0 and counts["changed"] > 0, said
     host = controller.host
-    until_active(host.machine, *HALVES)
-    assert host.machine.run(["systemctl", "is-enabled", *HALVES]).stdout.split() == ["enabled"] * 2
-    assert controller.reaches(CLIENT) and not controller.reaches(STRANGER)
-    assert host.machine.tell("stat", "-c", "%a %U:%G", CONFIG) == "640 root:knockgate\n"
+    controller.must_be_guarded()
     assert host.machine.run(["systemctl", "is-active", "knockgate-way-back.timer"]).returncode != 0
-    card = host.bag / "cards" / f"{ADDRESS}.card"
-    words = ["home", ADDRESS, str(card), "--wait", "tcp/22", "-i", f"{host.bag}/id"]
-    host.tell("trust", *words)
-    knock = [
-        f"{host.bag}/knockgate",
-        "knock",
-        "home",
-        "--source",
-        STRANGER,
-        "-a",
-        STRANGER,
-        "--timeout",
-        "5s",
-    ]
-    done = host.machine.client.run(knock, HOME=str(host.bag))
-    assert done.returncode == 0 and controller.reaches(STRANGER), done.stderr
+    controller.must_open_to(host.bag / "cards" / f"{ADDRESS}.card")
 
 
 def test_a_second_run_changes_nothing(controller: Controller) -> None:

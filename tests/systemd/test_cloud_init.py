@@ -9,26 +9,21 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.netns import until
-from tests.systemd import machine as machines
-from tests.systemd.gate import CONFIG, HALVES, REPOSITORY, until_active
-from tests.systemd.machine import ADDRESS, CLIENT, boot
+from tests.systemd.examples import STRANGER, Example
+from tests.systemd.gate import HALVES, REPOSITORY
+from tests.systemd.machine import CLIENT, NEEDS, boot
 from tests.systemd.packaged import Packaged, built
 from tests.systemd.scan import Scan
 from tests.systemd.site import key_pair
-from tests.systemd.test_ansible import STRANGER, reaches
 
 EXAMPLE = REPOSITORY / "examples" / "cloud-init" / "user-data.yaml"
 PACKAGES = REPOSITORY / "build" / "cloud-init"
-_obstacle = machines.why_not()
 pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
+    *NEEDS,
     pytest.mark.skipif(
         not list(PACKAGES.glob("cloud-init_*.deb")),
         reason="no packages of cloud-init; `make examples` fetches them",
@@ -45,19 +40,13 @@ locale: C.UTF-8
 """
 
 
-@dataclass
-class Cloud:
-    host: Packaged
-
+class Cloud(Example):
     def does(self, *words: str) -> None:
         """A stage of cloud-init's, as its units have it; it takes as long as it takes."""
         process = self.host.machine.start(["cloud-init", *words])
         status = process.wait(400)
         said = self.host.machine.run(["cat", "/var/log/cloud-init-output.log"]).stdout
         assert status == 0, said
-
-    def reaches(self, source: str) -> bool:
-        return reaches(self.host, source)
 
 
 def user_data(key: str, package: Path) -> str:
@@ -111,26 +100,10 @@ def test_it_is_behind_a_gate_after_its_first_boot(cloud: Cloud) -> None:
     cloud.does("modules", "--mode=config")
     assert cloud.reaches(STRANGER)  # nothing is shut so far
     cloud.does("modules", "--mode=final")
-    until_active(machine, *HALVES)
-    assert cloud.reaches(CLIENT) and not cloud.reaches(STRANGER)
-    assert machine.run(["systemctl", "is-enabled", *HALVES]).stdout.split() == ["enabled"] * 2
-    assert machine.tell("stat", "-c", "%a %U:%G", CONFIG) == "640 root:knockgate\n"
+    cloud.must_be_guarded()
     assert machine.tell("stat", "-c", "%a", "/root/everybody.card") == "600\n"
     (host.bag / "card").write_text(machine.tell("cat", "/root/everybody.card"))
-    host.tell("trust", "home", ADDRESS, f"{host.bag}/card", "--wait", "tcp/22", "-i", f"{host.bag}/id")
-    knock = [
-        f"{host.bag}/knockgate",
-        "knock",
-        "home",
-        "--source",
-        STRANGER,
-        "-a",
-        STRANGER,
-        "--timeout",
-        "5s",
-    ]
-    done = machine.client.run(knock, HOME=str(host.bag))
-    assert done.returncode == 0 and cloud.reaches(STRANGER), done.stderr
+    cloud.must_open_to(host.bag / "card")
 
 
 def test_where_the_package_is_another_one_nothing_is_shut(cloud: Cloud) -> None:

@@ -9,18 +9,12 @@ from pathlib import Path
 
 import pytest
 from tests.netns import until
-from tests.systemd import machine as machines
 from tests.systemd.gate import bundle
-from tests.systemd.machine import ADDRESS, Machine, boot
+from tests.systemd.machine import ADDRESS, NEEDS, Machine, boot
 
 from knockgate.config import doors
 
-_obstacle = machines.why_not() or (None if shutil.which("knock") else "not installed: knock")
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
+pytestmark = [*NEEDS, pytest.mark.skipif(not shutil.which("knock"), reason="not installed: knock")]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: With shorter times: there is much waiting for doors to shut.

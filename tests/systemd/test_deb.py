@@ -16,16 +16,13 @@ import pytest
 from tests.netns import until
 from tests.systemd import machine as machines
 from tests.systemd.gate import CONFIG, HALVES, KEEPER, WARDEN, process_of
-from tests.systemd.machine import Hardware, Machine
+from tests.systemd.machine import NEEDS, Hardware, Machine
 from tests.systemd.packaged import TARGETS, Packaged, built, prepare
 from tests.systemd.scan import SCANNER, Scan
 from tests.systemd.site import key_pair
 
-_obstacle = machines.why_not()
 pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
+    *NEEDS,
     pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no dpkg-deb"),
 ]
 

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from tests.netns import until
-from tests.systemd import machine as machines
 from tests.systemd.gate import CONTROL, HALVES, until_active
-from tests.systemd.machine import ADDRESS, ADDRESS6
+from tests.systemd.machine import ADDRESS, ADDRESS6, NEEDS
 from tests.systemd.scanned import booted
 
-_obstacle = machines.why_not()
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
+pytestmark = NEEDS
 
 
 def test_without_the_units_doors_answer_from_the_moment_the_network_is_up(tmp_path: Path) -> None:

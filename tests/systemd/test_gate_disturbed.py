@@ -12,7 +12,6 @@ from functools import partial
 
 import pytest
 from tests.netns import until
-from tests.systemd import machine as machines
 from tests.systemd.gate import (
     CONFIG,
     CONTROL,
@@ -24,17 +23,12 @@ from tests.systemd.gate import (
     process_of,
     until_active,
 )
-from tests.systemd.machine import ADDRESS, ADDRESS6, CLIENT, CLIENT6, Hardware
+from tests.systemd.machine import ADDRESS, ADDRESS6, CLIENT, CLIENT6, NEEDS, Hardware
 from tests.systemd.scan import EVERYWHERE, SCANNER, SCANNER6, Exposure, Scan
 from tests.systemd.scanned import booted
 from tests.systemd.site import Site, open_ends
 
-_obstacle = machines.why_not()
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
+pytestmark = NEEDS
 
 #: Another address of the machine's, and the one of a second network card.
 NEW, NEW6 = "10.77.0.9", "fd77::9"

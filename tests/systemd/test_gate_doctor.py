@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 from tests.netns import until
 from tests.systemd import gate
-from tests.systemd import machine as machines
 from tests.systemd.gate import CONFIG, HALVES, LISTENER, WARDEN, until_active
-from tests.systemd.machine import Machine, boot
+from tests.systemd.machine import NEEDS, Machine, boot
 from tests.systemd.site import Site, key_pair, secrets_of
 
-_obstacle = machines.why_not()
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
+pytestmark = NEEDS
 
 LINES = "/etc/knockgate/lines"
 ONCE = f"""

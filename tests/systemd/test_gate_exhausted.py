@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 from tests.netns import until
 from tests.systemd import gate
-from tests.systemd import machine as machines
 from tests.systemd.faults import (
     Broken,
-    guarded_site,
     limited,
     log_of,
     packet_of,
@@ -26,14 +24,10 @@ from tests.systemd.faults import (
     status,
 )
 from tests.systemd.gate import HALVES, KEEPER, LISTENER, PORTS, WARDEN, process_of, until_active
+from tests.systemd.machine import NEEDS
 from tests.systemd.scan import Scan
 
-_obstacle = machines.why_not()
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
+pytestmark = NEEDS
 
 UNITS = (*HALVES, KEEPER)
 #: Connects many times, and reads nothing.
@@ -49,12 +43,6 @@ for name, kind in (("listener/status.sock", socket.SOCK_STREAM),
 open("/tmp/held", "w").close()
 time.sleep(600)
 """
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broken, Scan]]:
-    with guarded_site(tmp_path_factory.mktemp("site")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import pytest
 from tests.netns import until
 from tests.systemd import gate
-from tests.systemd import machine as machines
 from tests.systemd.faults import (
     BOTH,
     STATE,
     Broken,
     begin,
-    guarded_site,
     limited,
     log_of,
     packet_of,
@@ -31,22 +29,11 @@ from tests.systemd.faults import (
     until_status,
 )
 from tests.systemd.gate import HALVES, KEEPER, LISTENER, PORTS, WARDEN, process_of, until_active
-from tests.systemd.machine import ADDRESS, CLIENT
+from tests.systemd.machine import ADDRESS, CLIENT, NEEDS
 from tests.systemd.scan import SCANNER, Scan
 
 RUNNER = "knockgate-runner"
-_obstacle = machines.why_not()
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broken, Scan]]:
-    with guarded_site(tmp_path_factory.mktemp("site")) as found:
-        yield found
+pytestmark = NEEDS
 
 
 @pytest.fixture

@@ -13,17 +13,11 @@ from tests.knockgate.cli.journals import conforms, objects
 from tests.knockgate.cli.process import Done
 from tests.netns import DEADLINE, until
 from tests.systemd import gate
-from tests.systemd import machine as machines
 from tests.systemd.gate import CONFIG, HALVES, LISTENER, until_active
-from tests.systemd.machine import ADDRESS, CLIENT, boot
+from tests.systemd.machine import ADDRESS, CLIENT, NEEDS, boot
 from tests.systemd.site import Site, key_pair, secrets_of
 
-_obstacle = machines.why_not()
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
+pytestmark = NEEDS
 #: Everything that a user of the machine may have, and nothing of root's.
 AS_JO = ["setpriv", "--reuid=jo", "--regid=jo", "--inh-caps=-all"]
 

@@ -23,19 +23,13 @@ from typing import Any
 import pytest
 from tests.netns import until
 from tests.systemd import gate
-from tests.systemd import machine as machines
 from tests.systemd.gate import HALVES, LISTENER, PORTS, until_active
-from tests.systemd.machine import ADDRESS, ADDRESS6, CLIENT, CLIENT6, Hardware
+from tests.systemd.machine import ADDRESS, ADDRESS6, CLIENT, CLIENT6, NEEDS, Hardware
 from tests.systemd.scan import Scan
 from tests.systemd.scanned import built, script
 from tests.systemd.site import Site, open_ends
 
-_obstacle = machines.why_not() or (None if shutil.which("cc") else "not installed: cc")
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
+pytestmark = [*NEEDS, pytest.mark.skipif(not shutil.which("cc"), reason="not installed: cc")]
 
 CLOCKS = Path(__file__).parents[1] / "interop" / "clocks.c"
 SECOND = 10**9

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from tests.netns import until
 from tests.systemd import gate
-from tests.systemd import machine as machines
 from tests.systemd.gate import (
     HALVES,
     KEEPER,
@@ -21,15 +20,10 @@ from tests.systemd.gate import (
     process_of,
     until_active,
 )
-from tests.systemd.machine import Machine, boot
+from tests.systemd.machine import NEEDS, Machine, boot
 from tests.systemd.site import key_pair, secrets_of
 
-_obstacle = machines.why_not()
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
+pytestmark = NEEDS
 
 #: Each is tried within a half and by root. ``{others}``: the processes of the other halves.
 ATTEMPTS = r"""

@@ -8,17 +8,11 @@ from collections.abc import Iterator
 import pytest
 from tests.netns import until
 from tests.systemd import gate
-from tests.systemd import machine as machines
 from tests.systemd.gate import HALVES, KEEPER, LISTENER, PORTS, WARDEN, answers, process_of, until_active
-from tests.systemd.machine import CLIENT, boot
+from tests.systemd.machine import CLIENT, NEEDS, boot
 from tests.systemd.site import Site, key_pair, secrets_of
 
-_obstacle = machines.why_not()
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
+pytestmark = NEEDS
 
 
 @pytest.fixture(scope="module")

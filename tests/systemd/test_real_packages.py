@@ -8,15 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.systemd import machine as machines
-from tests.systemd.machine import Machine, boot
+from tests.systemd.machine import NEEDS, Machine, boot
 
-_obstacle = machines.why_not()
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
+pytestmark = NEEDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("knockd", "fwknop-server", "nftables")

@@ -17,18 +17,12 @@ from pathlib import Path
 
 import pytest
 from tests.netns import until
-from tests.systemd import machine as machines
-from tests.systemd.machine import ADDRESS, ADDRESS6, CLIENT, Machine, boot
+from tests.systemd.machine import ADDRESS, ADDRESS6, CLIENT, NEEDS, Machine, boot
 
 from knockdemo import scan
 from knockdemo.units import GUARDS, INSTANCES
 
-_obstacle = machines.why_not()
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
-]
+pytestmark = NEEDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Seconds that a door stays open: enough for a scan and the restart of three units on a busy machine.

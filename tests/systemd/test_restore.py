@@ -7,18 +7,14 @@ from pathlib import Path
 
 import pytest
 from tests.netns import until
-from tests.systemd import machine as machines
 from tests.systemd.gate import CONFIG, HALVES
-from tests.systemd.machine import boot
+from tests.systemd.machine import NEEDS, boot
 from tests.systemd.packaged import Packaged, built, prepare
 from tests.systemd.scan import Scan
 from tests.systemd.site import key_pair
 
-_obstacle = machines.why_not()
 pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.skipif(_obstacle is not None, reason=f"no machine with systemd: {_obstacle}"),
+    *NEEDS,
     pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no dpkg-deb"),
 ]
 
