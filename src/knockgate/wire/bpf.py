@@ -112,6 +112,7 @@ def _to_port(asm: Assembler, port: int) -> None:
     asm.label("not-ipv4")
     asm.branch(JEQ, ETH_P_IPV6, "ipv6", "no")
     asm.label("ipv4")
+    _of_version(asm, 4, otherwise="no")
     asm.load(H, 6)
     asm.branch(JSET, 0x3FFF, "no", "whole")
     asm.label("whole")
@@ -121,6 +122,7 @@ def _to_port(asm: Assembler, port: int) -> None:
     asm.emit(LDX | B | MSH, 0)  # x = length of the IPv4 header
     asm.jump("datagram")
     asm.label("ipv6")
+    _of_version(asm, 6, otherwise="no")
     asm.load(B, 6)
     asm.branch(JEQ, 17, "udp6", "no")
     asm.label("udp6")
@@ -131,6 +133,14 @@ def _to_port(asm: Assembler, port: int) -> None:
     asm.label("no")
     asm.emit(RET, 0)
     asm.label("ours")
+
+
+def _of_version(asm: Assembler, version: int, *, otherwise: str) -> None:
+    """Go on where the header says the same as the EtherType, which whoever reads the packet is not told."""
+    asm.load(B, 0)
+    asm.emit(ALU | AND, 0xF0)
+    asm.branch(JEQ, version << 4, f"version{version}", otherwise)
+    asm.label(f"version{version}")
 
 
 def _for_this_host(asm: Assembler, *, loopback: bool) -> None:
@@ -163,6 +173,7 @@ def _transports(asm: Assembler, *, udp: bool, flags: Sequence[tuple[int, int]]) 
     asm.branch(JEQ, ETH_P_IPV6, "ipv6", "drop")
 
     asm.label("ipv4")
+    _of_version(asm, 4, otherwise="drop")
     asm.load(H, 6)
     asm.branch(JSET, 0x3FFF, "drop", "whole")
     asm.label("whole")
@@ -176,6 +187,7 @@ def _transports(asm: Assembler, *, udp: bool, flags: Sequence[tuple[int, int]]) 
     _flags(asm, flags, "4")
 
     asm.label("ipv6")
+    _of_version(asm, 6, otherwise="drop")
     asm.load(B, 6)
     asm.branch(JEQ, 6, "tcp6", "not-tcp6")
     asm.label("not-tcp6")

@@ -33,6 +33,15 @@ def test_hears_openings(name: str, program: str) -> None:
     assert kept == (ACCEPT if verdict in HEARD[program] else 0)
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("name", PACKETS)
+def test_hears_nothing_below_the_wrong_ethertype(name: str, program: str) -> None:
+    """The kernel drops it, and whoever reads the packet is not told."""
+    _, packet = PACKETS[name]
+    wrong = {IP: IPV6, IPV6: IP}[kind_of(packet)]
+    assert evaluate(PROGRAMS[program], packet, Ancillary(wrong)) == 0
+
+
 @given(st.lists(st.tuples(st.integers(0, 63), st.integers(0, 63)), max_size=5), st.integers(0, 255))
 def test_hears_the_flags_that_it_is_asked_for(flags: list[tuple[int, int]], octet: int) -> None:
     """TCP is heard where it is an opening or has flags out of the list, over both families; and no other."""
