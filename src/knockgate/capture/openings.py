@@ -27,7 +27,7 @@ from knockgate.wire.strays import are_strays
 __all__ = ["REST", "Openings"]
 
 #: Seconds for which packets gather after some that changed nothing.
-REST = 0.005
+REST = 0.01
 #: Packets that are told at once, and so many times in a row.
 _BATCH, _TIMES = 256, 64
 

@@ -33,7 +33,8 @@ from knockgate.wire.bpf import Instruction
 __all__ = ["FRAME", "PacketRing", "Ring"]
 
 _PACKET_RX_RING, _PACKET_VERSION, _TPACKET_V2 = 5, 10, 1
-_TP_STATUS_USER = 1
+#: The kernel's; any other value makes it ours.
+_TP_STATUS_KERNEL = 0
 
 #: Bytes of a frame: a packet of Ethernet's 1500 and 80 for the kernel's header. A power of two, so that the
 #: frames lie in a row without gaps whatever the block.
@@ -152,15 +153,11 @@ class Ring:
         """How many packets there are, ``most`` at most, up to the end of the memory."""
         stride, words = self._stride, self._words
         first = self._at * stride
-        if not words[first] & _TP_STATUS_USER:
+        if words[first] == _TP_STATUS_KERNEL:
             return 0
-        count = 1
-        for status in words[first + stride : min(self._at + most, self.frames) * stride : stride].tolist():
-            if not status & _TP_STATUS_USER:
-                break
-            count += 1
+        status = words[first : min(self._at + most, self.frames) * stride : stride].tolist()
         os.getppid()  # the order of memory
-        return count
+        return status.index(_TP_STATUS_KERNEL) if _TP_STATUS_KERNEL in status else len(status)
 
     def heads(self, count: int) -> memoryview:
         """The first ``count`` packets where they lie, one every ``frame`` octets from the first on.
