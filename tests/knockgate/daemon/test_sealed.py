@@ -231,9 +231,7 @@ def test_marks_that_cannot_be_read_end_nothing(tmp_path: Path) -> None:
     with stage(tmp_path) as gate:
         gate.gate.end()
         with contextlib.closing(sqlite3.connect(gate.state / "marks.sqlite")) as base, base:
-            rows = (
-                (number.to_bytes(32), bytes(16), 0, 1) for number in range(60_000)
-            )  # more than is cached
+            rows = ((number.to_bytes(32), bytes(16), 0, 1) for number in range(60_000))  # more than is cached
             base.executemany("INSERT INTO marks VALUES (?, ?, ?, ?)", rows)
         gate.gate.start()
         assert gate.explained()["devices_left_out"] == 50_000
