@@ -10,6 +10,7 @@ import contextlib
 import copy
 import itertools
 import json
+import re
 import socket
 import threading
 import time
@@ -33,15 +34,18 @@ from tests.attacks.lanes import (
     wire,
 )
 from tests.knockgate.cli.process import knockgate
-from tests.netns import isolated, until
+from tests.knockgate.daemon.test_runner import Process, write
+from tests.netns import DEADLINE, isolated, until
 
 from knockgate.daemon import control
+from knockgate.daemon.errands import Answer, Errand, boottime
 
 _ESCAPES = "\x1b[2J\x1b]0;mine\x07\x9b31m\u202e\r\n"
 _WRONG: tuple[object, ...] = (
     _ESCAPES, "\ud800", None, -1, 10**400, 1e308, float("nan"), float("-inf"), True, [], {}, [[]], {"x": {}},
 )  # fmt: skip
 _MISSING = object()
+_EVERY = 3  # of the changes that there are
 _PATIENCE, _LONGEST = 0.5, 5.0  # seconds; the first instead of 30
 _COMMANDS = {
     control.STATUS_SOCKET: (["status"], ["status", "--json"], ["metrics"]),
@@ -49,7 +53,7 @@ _COMMANDS = {
 }
 
 
-Answer = Callable[[socket.socket], object]
+Says = Callable[[socket.socket], object]
 
 
 class Ended(NamedTuple):
@@ -59,7 +63,7 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def _says(octets: bytes) -> Answer:
+def _says(octets: bytes) -> Says:
     return lambda connection: connection.sendall(octets)
 
 
@@ -71,7 +75,7 @@ class Taken:
         self._doorbell = socket.socket(socket.AF_UNIX)
         self._doorbell.bind(str(path))
         self._doorbell.listen(16)
-        self.answer: Answer = lambda _: None
+        self.answer: Says = lambda _: None
         self.over = threading.Event()
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -96,16 +100,16 @@ class Taken:
         self.over.wait(_LONGEST)
 
 
-def _never_ends(taken: Taken) -> list[Answer]:
+def _never_ends(taken: Taken) -> list[Says]:
     deep = b"[" * 1_000_000
     said = [b"", b"\xff", b"[1]", b"{", deep, b'{"format": 1, "x": ' + deep, b'{"format": ' + b"9" * 10_000]
     return [taken.pours, taken.drips, taken.hangs, *(_says(each) for each in said)]
 
 
-def _changed(document: Any, every: int) -> Iterator[Answer]:  # noqa: ANN401 - whatever JSON has
+def _changed(document: Any) -> Iterator[Says]:  # noqa: ANN401 - whatever JSON has
     """The document, each time with one thing in it that is another one, or missing."""
     for number, (path, wrong) in enumerate(itertools.product(_paths(document), [*_WRONG, _MISSING])):
-        if number % every:
+        if number % _EVERY:
             continue
         one = copy.deepcopy(document)
         within = _at(one, path[:-1])
@@ -156,20 +160,11 @@ def _something_happens() -> None:
         until(lambda: let_in(DAEMON), "the last one opens")
 
 
-@isolated
-def test_what_a_listener_tells_the_admin(tmp_path: Path) -> None:
-    """Things in it are changed; in the long run more of them, and there are answers without an end."""
-    _told_to_the_admin(tmp_path, every=100)
-
-
 @pytest.mark.long
 @isolated
-def test_whatever_a_listener_tells_the_admin(tmp_path: Path) -> None:
-    _told_to_the_admin(tmp_path, every=3)
-
-
-def _told_to_the_admin(folder: Path, *, every: int) -> None:
-    with lanes(folder) as gate, mock.patch.object(control, "_PATIENCE", _PATIENCE):
+def test_what_a_listener_tells_the_admin(tmp_path: Path) -> None:
+    """Quick tests of what is taken for a document: ``tests/knockgate/daemon/test_told.py``."""
+    with lanes(tmp_path) as gate, mock.patch.object(control, "_PATIENCE", _PATIENCE):
         _something_happens()
         for name, ask in ((control.STATUS_SOCKET, control.ask), (control.EXPLAIN_SOCKET, control.explain)):
             document = json.loads(control._answer(gate.gate.run_directory, name))
@@ -178,7 +173,7 @@ def _told_to_the_admin(folder: Path, *, every: int) -> None:
             assert ask(gate.gate.run_directory) == document  # the control
             said = [_asked(gate, words) for words in _COMMANDS[name]]
             assert all(told.status in (0, 1) for told in said), said
-            changed = [*_changed(document, every), *(_never_ends(taken) if every == 3 else ())]
+            changed = [*_never_ends(taken), *_changed(document)]
             slowest = 0.0
             for answer in changed:
                 taken.answer = answer
@@ -196,3 +191,55 @@ def _told_to_the_admin(folder: Path, *, every: int) -> None:
                 with_a_patience_of_s=_PATIENCE,
                 longest_answer_kb=control._LONGEST_ANSWER >> 10,
             )
+
+
+_ERRANDS = 4_000
+
+
+class Runner(Process):
+    """The process."""
+
+    def takes_one(self) -> bool:
+        """Of somebody's, behind answers that nobody has read."""
+        errand = Errand("ssh", bytes((192, 0, 2, 1)), date=boottime())
+        self.near.send(errand.encode())
+        while (answer := Answer.decode(self.near.recv(100))).date != errand.date:
+            pass
+        return answer.taken
+
+    def memory_kb(self) -> int:
+        said = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(said.partition("VmRSS:")[2].split()[0])
+
+
+@pytest.mark.long
+def test_what_a_listener_asks_of_the_runner(tmp_path: Path) -> None:
+    """Errands for more addresses than it has room for, and no answer is read; some are for no door."""
+    write(tmp_path)
+    with Runner(tmp_path, "--config", str(tmp_path / "gate.toml")) as runner:
+        runner.ready()
+        assert runner.knock(source=bytes(4))
+        before, began = runner.memory_kb(), time.monotonic()
+        for number in range(_ERRANDS):
+            door = ("ssh", "no such door", "\ud800\x1b[2J")[number % 3]
+            runner.near.settimeout(DEADLINE)
+            runner.near.send(Errand(door, number.to_bytes(4), date=boottime()).encode())
+        until(runner.takes_one, "an honest one is taken", 120)
+        until(lambda: any("192.0.2.1" in line for line in runner.log), "it has run", 120)
+        took = time.monotonic() - began
+        more = runner.memory_kb() - before
+        lines = runner.log
+        assert all(re.fullmatch(r"open [0-9.]+ first ssh", line) for line in lines)
+        said = runner.said()
+        assert all(each.isprintable() or each == "\n" for each in said) and more < 32 << 10
+    figure(
+        "halves.errands of a listener to the runner",
+        tries=_ERRANDS,
+        wrongly=sum(" ssh" not in line for line in lines),
+        known=len(lines) - 2,
+        rightly=2,
+        control="an honest one is run before, and behind them",
+        took_s=round(took, 1),
+        memory_more_kb=more,
+        log_bytes=len(said),
+    )
