@@ -24,7 +24,7 @@ attacks: ## attack a gate in every way of tests/attacks, and write docs/attacks.
 	@tools/setup.sh test
 	@$(PY) -m tools.attacks $(ARGS)
 
-bench: ## measure it all beside knockd and fwknopd, and write docs/benchmarks.md (ARGS="--quick": a check)
+bench: ## measure it all beside knockd and fwknopd, 40 minutes, into docs/benchmarks.md (ARGS="--quick": a check)
 	@tools/setup.sh test
 	@$(PY) -I -m pip -q install --require-hashes --only-binary :all: -r requirements/bench.txt
 	@$(PY) -m bench $(ARGS)

@@ -106,15 +106,15 @@ def _start(found: Results, rows: Sequence[Row]) -> str:
     whole = _python(found, "standard library and cryptography", 3, "start_ms")
     theirs = min(row.theirs.median for row in rows)
     return f"""\
-A peer is one program of C. A gate with a daemon is three processes of Python, started one after the other,
-each with no more rights than it needs: who supervises; the warden, who alone may change the firewall;
-and the listener, who alone hears what strangers send. **The bound is the interpreter's**: one that is
-up and does nothing has taken {number(bare)} ms, three of them {number(three)} ms. One that has loaded
-the modules of the standard library that a half needs has taken {number(half)} ms, and three, with the
-library of cryptography, {number(whole)} ms, which is {number(whole / theirs)} times the whole start of
-the quickest peer here. What is above that is our own modules and a start's work: to read the
-configuration and the keys, load the table, open sockets and the store. It is paid at a start alone:
-rules are in force before the listener is up, and stay when a half is started again.
+A peer is one program of C. Lane A is one of Python, and a gate with a daemon is three processes of it, each
+with no more rights than it needs: who supervises; the warden, who alone may change the firewall; and the
+listener, who alone hears what strangers send. **The bound is the interpreter's**: one that is up and does
+nothing has taken {number(bare)} ms, three, one after the other, {number(three)} ms. One that has loaded the
+modules of the standard library that a half needs has taken {number(half)} ms, and three, with the library of
+cryptography, {number(whole)} ms, which is {number(whole / theirs)} times the whole start of the quickest peer
+here. What is above that is our own modules and a start's work: to read the configuration and the keys, load
+the table, open sockets and the store. It is paid at a start alone: rules are in force before the listener is
+up, and stay when a half is started again.
 
 Imports by package, as `-X importtime` tells them, which takes some time itself:
 
@@ -155,7 +155,8 @@ ours a packet to any wrong port resets. So **each of them has to be heard**, and
 a program in Python that hears a SYN and does nothing with it takes {number(recv)} us by a system call
 for each, {number(ring)} us out of a ring that it shares with the kernel, and {number(counted)} us
 where it only counts them there, of which {number(rate)} a second are {number(counted * rate / 1e4)} %
-of a core. Ours took, for each SYN: {told}. A sequence in the kernel is as strict, and takes nothing.
+of a core. Ours took, for each SYN: {told}. A sequence in the kernel is as strict, and takes no process's
+time; what a packet pays for its rules is told below.
 
 {_functions(found, "stray SYNs", _profiled(rows))}"""
 

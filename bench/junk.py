@@ -39,8 +39,8 @@ _CUT = 10
 #: HMAC-SHA256 without padding, and the characters that can be its last: two bits of it are spare.
 _HMAC, _SPARE_2, _SPARE_4 = 43, _ALPHABET[::4], _ALPHABET[::16]
 _STRIDE = 0x9E3779B1  # as in spoofer: it runs through all numbers, and its bytes look random
-#: Made beforehand at most; longer floods begin again with the first.
-_FRAMES = 600_000
+#: Octets made beforehand at most; longer floods begin again with the first.
+_ROOM = 256 << 20
 
 
 def payloads(kind: str, count: int, length: int) -> bytearray:
@@ -114,9 +114,9 @@ def main() -> int:
     args = parser.parse_args()
     os.sched_setaffinity(0, {args.core})
     macs = bytes.fromhex(args.source_mac), bytes.fromhex(args.host_mac)
-    # What is as long as a sealed packet would take gigabytes: it goes round after some seconds.
+    # What is as long as a sealed packet would take gigabytes: it goes round after a second or two.
     count = int(args.rate * args.seconds)
-    times = -(-count // _FRAMES)
+    times = -(-count * args.length // _ROOM)
     text, size = frames(args.kind, -(-count // times), args.length, macs, args.host, args.port)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
         sock.bind((args.device, 0))

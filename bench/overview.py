@@ -38,12 +38,14 @@ def times(row: Row) -> str:
     if math.isinf(row.ratio):
         if math.isinf(row.theirs.median):
             return "theirs: never"
-        return "ours takes nothing" if row.less_is_better else "theirs: none"
+        if not row.less_is_better:
+            return "theirs: none"
+        return "ours: none" if row.is_counted else "ours takes nothing"
     return number(row.ratio)
 
 
 def _ours(row: Row) -> str:
-    takes_nothing = row.less_is_better and not row.ours.median and row.theirs.median
+    takes_nothing = row.less_is_better and not row.ours.median and row.theirs.median and not row.is_counted
     return "nothing" if takes_nothing else amount(row.ours.median, row.unit)
 
 

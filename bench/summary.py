@@ -89,6 +89,11 @@ class Row:
         return other / best if best else math.inf
 
     @property
+    def is_counted(self) -> bool:
+        """How many of some, not how much of anything."""
+        return self.unit.startswith("of ")
+
+    @property
     def is_the_same(self) -> bool:
         """What differs by less than rounds do, or than can be measured."""
         theirs, ours = self.theirs, self.ours
