@@ -39,6 +39,7 @@ from knockgate.spa.sealed import KeyKind, Suite
 _LOW = 256
 LIMITS = f"sources = {_LOW}\nhurried = {_LOW}\ntracked = {_LOW}\nleases = {_LOW}\n"
 _FLOOD = 4000
+_AT_ONCE = 64  # packets that a gate that others keep from the processor has not lost yet
 _AGAIN = 0.5  # seconds until an honest one tries again
 
 
@@ -238,6 +239,46 @@ def test_marks_and_log(tmp_path: Path) -> None:
             disk_more_kb=round(grown / 1024, 1),
             took_s=round(seconds, 1),
         )
+
+
+@pytest.mark.long
+@isolated
+def test_what_is_remembered_of_packets(tmp_path: Path) -> None:
+    """Who has a key fills it: then no packet of fwknop's opens, none opens twice, and sealed ones do."""
+    with lanes(tmp_path, rest=REST) as gate, wire() as cable:
+        packets = [udp_ip(SPA["fwknop"].port, each, SPA["fwknop"].make(each)) for each in _made_up(2 * _LOW)]
+        state = _state(gate)
+        for begin in range(0, len(packets), _AT_ONCE):
+            some = packets[begin : begin + _AT_ONCE]
+            for each in some:
+                cable.send(each)
+            until(lambda: _looked_at(gate) == begin + len(some), "they are looked at")  # noqa: B023
+        assert gate.refused(FWKNOP) == {"store-full": _LOW} and gate.opened(FWKNOP) == _LOW
+        for restarted in (False, True):
+            if restarted:
+                gate.restart()
+            before = gate.opened(FWKNOP), _looked_at(gate)
+            for begin in range(0, _LOW, _AT_ONCE):
+                for each in packets[begin : begin + _AT_ONCE]:
+                    cable.send(each)
+                until(lambda: _looked_at(gate) == before[1] + begin + _AT_ONCE, "replays are looked at")  # noqa: B023
+            assert gate.opened(FWKNOP) == before[0]
+            own = f"10.0.9.{restarted:d}"
+            cable.send(udp_ip(SPA["X-Wing"].port, own, sealed(own)))
+            until(lambda: own in let_in(SEALED), "a sealed knock opens")  # noqa: B023
+        figure(
+            "exhaustion.replay store, by who has a key of fwknop's; then each packet again, twice",
+            tries=4 * _LOW,
+            wrongly=gate.opened(FWKNOP),
+            rightly=_LOW + 2,
+            control="as many as there is room for open, and sealed knocks meanwhile",
+            room_for_packets=_LOW,
+            disk_more_kb=round((_state(gate) - state) / 1024, 1),
+        )
+
+
+def _looked_at(gate: Lanes) -> int:
+    return gate.opened(FWKNOP) + sum(gate.refused(FWKNOP).values())
 
 
 # --- what a process has -------------------------------------------------------------------------------
