@@ -35,6 +35,7 @@ _BESIDES: dict[str, Sequence[str]] = {
     "spa/fwknop/": _FWKNOP,
     "spa/sealed/": _SEALED,
     "spa/sealed/card": ["spa/test_sealed_card.py", *_SEALED],
+    "spa/sealed/dates": ["spa/test_dates.py"],
     "spa/sealed/message": [*_SEALED, "spa/test_sealed_random.py", "spa/test_sealed_oracle.py"],
     "spa/sshkeys/": _SSHKEYS,
     "spa/sshkeys/options": ["spa/sshkeys/test_files.py", "spa/sshkeys/test_corpus.py"],
