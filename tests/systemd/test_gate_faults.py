@@ -62,7 +62,7 @@ def test_the_scanner_is_answered_once_he_is_let_in(both: tuple[Broken, Scan]) ->
 
 
 @contextlib.contextmanager
-def own_disk(site: Broken, size: str = "400k") -> Iterator[None]:
+def own_disk(site: Broken, size: str = "600k") -> Iterator[None]:
     """The state directory on a small disk of its own, and back."""
     machine = site.machine
     shell(
@@ -96,6 +96,26 @@ def expect_refused(site: Broken, reason: str) -> None:
     assert "store-unavailable: it cannot be remembered" in site.machine.tell("knockgate", "explain")
 
 
+def fill(site: Broken) -> None:
+    shell(site.machine, f"dd if=/dev/zero of={STATE}/ballast bs=4k 2> /dev/null || :")
+
+
+def test_a_disk_that_becomes_full_keeps_nobody_out_at_once(site: Broken) -> None:
+    """The logs have their length, also for who is killed and begins again."""
+    machine = site.machine
+    with own_disk(site):
+        site.knocks_in("sealed", "packet")
+        fill(site)
+        site.close()
+        site.knocks_in("sealed", "packet", "kernel")
+        process = process_of(machine, LISTENER)
+        machine.tell("systemctl", "kill", "-s", "KILL", LISTENER)
+        until(lambda: process_of(machine, LISTENER) not in (0, process), "it is started again")
+        until_active(machine, *HALVES)
+        site.close()
+        site.knocks_in("sealed", "packet", "kernel")
+
+
 def test_a_full_disk_keeps_packets_out_and_nothing_else(site: Broken) -> None:
     machine = site.machine
     with own_disk(site):
@@ -104,7 +124,10 @@ def test_a_full_disk_keeps_packets_out_and_nothing_else(site: Broken) -> None:
         send(site, "sealed", taken)
         site.close()
         site.knocks_in("kernel")
-        shell(machine, f"dd if=/dev/zero of={STATE}/ballast bs=4k 2> /dev/null || :")
+        machine.tell("systemctl", "stop", LISTENER)
+        fill(site)
+        machine.tell("systemctl", "start", LISTENER)  # it finds no room for its logs
+        until_active(machine, *HALVES)
         process = process_of(machine, LISTENER)
         expect_refused(site, "database or disk is full")
         site.knocks_in("daemon", "kernel")  # neither has anything to remember
