@@ -358,3 +358,19 @@ def test_of_keys_that_come_and_go_nothing_is_kept(monkeypatch: pytest.MonkeyPatc
     kept = gate.sealed._paces.keys() | gate.sealed._leases._until.keys()
     assert len(kept) <= 3
     assert gate.knock(address=ELSEWHERE, **at(gate.now - NOW)) is Reason.TOO_MANY_LEASES
+
+
+def test_of_keys_that_all_knock_at_once_none_is_forgotten_before_it_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sealed, "_KEYS", 2)
+    gate = Gate([line(kind=kind) for kind in KeyKind])
+    assert [gate.knock(**at(number)) for number in range(10)] == [None] * 10
+    second, third, fourth = list(KeyKind)[1:]
+    assert gate.knock(signed(second)) is gate.knock(signed(third)) is None  # at the third it is looked
+    assert gate.knock(**at(11)) is Reason.OVER_PACE
+    assert gate.knock(signed(fourth)) is None
+    assert len(gate.sealed._paces) == 4
+    gate.wait(40)
+    assert gate.knock(**at(40)) is None
+    assert len(gate.sealed._paces) == 1
