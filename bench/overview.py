@@ -11,7 +11,7 @@ from bench.results import Results
 from bench.summary import GROUPS, Group, Row, best_of_ours, summary, title_of
 from bench.text import number, table
 
-__all__ = ["amount", "overview", "plain_title", "times"]
+__all__ = ["amount", "ours_of", "overview", "plain_title", "times"]
 
 _SAYS = """\
 Like beside like: in each figure the best of theirs beside the best of ours. What each of ours does, the worse
@@ -33,6 +33,8 @@ def times(row: Row) -> str:
     """How many times better ours is, for people."""
     if row.is_the_same:
         return "the same"
+    if row.is_behind and row.less_is_better and not row.theirs.median:
+        return "theirs takes nothing, **behind**"
     if row.is_behind:
         return f"{number(row.ratio)} **behind**"
     if math.isinf(row.ratio):
@@ -44,7 +46,8 @@ def times(row: Row) -> str:
     return number(row.ratio)
 
 
-def _ours(row: Row) -> str:
+def ours_of(row: Row) -> str:
+    """Ours with its unit, or in a word."""
     takes_nothing = row.less_is_better and not row.ours.median and row.theirs.median and not row.is_counted
     return "nothing" if takes_nothing else amount(row.ours.median, row.unit)
 
@@ -78,7 +81,7 @@ def _best(rows: Sequence[Row]) -> str:
             [
                 row.what,
                 f"{title_of(row.peer)}: {amount(row.theirs.median, row.unit)}",
-                f"{plain_title(row.subject)}: {_ours(row)}",
+                f"{plain_title(row.subject)}: {ours_of(row)}",
                 times(row),
             ]
             for row in rows
@@ -92,6 +95,6 @@ def _each(rows: Sequence[Row]) -> str:
     for what, each in groupby(rows, key=lambda row: row.what):
         those = {row.subject: row for row in each}
         first = next(iter(those.values()))
-        cells = [f"{_ours(row)}; {times(row)}" if (row := those.get(name)) else "-" for name in group.ours]
+        cells = [f"{ours_of(row)}; {times(row)}" if (row := those.get(name)) else "-" for name in group.ours]
         lines.append([what, amount(first.theirs.median, first.unit), *cells])
     return table(["figure", "best peer", *(plain_title(name) for name in group.ours)], lines)

@@ -1,13 +1,15 @@
 """README's table of figures: our four best and our worst, out of ``docs/benchmarks.json`` and nothing else.
 
-One figure of each topic, so that no topic fills the table by itself; the worst is the worst of all.
+One figure of each topic, so that no topic fills the table by itself; the worst is the worst of all. What
+takes nothing at all, of ours or of theirs, is no number of times better or worse, so it comes last.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 
-from bench.overview import amount, plain_title, times
+from bench.overview import amount, ours_of, plain_title, times
 from bench.results import Results
 from bench.summary import Row, best_of_ours, summary, title_of
 from bench.text import table
@@ -23,26 +25,30 @@ def block(found: Results) -> str:
     """What stands between the two marks."""
     rows = summary(found)
     topics: dict[str, Row] = {}
-    for row in sorted(best_of_ours(rows), key=lambda row: -row.ratio):
+    for row in sorted(best_of_ours(rows), key=_how_much_better, reverse=True):
         if not row.is_the_same and not row.is_behind:
             topics.setdefault(row.topic, row)
-    worst = min(rows, key=lambda row: row.ratio)
+    worst = min(rows, key=lambda row: row.ratio or 1.0)
     shown = [*list(topics.values())[:_BEST], worst]
     about = found.machine
-    return f"""
-{table(["figure", "peer", "ours", "times better"], [_cells(row) for row in shown])}
-
+    says = f"""\
 Our four best and our worst figure, of {found.asked["day"]} ({about["cpu"]}, {about["cores"]} cores, Python
 {about["python"]}). [docs/benchmarks.md](docs/benchmarks.md) has all of them, and why we are behind where
-we are; `make bench` measures them again.
-"""
+we are."""
+    lines = table(["figure", "peer", "ours", "times better"], [_cells(row) for row in shown])
+    return f"\n{lines}\n\n{fill(says, 110)}\n`make bench` measures them again.\n"
+
+
+def _how_much_better(row: Row) -> float:
+    takes_nothing = row.less_is_better and not row.ours.median and not row.is_counted
+    return 1.0 if takes_nothing else row.ratio
 
 
 def _cells(row: Row) -> list[str]:
     return [
         row.what,
         f"{title_of(row.peer)}: {amount(row.theirs.median, row.unit)}",
-        f"{plain_title(row.subject)}: {amount(row.ours.median, row.unit)}",
+        f"{plain_title(row.subject)}: {ours_of(row)}",
         times(row),
     ]
 
