@@ -39,7 +39,7 @@ class Openings(PacketRing):
 
     def __init__(self, program: Sequence[Instruction], interface: str = "", *, frames: int = 4096) -> None:
         """As ``Capture``. ``frames``: so many packets wait at most, for each socket, in 256 bytes each."""
-        self._only_strays = False  # in what came last
+        self._may_rest = False  # nothing is there any more, and what came last was strays
         self._rests_until: float | None = None
         super().__init__(program, interface, frames=frames)
 
@@ -51,17 +51,20 @@ class Openings(PacketRing):
         until = deadline(timeout)
         while True:
             was_listening = self.listening
-            if self._only_strays:
+            if self._may_rest:
                 time.sleep(REST)
             if packets := self._look(ports, others=others):
                 return packets
-            if not self._only_strays and not self._await(until, was_listening=was_listening):
+            if self._may_rest:
+                if until is not None and time.monotonic() >= until:
+                    return []
+            elif not self._await(until, was_listening=was_listening):
                 return []
 
     def take_some(self, ports: AbstractSet[int], *, others: bool) -> list[bytes]:
         """As ``hear``, but for the waiting: none if there are none."""
         packets = self._look(ports, others=others)
-        if self._only_strays:
+        if self._may_rest:
             self._listen_for(0)
             self._rests_until = time.monotonic() + REST
         elif not packets:
@@ -85,14 +88,17 @@ class Openings(PacketRing):
             self._poll.modify(descriptor, what)
 
     def _look(self, ports: AbstractSet[int], *, others: bool) -> list[bytes]:
-        self._only_strays = False
+        self._may_rest = only_strays = False
         for _ in range(_TIMES):
             ring, count = self._next(_BATCH)
             if not count:
+                self._may_rest = only_strays
                 break
             with ring.heads(count) as heads:
-                self._only_strays = are_strays(heads, ring.frame, ports)
-            if others or not self._only_strays:
-                return ring.take(count)
+                only_strays = are_strays(heads, ring.frame, ports)
+            if others or not only_strays:
+                packets = ring.take(count)
+                self._may_rest = only_strays and not self._next(1)[1]
+                return packets
             ring.leave(count)
         return []

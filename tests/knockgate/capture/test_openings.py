@@ -83,6 +83,22 @@ def test_packets_gather_after_strays_and_only_then() -> None:
 
 
 @isolated
+def test_nobody_rests_while_there_is_more() -> None:
+    """Of a flood that is wanted whole more may be there already, and the room for it is bounded."""
+    with cable() as wire:
+        for interface, packets in (("near", [STRAY]), ("", [STRAY, STRAY6])):
+            with Openings(EVERYTHING, interface) as capture:
+                arrived(wire, capture, packets * (1000 // len(packets)))
+                taken = 0
+                while taken < 1000:
+                    assert capture.next_wakeup() is None
+                    more = capture.take_some(KNOCKS, others=True)
+                    assert more
+                    taken += len(more)
+                assert capture.next_wakeup() is not None
+
+
+@isolated
 def test_waits_by_itself() -> None:
     """For a knock amid strays, and no longer than it was asked to."""
     with cable() as wire, Openings(EVERYTHING, "near") as capture:
