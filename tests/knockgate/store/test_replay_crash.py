@@ -100,7 +100,7 @@ def test_killed_at_each_statement(full: Path, tmp_path: Path) -> None:
 
 def test_killed_at_each_write(full: Path, tmp_path: Path) -> None:
     """In the middle of a transaction's pages, and before they are flushed, as strace(1) can stop it."""
-    for call, most in (("pwrite64", 40), ("fdatasync", 8)):
+    for call, most in (("pwrite64", 30), ("fdatasync", 6)):
         killed = COURSE.killed_at_calls(call, most, full, tmp_path, __file__)
         states = [judge(file, told) for file, told in killed]
         assert set(states) == {"new", "told of", "settled"} and states[-1] == "settled", states
