@@ -196,11 +196,13 @@ class _Supervisor:
         until = time.monotonic() + _PATIENCE
         while True:
             both: list[Readable] = [self._signals, half.ready]
-            readable, _, _ = select.select(both, [], [], max(0.0, until - time.monotonic()))
+            # It may have ended, and its SIGCHLD been taken, while we waited for another one.
+            wait = 0.0 if half.ended() else max(0.0, until - time.monotonic())
+            readable, _, _ = select.select(both, [], [], wait)
             self._obey()
             if half.ready in readable and half.says_ready():
                 return
-            if not readable:
+            if not readable and not half.ended():
                 say(PROGRAM, f"the {half.name} is not ready after {_PATIENCE:g} s")
                 half.end()
             if half.ended():

@@ -304,6 +304,30 @@ def test_gives_up_where_the_warden_keeps_ending(tmp_path: Path) -> None:
     run("nft", "list", "table", "inet", "knockgate")
 
 
+#: A listener that can never begin is gone before a slow warden is ready.
+_GONE_FIRST = """
+from knockgate.daemon import halves
+plain = halves._command
+first = {"warden": "import time; time.sleep(0.5); ", "listener": "raise SystemExit(1); "}
+def gone_first(name, needs, waiting):
+    *words, code = plain(name, needs, waiting)
+    return [*words, first[name] + code]
+halves._command = gone_first
+"""
+
+
+@isolated
+def test_a_half_that_ends_while_another_is_waited_for_is_missed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_START", _GONE_FIRST + running._START)
+    status, last = Gate(tmp_path, KERNEL).cannot_start()  # in less than the minute that a half may take
+    assert status == 1
+    assert last == (
+        "knockgate: the listener ended with status 1, again and again; giving up, the table stays"
+    )
+
+
 @isolated
 def test_what_is_short_for_a_while_does_not_end_the_gate(tmp_path: Path) -> None:
     """No room for a socket in the run directory: starting is tried again, until there is."""
