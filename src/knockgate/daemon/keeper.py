@@ -7,7 +7,6 @@ without reading it. Owners and modes are checked as ``config.strictmodes`` and `
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import selectors
@@ -23,6 +22,7 @@ from knockgate.config import places, private, strictmodes
 from knockgate.config.places import SECRETS
 from knockgate.config.strictmodes import Seen, Trouble
 from knockgate.daemon import notify
+from knockgate.daemon.arguments import Parser
 from knockgate.daemon.keylink import REQUEST_SIZE, Reply, Request, Status, Verb, checksum_of
 from knockgate.daemon.link import Surprise, add_pause, admitted, cannot_start, number_of
 from knockgate.daemon.log import Seldom, say_why
@@ -180,7 +180,7 @@ def serve(origin: Origin, descriptor: int, listener: str | None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Exits 0 after SIGTERM or SIGINT, 2 with a line and a hint where it cannot start."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Open the files of keys for the listener.")
+    parser = Parser(prog=PROGRAM, description="Open the files of keys for the listener.")
     Origin.add_arguments(parser)
     parser.add_argument("--doorbell", metavar="FD", type=int, required=True, help="a socket that listens")
     parser.add_argument("--listener-user", metavar="NAME", help="who may be the listener, beside root and us")

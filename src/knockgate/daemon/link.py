@@ -15,7 +15,6 @@ whoever meets it ends the conversation.
 
 from __future__ import annotations
 
-import argparse
 import enum
 import os
 import pwd
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from knockgate.daemon import notify
+from knockgate.daemon.arguments import Parser
 from knockgate.daemon.sockets import accepted
 from knockgate.errors import Unavailable
 
@@ -202,7 +202,7 @@ def is_ours(connection: socket.socket, also: int | None = None) -> bool:
     return user in (0, os.geteuid(), also)
 
 
-def add_pause(parser: argparse.ArgumentParser) -> None:
+def add_pause(parser: Parser) -> None:
     """``--pause``, for ``cannot_start``."""
     text = "wait so long before ending where it cannot start, for who starts it again at once"
     parser.add_argument("--pause", metavar="SECONDS", type=float, default=0.0, help=text)

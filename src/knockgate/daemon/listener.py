@@ -10,7 +10,6 @@ configuration does not need is not imported: imports are most of the time of a s
 
 from __future__ import annotations
 
-import argparse
 import os
 import selectors
 import signal
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 from knockgate.config.doors import Configuration, Door
 from knockgate.config.toml import spell
 from knockgate.daemon import log, notify
+from knockgate.daemon.arguments import Parser
 from knockgate.daemon.control import EXPLAIN_SOCKET, STATUS_SOCKET
 from knockgate.daemon.link import BEGIN_ANEW, Surprise, add_pause, cannot_start
 from knockgate.daemon.log import NOTE, Event, Record, Seldom, say, say_why
@@ -364,7 +364,7 @@ def _listening(doors: int, keys: int, ssh_keys: int | None) -> str:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Exits 0 after SIGTERM or SIGINT, 1 without the other halves, 2 if it cannot start, 75 to begin anew."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM, description="Hear knocks, and tell what the kernel opened. Needs the warden."
     )
     Origin.add_arguments(parser)

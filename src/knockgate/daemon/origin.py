@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import grp
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 from knockgate.config import doors
 from knockgate.config.doors import Configuration
+from knockgate.daemon.arguments import Parser
 from knockgate.errors import ConfigError
 
 __all__ = ["Origin"]
@@ -70,7 +71,7 @@ class Origin:
         return ["--knockd", file, *(["--interface", self.interface] if self.interface else [])]
 
     @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
+    def add_arguments(parser: Parser) -> None:
         """``--config FILE`` or ``--knockd FILE [--interface IF]``."""
         files = parser.add_mutually_exclusive_group()
         files.add_argument("--config", metavar="FILE", default=str(doors.DEFAULT_PATH), help="gate.toml")
@@ -78,7 +79,7 @@ class Origin:
         parser.add_argument("--interface", metavar="IF", default="", help="instead of knockd.conf's")
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace) -> Origin:
+    def of(cls, arguments: SimpleNamespace) -> Origin:
         """What a command line with the arguments above says."""
         if arguments.knockd:
             return cls(arguments.knockd, knockd=True, interface=arguments.interface)

@@ -6,12 +6,12 @@ and it is said why.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from knockgate.daemon import log
+from knockgate.daemon.arguments import Parser
 from knockgate.daemon.control import WardenClient
 from knockgate.daemon.link import COULD_NOT_START
 from knockgate.daemon.log import say, say_why
@@ -26,9 +26,7 @@ PROGRAM = "knockgate-reload"
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Exits 0 once it is in force, 2 with a line and a hint where it is not."""
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Have the warden read its configuration again."
-    )
+    parser = Parser(prog=PROGRAM, description="Have the warden read its configuration again.")
     Origin.add_arguments(parser)
     origin = Origin.of(parser.parse_args(argv))
     try:

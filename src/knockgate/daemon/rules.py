@@ -6,13 +6,13 @@ nftables.service.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from knockgate.config.toml import several
+from knockgate.daemon.arguments import Parser
 from knockgate.daemon.lasttime import guard_or_last_time, keep
 from knockgate.daemon.link import COULD_NOT_START
 from knockgate.daemon.log import say, say_why
@@ -27,7 +27,7 @@ PROGRAM = "knockgate-rules"
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Exits 0 once it is in force, 2 with a line and a hint where it is not."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Put the table in force, and end.")
+    parser = Parser(prog=PROGRAM, description="Put the table in force, and end.")
     Origin.add_arguments(parser)
     parser.add_argument("--last", metavar="FILE", type=Path, help="rules for when the configuration is wrong")
     arguments = parser.parse_args(argv)

@@ -7,7 +7,6 @@ other end is gone. What stands open then is on the disk (``daemon.commands``), f
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import selectors
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from knockgate.daemon import log, notify
+from knockgate.daemon.arguments import Parser
 from knockgate.daemon.commands import Runner, boottime
 from knockgate.daemon.errands import ENDS_WITHIN, LONGEST, Answer, Errand
 from knockgate.daemon.link import Surprise, add_pause, admitted, cannot_start, number_of
@@ -177,7 +177,7 @@ def _link(descriptor: int) -> socket.socket:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Exits 0 after SIGTERM, SIGINT or a closed link, 1 on a surprise, 2 where it cannot start."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         description="Run the commands of doors, and close what was opened by one.",
         epilog="What stands open when this program ends stays open, and is closed by the next one.",

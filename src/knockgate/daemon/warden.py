@@ -7,7 +7,6 @@ that comes and goes does not disturb it. When it ends the table stays, and the k
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import pwd
@@ -23,6 +22,7 @@ from typing import NoReturn
 
 from knockgate.config.unshut import shadow_in_words
 from knockgate.daemon import log, loggroup, notify
+from knockgate.daemon.arguments import Parser
 from knockgate.daemon.control import FOLDER, LINK_SOCKET, WARDEN_SOCKET
 from knockgate.daemon.guard import Guard
 from knockgate.daemon.lasttime import guard_or_last_time, keep
@@ -324,7 +324,7 @@ def serve(origin: Origin, *, own: bool, listener: str | None = None, last: Path 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Exits 0 after SIGTERM or SIGINT, 1 on a surprise, 2 with a line and a hint where it cannot start."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         description="Guard the doors in the kernel, and open them for the listener and by hand.",
         epilog="The table stays in force when this program ends.",
