@@ -30,9 +30,9 @@ def watch(settings: config.Config, capture: Openings, tracker: KnockTracker) -> 
     while True:
         wakeup = tracker.next_wakeup()
         wait = None if wakeup is None else max(0.0, wakeup - time.monotonic())
-        # While nobody is in the midst of knocking, only the knocked ports matter, and so most of a flood is
-        # never seen here. As soon as somebody is, every packet can reset a sequence.
-        packets = capture.hear(wait, tracker.ports, others=len(tracker) > 0)
+        # Only the knocked ports matter, and whatever comes from those in the midst of knocking, since it may
+        # reset their sequence. So most of a flood is never seen here.
+        packets = capture.hear(wait, tracker.ports, tracker.sources)
         now = time.monotonic()
         if capture.listening != listening:
             listening = capture.listening

@@ -17,8 +17,9 @@ nothing opens such a door: of two who complete one line only the first is asked 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from knockgate.effects import (
     ClaimLine,
@@ -86,6 +87,11 @@ class Engine:
     def ports(self) -> frozenset[int]:
         """Numbers of all ports of all steps; another one-time sequence may have others."""
         return self._ports
+
+    @property
+    def sources(self) -> Collection[Source]:
+        """Sources remembered now, by any tracker."""
+        return self._trackers[0].sources if len(self._trackers) == 1 else _Sources(self._trackers)
 
     @property
     def tally(self) -> Tally:
@@ -170,6 +176,22 @@ class Engine:
     def _gather(self) -> None:
         self._trackers = [*self._shared, *self._own.values()]
         self._ports = frozenset[int]().union(*(tracker.ports for tracker in self._trackers))
+
+
+class _Sources(Collection[Source]):
+    """Those of several trackers, which may be many, without a copy of them."""
+
+    def __init__(self, trackers: Iterable[KnockTracker]) -> None:
+        self._each = [tracker.sources for tracker in trackers]
+
+    def __contains__(self, source: object) -> bool:
+        return any(source in sources for sources in self._each)
+
+    def __iter__(self) -> Iterator[Source]:
+        return chain.from_iterable(self._each)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._each))
 
 
 def _counted(door: Armed) -> Counted:

@@ -160,6 +160,9 @@ def test_begins_where_there_is_one_tracker_to_be_asked() -> None:
     )
     assert one.begin(syn(1).observation, 0) and len(one) == 1
     assert not two.begin(syn(1).observation, 0) and len(two) == 0
+    assert list(one.sources) == [CLIENT] and not two.sources
+    two.feed(syn(1), 0)
+    assert CLIENT in two.sources
     assert one.feed(syn(2), 0) == (OpenDoor("ssh", CLIENT),)
 
 

@@ -1,8 +1,9 @@
 """Hearing all that opens connections, where most of it is to ports that nobody waits for.
 
 Whoever follows sequences must hear every opening, since any resets: so port scans and floods of SYNs to
-whatever port come here. While nobody's sequence is under way they change nothing. They are told by the batch,
-in the memory in which the kernel put them, and no packet is made of them.
+whatever port come here. Those change nothing but the sequence that their sender has under way. They are told
+by the batch, in the memory in which the kernel put them, and while no sequence is under way no packet is made
+of them.
 
 And they are not worth waking up for. Where all that came was such, the next ones have ``REST`` seconds to
 gather. A knock among them waits as long. It stays in its place, so nothing else about it changes.
@@ -16,13 +17,14 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 
 from knockgate.capture.afpacket import deadline
 from knockgate.capture.ring import PacketRing
+from knockgate.model import Source
 from knockgate.wire.bpf import Instruction
-from knockgate.wire.strays import are_strays
+from knockgate.wire.strays import are_strays, from_sources
 
 __all__ = ["REST", "Openings"]
 
@@ -43,17 +45,20 @@ class Openings(PacketRing):
         self._rests_until: float | None = None
         super().__init__(program, interface, frames=frames)
 
-    def hear(self, timeout: float | None, ports: AbstractSet[int], *, others: bool) -> list[bytes]:
+    def hear(
+        self, timeout: float | None, ports: AbstractSet[int], sources: Collection[Source]
+    ) -> list[bytes]:
         """The next packets, in order; none after ``timeout`` seconds, or when ``listening`` has changed.
 
-        ``ports``: those that somebody waits for. Packets to other ones may be left out, unless ``others``.
+        ``ports``: those that somebody waits for. Packets to other ones may be left out, if they do not come
+        from one of ``sources``.
         """
         until = deadline(timeout)
         while True:
             was_listening = self.listening
             if self._may_rest:
                 time.sleep(REST)
-            if packets := self._look(ports, others=others):
+            if packets := self._look(ports, sources):
                 return packets
             if self._may_rest:
                 if until is not None and time.monotonic() >= until:
@@ -61,9 +66,9 @@ class Openings(PacketRing):
             elif not self._await(until, was_listening=was_listening):
                 return []
 
-    def take_some(self, ports: AbstractSet[int], *, others: bool) -> list[bytes]:
+    def take_some(self, ports: AbstractSet[int], sources: Collection[Source]) -> list[bytes]:
         """As ``hear``, but for the waiting: none if there are none."""
-        packets = self._look(ports, others=others)
+        packets = self._look(ports, sources)
         if self._may_rest:
             self._listen_for(0)
             self._rests_until = time.monotonic() + REST
@@ -87,7 +92,7 @@ class Openings(PacketRing):
         for descriptor in self._sockets:
             self._poll.modify(descriptor, what)
 
-    def _look(self, ports: AbstractSet[int], *, others: bool) -> list[bytes]:
+    def _look(self, ports: AbstractSet[int], sources: Collection[Source]) -> list[bytes]:
         self._may_rest = only_strays = False
         for _ in range(_TIMES):
             ring, count = self._next(_BATCH)
@@ -96,9 +101,13 @@ class Openings(PacketRing):
                 break
             with ring.heads(count) as heads:
                 only_strays = are_strays(heads, ring.frame, ports)
-            if others or not only_strays:
-                packets = ring.take(count)
+            if only_strays and not sources:
+                ring.leave(count)
+                continue
+            packets = ring.take(count)
+            if only_strays:
+                packets = from_sources(packets, sources)
+            if packets:
                 self._may_rest = only_strays and not self._next(1)[1]
                 return packets
-            ring.leave(count)
         return []

@@ -76,7 +76,7 @@ class Grants:
         if ears is None:
             raise AssertionError("nothing is heard before it listens")
         for _ in range(_BATCHES):
-            packets = ears.take_some(engine.ports, others=len(engine) > 0)
+            packets = ears.take_some(engine.ports, engine.sources)
             if not packets:
                 return
             self.hear(packets)

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -128,6 +128,11 @@ class KnockTracker:
     def __len__(self) -> int:
         """Sources remembered now."""
         return len(self._sources)
+
+    @property
+    def sources(self) -> KeysView[Source]:
+        """Sources remembered now; a packet of theirs to any port can change something."""
+        return self._sources.keys()
 
     def concerns(self, protocol: int, source: Source, port: int) -> bool:
         """False where a packet cannot change anything: nobody's progress, and to a port of no sequence."""

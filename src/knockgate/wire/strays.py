@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Container, Iterable
 from collections.abc import Set as AbstractSet
 
-__all__ = ["are_strays"]
+from knockgate.model import Source
+
+__all__ = ["are_strays", "from_sources"]
 
 #: What the first octet says: IPv4 without options, IPv6, or neither.
 _IS_4, _IS_6, _IS_ODD = 0, 1, 2
@@ -38,6 +41,11 @@ def are_strays(packets: memoryview, frame: int, ports: AbstractSet[int]) -> bool
     return (_IS_4 not in kinds or written.isdisjoint(halves[_PORT4 // 2 :: stride].tolist())) and (
         _IS_6 not in kinds or written.isdisjoint(halves[_PORT6 // 2 :: stride].tolist())
     )
+
+
+def from_sources(strays: Iterable[bytes], sources: Container[Source]) -> list[bytes]:
+    """Of packets that ``are_strays``, those of somebody among ``sources``."""
+    return [each for each in strays if (each[12:16] if each[0] == 0x45 else each[8:24]) in sources]
 
 
 @functools.lru_cache(maxsize=4)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import select
 import threading
 import time
+from collections.abc import Collection
 
 from tests.knockgate.capture.cable import EVERYTHING, Cable, cable
 from tests.netns import DEADLINE, isolated, until
-from tests.packets import UDP, ipv4, ipv6, tcp, udp
+from tests.packets import CLIENT, CLIENT6, UDP, ipv4, ipv6, raw, tcp, udp
 
 from knockgate.capture.openings import REST, Openings
 from knockgate.wire.frames import observe
 
 KNOCKS = {7000, 8000}
+SENDERS = [raw(CLIENT), raw(CLIENT6)]
 KNOCK, STRAY, STRAY6 = ipv4(tcp(7000)), ipv4(tcp(1)), ipv6(tcp(1))
 
 
-def some(capture: Openings, *, others: bool = False) -> list[bytes]:
+def some(capture: Openings, sources: Collection[bytes] = ()) -> list[bytes]:
     """What there is by now, until nothing is given out any more."""
     packets: list[bytes] = []
-    while more := capture.take_some(KNOCKS, others=others):
+    while more := capture.take_some(KNOCKS, sources):
         packets += more
     return packets
 
@@ -41,8 +43,12 @@ def test_what_is_to_other_ports_is_left_out_unless_it_is_wanted() -> None:
                 arrived(wire, capture, [STRAY, STRAY6, STRAY])
                 assert some(capture) == []
                 arrived(wire, capture, [STRAY, STRAY6, STRAY])
-                assert sorted(some(capture, others=True)) == sorted([STRAY, STRAY6, STRAY])
-                assert capture.drops() == (6, 0)
+                assert sorted(some(capture, SENDERS)) == sorted([STRAY, STRAY6, STRAY])
+                arrived(wire, capture, [STRAY, STRAY6, STRAY])
+                assert some(capture, [raw(CLIENT6)]) == [STRAY6]
+                arrived(wire, capture, [STRAY, STRAY6, STRAY])
+                assert some(capture, [raw("10.0.0.3")]) == []
+                assert capture.drops() == (12, 0)
 
 
 @isolated
@@ -92,7 +98,7 @@ def test_nobody_rests_while_there_is_more() -> None:
                 taken = 0
                 while taken < 1000:
                     assert capture.next_wakeup() is None
-                    more = capture.take_some(KNOCKS, others=True)
+                    more = capture.take_some(KNOCKS, SENDERS)
                     assert more
                     taken += len(more)
                 assert capture.next_wakeup() is not None
@@ -105,13 +111,13 @@ def test_waits_by_itself() -> None:
         for timeout in (0.0, 0.05):
             began = time.monotonic()
             arrived(wire, capture, [STRAY])
-            assert capture.hear(timeout, KNOCKS, others=False) == []
+            assert capture.hear(timeout, KNOCKS, ()) == []
             assert timeout <= time.monotonic() - began < DEADLINE
         sender = threading.Timer(0.05, wire.wire.send, [KNOCK])
         sender.start()
         for _ in range(20):
             wire.wire.send(STRAY)
-        given = capture.hear(None, KNOCKS, others=False)
+        given = capture.hear(None, KNOCKS, ())
         assert given[-1] == KNOCK
         sender.join()
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 from tests.knockgate.wire.headers import HOP_BY_HOP
-from tests.packets import TCP, UDP, extension, ipv4, ipv6, tcp, udp
+from tests.packets import TCP, UDP, extension, ipv4, ipv6, raw, tcp, udp
 
 from knockgate.errors import Refused
 from knockgate.wire.frames import observe
-from knockgate.wire.strays import are_strays
+from knockgate.wire.strays import are_strays, from_sources
 
 FRAME = 128
 KNOCK = 7000
@@ -68,6 +68,14 @@ def test_the_plain_sort_is_told_exactly(packets: list[bytes]) -> None:
     """Or a flood would be read after all."""
     assert told(packets, 1) is True
     assert told(packets, KNOCK) is not any(is_knock(packet, {KNOCK}) for packet in packets)
+
+
+@given(st.lists(PLAIN | ODD, max_size=8), st.sets(st.sampled_from(["10.0.0.2", "fd00::2", "fd00::1b58"])))
+def test_of_strays_those_of_somebody_are_told_exactly(packets: list[bytes], sources: set[str]) -> None:
+    """By their sources, whatever family; of packets that are not plain nobody asks."""
+    known = {raw(source) for source in sources}
+    plain = [packet for packet in packets if told([packet], 1)]
+    assert from_sources(plain, known) == [packet for packet in plain if observe(packet).source in known]
 
 
 @pytest.mark.parametrize(
