@@ -74,7 +74,10 @@ def _functions(found: Results, what: str, subjects: Sequence[str]) -> str:
     """Percent of a process's time by function, a table for each subject."""
     parts = []
     for subject in subjects:
-        for sample in found.of("profile", subject, f"functions, %: {what}"):
+        samples = found.of("profile", subject, f"functions, %: {what}")
+        if not samples:
+            raise Missing  # what one of them does explains no other
+        for sample in samples:
             kernel = found.middle("profile", subject, "in_the_kernel_percent", f"time: {what}")
             heading = f"{title_of(subject)}, under {what}"
             heading += f" (in the kernel: {number(kernel.median)} % of it)" if kernel else ""

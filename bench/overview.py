@@ -33,10 +33,8 @@ def times(row: Row) -> str:
     """How many times better ours is, for people."""
     if row.is_the_same:
         return "the same"
-    if row.is_behind and row.less_is_better and not row.theirs.median:
-        return "theirs takes nothing, **behind**"
     if row.is_behind:
-        return f"{number(row.ratio)} **behind**"
+        return f"{number(row.ratio) if row.ratio else _no_number(row)} **behind**"
     if math.isinf(row.ratio):
         if math.isinf(row.theirs.median):
             return "theirs: never"
@@ -44,6 +42,15 @@ def times(row: Row) -> str:
             return "theirs: none"
         return "ours: none" if row.is_counted else "ours takes nothing"
     return number(row.ratio)
+
+
+def _no_number(row: Row) -> str:
+    """What makes it no number of times worse."""
+    if math.isinf(row.ours.median):
+        return "ours: never,"
+    if not row.less_is_better:
+        return "ours: none,"
+    return "theirs: none," if row.is_counted else "theirs takes nothing,"
 
 
 def ours_of(row: Row) -> str:

@@ -260,10 +260,11 @@ def _intro(found: Results) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in found.versions.items())
     rounds = f"{asked['rounds']} round{'s' if asked['rounds'] > 1 else ''}"
     cores = f"{about['cores']} {'virtual ' if about['virtual'] else ''}cores"
+    small = " with the small numbers of `--quick`" if asked["quick"] else ""
     return f"""\
 # Benchmarks
 
-Written by `make bench` on {asked["day"]}{_took(found)}; every figure here comes out of
+Written by `make bench`{small} on {asked["day"]}{_took(found)}; every figure here comes out of
 [{NAME}.json]({NAME}.json), which the same command wrote.
 How each is measured: [bench/README.md](../bench/README.md).
 

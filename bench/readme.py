@@ -28,7 +28,9 @@ def block(found: Results) -> str:
     for row in sorted(best_of_ours(rows), key=_how_much_better, reverse=True):
         if not row.is_the_same and not row.is_behind:
             topics.setdefault(row.topic, row)
-    worst = min(rows, key=lambda row: row.ratio or 1.0)
+    if not rows:
+        raise Unavailable("nothing of ours can be compared, so README has no figures of it")
+    worst = min(rows, key=_how_much_better)
     shown = [*list(topics.values())[:_BEST], worst]
     about = found.machine
     says = f"""\
@@ -40,7 +42,9 @@ we are."""
 
 
 def _how_much_better(row: Row) -> float:
-    takes_nothing = row.less_is_better and not row.ours.median and not row.is_counted
+    # Where ours never opens, nothing is worse; that is no case of somebody's taking nothing.
+    least = min(row.ours.median, row.theirs.median)
+    takes_nothing = row.less_is_better and not least and not row.is_counted
     return 1.0 if takes_nothing else row.ratio
 
 

@@ -11,6 +11,7 @@ import datetime as dt
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,11 @@ def begun(values: Mapping[str, Any]) -> Results:
 
 def measure(results: Results, keep: Path) -> None:
     """All that is missing of it; ``keep`` has it after each turn. Raises Unavailable."""
+    if results.turns and (results.machine, results.versions) != (machine(), _versions()):
+        raise Unavailable(
+            "what is kept was measured on another machine, or with other programs",
+            hint="begin anew: figures of both in one table compare nothing",
+        )
     keep.parent.mkdir(parents=True, exist_ok=True)
     compileall.compile_dir(_ROOT / "src", quiet=2)  # as whatever installs it does
     samples: list[Sample] = []
@@ -81,7 +87,8 @@ def measure(results: Results, keep: Path) -> None:
             except Unavailable as error:
                 if not results.turns:
                     raise
-                hint = f"{len(results.turns)} of {results.planned} turns are kept: --go-on {keep}"
+                hint = f"{len(results.turns)} of {results.planned} turns are kept: "
+                hint += f"--go-on {shlex.quote(str(keep))}"
                 raise Unavailable(str(error), hint=f"{error.hint}; {hint}" if error.hint else hint) from None
 
 
@@ -92,7 +99,10 @@ def _stage() -> list[str]:
 def _versions() -> dict[str, str]:
     found = {"knockgate": knockgate.__version__}
     for name, argv in _VERSIONS.items():
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env={"PATH": PATH})
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, env={"PATH": PATH})
+        except OSError as error:
+            raise Unavailable(f"no {name} to measure: {error.strerror}", hint="tools/setup.sh test") from None
         number = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
         number = number or re.search(r"\b\d+\.\d+\b", done.stdout)
         found[name] = number.group() if number else "unknown"

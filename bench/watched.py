@@ -7,6 +7,7 @@ reads them out of the process's memory some hundred times a second and changes n
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -46,7 +47,8 @@ def wrapper() -> Path:
     path = FILES / "python"
     # Whoever starts others by the name that Python has of itself starts them by this one.
     path.write_text(
-        f'#!/bin/sh\nexec 2>>{_IMPORTS}/$$\necho "$@" >&2\nexec {sys.executable} -X importtime "$@"\n'
+        f'#!/bin/sh\nexec 2>>{_IMPORTS}/$$\necho "$@" >&2\n'
+        f'exec {shlex.quote(sys.executable)} -X importtime "$@"\n'
     )
     path.chmod(0o755)
     return path

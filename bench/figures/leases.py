@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 
@@ -109,8 +110,15 @@ def _adder(lab: Lab, name: str) -> Callable[[int], float]:
             ],
         }[name]
         began = time.perf_counter()
-        lab.site.host.do(argv)
-        return time.perf_counter() - began
+        # As the gate's way, and without a program of the lab's own in front: they start it by its name too.
+        with lab.site.host.inside():
+            done = subprocess.run(
+                argv, capture_output=True, text=True, check=False, env=dict(lab.site.host.environment)
+            )
+        took = time.perf_counter() - began
+        if done.returncode:
+            raise Unavailable(f"measurement failed: {' '.join(argv)}: {done.stderr.strip()}")
+        return took
 
     return by_program
 

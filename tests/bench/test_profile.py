@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,21 @@ def test_all_memory_of_a_process_is_of_something() -> None:
 
 def test_a_process_that_is_no_half_supervises() -> None:
     assert name_of(os.getpid()) == "supervisor"
+
+
+def test_what_is_started_instead_of_python_tells_its_imports_wherever_that_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a b; $HOME"
+    folder.mkdir()
+    python = folder / "python"
+    python.symlink_to(sys.executable)
+    monkeypatch.setattr(watched, "FILES", tmp_path)
+    monkeypatch.setattr(watched, "_IMPORTS", tmp_path / "imports")
+    monkeypatch.setattr(sys, "executable", str(python))
+    done = subprocess.run([watched.wrapper(), "-I", "-c", "print(7)"], capture_output=True, check=True)
+    assert done.stdout == b"7\n"
+    assert watched.import_times()["supervisor"]["standard library"] > 0
 
 
 def test_imports_are_added_up_by_package() -> None:

@@ -51,6 +51,19 @@ def test_it_goes_on_with_the_turn_in_which_it_broke_off(
     assert whole.turns == [Turn(*each, whole.turns[at].seconds) for at, each in enumerate(TURNS)]
 
 
+def test_what_was_measured_elsewhere_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "enter", inside(breaks_in=None))
+    for change in ("machine", "versions"):
+        found = run.begun({"rounds": 2})
+        found.turns.append(Turn("idle", 1, "knockd", 1.0))
+        run.measure(found, tmp_path / "bench.json")  # the control
+        setattr(found, change, {**getattr(found, change), "kernel": "Linux 1", "knockd": "0.7"})
+        with pytest.raises(Unavailable, match="another machine"):
+            run.measure(found, tmp_path / "bench.json")
+
+
 def test_one_of_which_nothing_was_measured_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,22 @@ def test_nothing_and_never_have_words_of_their_own() -> None:
         found
     )
     assert math.isinf(median.theirs.median) and math.isinf(memory.ratio)
+    found = results(
+        *idle("knockd", 3.0),
+        *idle("daemon", 60.0),
+        sample("flood", "knockd", opened_ms=[0.1, 0.2]),
+        sample("flood", "daemon", opened_ms=[None, None]),
+        sample("sweep", "knockd", case="10/s", opened=0),
+        sample("sweep", "daemon", case="10/s", opened=3),
+    )
+    share, median, scans, memory = summary(found)
+    assert [times(each) for each in (share, median, scans)] == [
+        "ours: none, **behind**",
+        "ours: never, **behind**",
+        "theirs: none, **behind**",
+    ]
+    assert share.is_behind and memory.is_behind and share.ratio == median.ratio == scans.ratio == 0
+    assert readme.block(found).splitlines()[-5].endswith("| ours: none, **behind** |")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +140,14 @@ def test_time_of_one_tick_is_none() -> None:
     assert times(*summary(found(0.67))) == "theirs takes nothing, **behind**"
 
 
+def test_what_takes_nothing_of_theirs_is_told_in_words_too() -> None:
+    found = results(
+        sample("unrelated", "knockd", case="SYN", cpu_percent=0.0),
+        sample("unrelated", "daemon", case="SYN", cpu_percent=6.0),
+    )
+    assert "| sequence in the daemon: 6 % of a core | theirs takes nothing |" in behind(found)
+
+
 def test_a_row_that_is_behind_shows_why_with_profile_and_floor() -> None:
     found = results(*idle("fwknopd", 2.0), *idle("sealed", 60.0), *FLOOR, *MEMORY)
     assert unexplained(found) == []
@@ -149,6 +173,16 @@ def test_a_figure_that_has_no_bound_is_not_explained() -> None:
     assert "wake-ups" not in BOUNDS
     assert len(unexplained(results(woken("fwknopd", 3), woken("sealed", 60), *FLOOR, *MEMORY))) == 1
     assert unexplained(results(woken("fwknopd", 60), woken("sealed", 3), *FLOOR, *MEMORY)) == []
+
+
+def test_a_profile_of_one_explains_no_other() -> None:
+    slow = [sample("latency", each, first_ms=[9.0]) for each in ("daemon", "sealed")]
+    swift = [sample("latency", each, first_ms=[1.0]) for each in ("knockd", "fwknopd")]
+    least = [sample("floor", "machine", case=each, us_each=7.0) for each in
+             ("fdatasync of a page", "netlink, there and back")]  # fmt: skip
+    profile = Sample("profile", "sealed", "functions, %: knocks", 1, {"f, x.py": 90.0})
+    assert unexplained(results(*swift, *slow[1:], *least, profile)) == []
+    assert len(unexplained(results(*swift, *slow, *least, profile))) == 4
 
 
 def test_where_nothing_is_behind_it_says_so() -> None:
