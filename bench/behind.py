@@ -65,7 +65,7 @@ def _rows(rows: Sequence[Row]) -> str:
             row.what,
             f"{title_of(row.peer)}: {amount(row.theirs.median, row.unit)}",
             f"{plain_title(row.subject)}: {amount(row.ours.median, row.unit)}",
-            times(row).removesuffix(" **behind**"),
+            times(row).removesuffix("**behind**").rstrip(" ,"),
         ]
         for row in rows
     ]

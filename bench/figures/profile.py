@@ -25,7 +25,7 @@ __all__ = ["FIGURE"]
 
 _SUBJECTS = ("kernel", "lane-a", "daemon", "fwknop", "sealed")
 #: Packets a second while functions are looked at; fewer than elsewhere, so that nothing waits for room.
-_RATE = 40_000
+_SYNS, _JUNK = 100_000, 40_000
 _Load = Callable[[], AbstractContextManager[object]]
 
 
@@ -115,9 +115,9 @@ def _python(lab: Lab, path: Path) -> Iterator[None]:
 def _loads(lab: Lab, subject: Subject) -> dict[str, _Load]:
     """What it is watched under."""
     if subject.way.length(lab) is None:
-        return {"stray SYNs": partial(lab.unrelated, "other-port", _RATE)}
+        return {"stray SYNs": partial(lab.unrelated, "other-port", _SYNS)}
     length, way = subject.way.length(lab), subject.way
-    junk = partial(lab.junk, way.junk, lab.args.watched + 3, length, port=way.port, rate=_RATE)
+    junk = partial(lab.junk, way.junk, lab.args.watched + 3, length, port=way.port, rate=_JUNK)
     return {"junk": junk, "knocks": partial(_knocks, lab, subject)}
 
 
