@@ -144,6 +144,16 @@ def test_udp_steps_are_not_tcp_steps() -> None:
     assert other.feed(packet(8000), 2) == ()
 
 
+def test_a_sequence_may_begin_with_a_datagram() -> None:
+    """And then does with nothing else: not with a SYN to that port."""
+    steps = Port(UDP, 7000), Port(TCP, 8000), Port(TCP, 9000)
+    for protocol, expected in ((UDP, (OpenDoor(DOOR, CLIENT),)), (TCP, ())):
+        tracker = KnockTracker([KnockSequence(DOOR, steps, 5)])
+        assert tracker.feed(packet(7000, protocol=protocol), 0) == ()
+        assert tracker.feed(packet(8000), 1) == ()
+        assert tracker.feed(packet(9000), 2) == expected
+
+
 @pytest.mark.parametrize(
     "flags",
     [
