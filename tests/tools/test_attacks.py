@@ -77,6 +77,12 @@ def test_what_would_make_no_page(change: dict[str, object], says: str, tmp_path:
         read(lines(tmp_path, *of_each_kind(), wrong))
 
 
+def test_that_something_came_through_is_told_by_fewer_tries_too(tmp_path: Path) -> None:
+    through = replace(ONE, figure="replay.x", tries=1, wrongly=1)
+    with pytest.raises(Wrong, match="1 of 1 came through"):
+        read(lines(tmp_path, through, *of_each_kind()))
+
+
 def test_a_kind_that_nobody_attacked_is_missed(tmp_path: Path) -> None:
     some = [each for each in of_each_kind() if each.kind != "frames"]
     with pytest.raises(Wrong, match="in this way: frames"):
@@ -138,6 +144,26 @@ def test_a_run_in_which_a_test_fails_writes_nothing(tmp_path: Path, monkeypatch:
     assert command.main(["--again", str(tmp_path / "docs" / "attacks.json"), "--report", str(again)]) == 0
     for each in (tmp_path / "docs").iterdir():
         assert (again / each.name).read_text() == each.read_text()
+
+
+def test_what_was_not_tried_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole file, a test, and what an option leaves out."""
+    suite = tmp_path / "attacks"
+    suite.mkdir()
+    (suite / "test_a.py").write_text(
+        "import pytest\ndef test_one(): pass\ndef test_two(): pytest.skip('no TUN')\ndef test_three(): pass\n"
+    )
+    (suite / "test_b.py").write_text("import pytest\npytest.skip('no sshd', allow_module_level=True)\n")
+    outcomes = command.Outcomes()
+    monkeypatch.chdir(tmp_path)
+    argv = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir=.", "-k", "not three", "attacks"]
+    assert pytest.main(argv, plugins=[outcomes]) == pytest.ExitCode.OK
+    assert outcomes.passed == 1
+    assert {name.rpartition("/")[2]: why for name, why in outcomes.left_out.items()} == {
+        "test_a.py::test_two": "no TUN",
+        "test_b.py": "no sshd",
+        "test_a.py::test_three": "was not asked for",
+    }
 
 
 def test_the_page_that_is_committed_is_that_of_its_file() -> None:

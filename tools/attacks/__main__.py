@@ -34,11 +34,22 @@ class Outcomes:
         self.passed = 0
         self.left_out: dict[str, str] = {}
 
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """By an option."""
+        self.left_out |= {each.nodeid: "was not asked for" for each in items}
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Of a file; it may be left out as a whole."""
+        self._note(report)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """After each step of each test."""
         if report.when == "call" and report.passed:
             self.passed += 1
-        elif report.skipped:
+        self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.skipped:
             why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
             self.left_out[report.nodeid] = why.removeprefix("Skipped: ")
 
@@ -51,7 +62,10 @@ def _attacked(options: Sequence[str]) -> Results:
     now = dt.datetime.fromtimestamp(int(time.clock_gettime(time.CLOCK_REALTIME)), dt.UTC)
     status = pytest.main(["-q", "-p", "no:cacheprovider", _SUITE, *options], plugins=[outcomes])
     if status != pytest.ExitCode.OK:
-        raise Wrong("a test failed, so there is no page")
+        failed = status == pytest.ExitCode.TESTS_FAILED
+        raise Wrong(
+            f"{'a test failed' if failed else 'the tests did not run to their end'}, so there is no page"
+        )
     return Results(
         machine=machine(),
         versions=_versions(),
@@ -82,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="make attacks",
         description="attack the gate in all the ways of tests/attacks, and write docs/attacks.md",
         epilog="Exit status: 0 the page is written, 2 a test failed or something opened: there is none.",
+        allow_abbrev=False,  # what is not ours is pytest's
     )
     parser.add_argument("--again", metavar="FILE", type=Path, help="attack nothing: the page of such a file")
     parser.add_argument("--report", metavar="FOLDER", type=Path, default=_ROOT / "docs", help="(docs)")

@@ -117,7 +117,7 @@ def read(path: Path) -> tuple[Attack, ...]:
     for each in lines:
         if each.figure not in found or found[each.figure].tries <= each.tries:
             found[each.figure] = each
-    _judge(found.values())
+    _judge(lines)
     order = list(KINDS)
     return tuple(sorted(found.values(), key=lambda each: (order.index(each.kind), each.test, each.what)))
 
