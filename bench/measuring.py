@@ -46,7 +46,9 @@ def until_open(lab: Lab, source: str, knock: Callable[[], float]) -> float | Non
 def checked(rate: float, asked: float) -> int:
     """Packets a second that arrived; raises Unavailable where they are not what was asked for."""
     if rate < ENOUGH * asked:
-        raise _TooFew(f"measurement failed: only {rate:.0f} packets/s arrived", hint="leave the machine alone meanwhile")
+        raise _TooFew(
+            f"measurement failed: only {rate:.0f} packets/s arrived", hint="leave the machine alone meanwhile"
+        )
     return round(rate)
 
 
