@@ -1,19 +1,17 @@
 #!/usr/bin/env python3
-"""What each step of the daemon's way from the kernel to the tracker costs, for a SYN to another port.
+"""What each step of the daemon's way from the kernel's ring to the tracker costs.
 
-One number a step, in nanoseconds, the least of several rounds: on a shared machine the least is the one
-that nobody disturbed. The socket's step is a datagram socket of this process: the way through the system
-call is the same, a packet socket's own work is not in it (``flood.py`` has that, as "us each").
+One number a step, in nanoseconds a packet, the least of several rounds: on a shared machine that is the one
+that nobody disturbed. The ring is memory of this process: what the kernel does to fill one is not in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import ipaddress
+import itertools
 import random
-import socket
 import sys
-import time
 import timeit
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +24,10 @@ from knockgate.effects import PacketSeen
 from knockgate.mechanisms.sequence import KnockSequence, KnockTracker
 from knockgate.model import Port, Protocol
 from knockgate.wire import frames
+from knockgate.wire.strays import are_strays
 
 OTHER_PORT = 12345
-SENT = 100  # datagrams that a socket's buffer holds at once
+FRAME = 256  # octets of the ring's
 
 
 def syn(source: str, destination: str, port: int) -> bytes:
@@ -43,28 +42,6 @@ def tracker() -> KnockTracker:
     settings = Config()
     steps = tuple(Port(Protocol.TCP, number) for number in settings.sequence)
     return KnockTracker([KnockSequence("service", steps, settings.sequence_window_seconds)])
-
-
-def receiving(packet: bytes, rounds: int) -> float:
-    """Nanoseconds to take a packet of that size from a socket that has some."""
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    buffer = memoryview(bytearray(65536))
-    best = float("inf")
-    with near, far:
-        near.settimeout(0)
-        for _ in range(rounds):
-            sent = 0
-            try:
-                while sent < SENT:
-                    near.send(packet)
-                    sent += 1
-            except BlockingIOError:
-                pass
-            begin = time.perf_counter_ns()
-            for _ in range(sent):
-                far.recv_into(buffer)
-            best = min(best, (time.perf_counter_ns() - begin) / sent)
-    return best
 
 
 def main() -> int:
@@ -82,22 +59,32 @@ def main() -> int:
         syn("2001:db8::4", "2001:db8::1", OTHER_PORT),
     )
     seen = frames.observe(packet4)
-    empty, busy = tracker(), tracker()
-    for host in range(1, 101):  # a hundred others in the midst of knocking
-        first = frames.observe(syn(f"198.51.100.{host}", "192.0.2.1", Config().sequence[0]))
-        busy.feed(PacketSeen(first), 0.0)
-    buffer = memoryview(bytearray(65536))
     event = PacketSeen(seen)
+    ports, busy = tracker().ports, tracker()
+    for host in range(1, 101):  # a hundred others in the midst of knocking
+        busy.begin(seen._replace(source=host.to_bytes(4), port=Config().sequence[0]), 0.0)
+
+    def stray(*packets: bytes) -> float:
+        lying = memoryview(b"".join(packet.ljust(FRAME, b"\0") for packet in packets))
+        return cost(lambda: are_strays(lying, FRAME, ports), 200) / len(packets)
+
+    sources = itertools.count(1 << 24)
+    first = seen._replace(port=Config().sequence[0])
+
+    def begin() -> None:
+        busy.begin(first._replace(source=next(sources).to_bytes(4)), 1.0)
+
     steps: dict[str, float] = {
-        "recv_into (system call)": receiving(packet4, rounds * 20),
-        "bytes(buffer[:size])": cost(lambda: bytes(buffer[:40])) - nothing,
-        "time.monotonic(), each": cost(time.monotonic) - nothing,
+        "strays in a batch of 256, IPv4": stray(*[packet4] * 256),
+        "strays in a batch of 256, both families": stray(*[packet4, packet6] * 128),
         "frames.observe, IPv4": cost(lambda: frames.observe(packet4)) - nothing,
         "frames.observe, IPv6": cost(lambda: frames.observe(packet6)) - nothing,
+        "tracker.concerns, others knocking": cost(lambda: busy.concerns(6, seen.source, OTHER_PORT))
+        - nothing,
+        "tracker.begin, a new source each": cost(begin)
+        - cost(lambda: first._replace(source=next(sources).to_bytes(4))),
         "PacketSeen(...)": cost(lambda: PacketSeen(seen)) - nothing,
-        "tracker.feed, nobody knocking": cost(lambda: empty.feed(event, 1.0)) - nothing,
         "tracker.feed, others knocking": cost(lambda: busy.feed(event, 1.0)) - nothing,
-        "tracker.next_wakeup, others knocking": cost(busy.next_wakeup) - nothing,
     }
     for name, cost_ns in steps.items():
         print(f"{name:40}{cost_ns:>8.0f} ns")
