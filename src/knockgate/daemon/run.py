@@ -289,10 +289,17 @@ class _Supervisor:
 
 
 def checked(origin: Origin) -> Configuration:
-    """What the halves will read, with the keys and their secrets; raises ConfigError."""
+    """What the halves will read, with the keys and their secrets; raises ConfigError.
+
+    Unavailable where what is to be imported for keys is not what we are of.
+    """
     configuration = origin.load()
     if configuration.fwknop or configuration.sealed:
-        _check_keys(origin, configuration)
+        try:
+            _check_keys(origin, configuration)
+        except ImportError as error:  # which is to end no gate that runs
+            hint = "was another version installed since this one was started? Start it again"
+            raise Unavailable(f"the keys cannot be looked at: {error}", hint=hint) from error
     return configuration
 
 
