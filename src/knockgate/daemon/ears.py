@@ -58,40 +58,46 @@ class Ears:
         self._complain = complain
         look = sounds.look
         self._room = min(_MOST, max(_LEAST, round(_OLD / look)))
-        turn = min(_MANY, max(_FEWEST, round(_TURN / look)))
+        self._turn = min(_MANY, max(_FEWEST, round(_TURN / look)))
+        self._left: Sequence[bytes] = ()  # what rings had that were replaced, and is not given out yet
         self._named = _named(sounds.named)
         self._known = KnownNetworks(Path(gate.state_directory, sounds.networks))
         if self._known.mistake:
             complain(self._known.mistake, "networks")
         self._quiet = self._patience = math.inf  # when new networks are taken up: at the earlier of both
-        self._rings = KnownFirst(*self._opened(), turn=turn)
+        self._rings = KnownFirst(*self._opened(), turn=self._turn)
 
     def take(self) -> Sequence[bytes]:
         """The next packets, none if there are none; it does not wait."""
-        packets = self._rings.take()
+        packets = self._some_left() or self._rings.take()
         if packets and self._patience < math.inf:
             self._quiet = time.monotonic() + _QUIET
         return packets
 
     def next_wakeup(self) -> float | None:
         """When to call ``tick`` at the latest, by the monotonic clock; None for never."""
-        wakeup = min(self._quiet, self._patience)
+        wakeup = 0.0 if self._left else min(self._quiet, self._patience)
         return None if wakeup == math.inf else wakeup
 
     def tick(self) -> Sequence[bytes]:
-        """Take up new networks, if it is time; returns packets that were heard meanwhile."""
-        if time.monotonic() < min(self._quiet, self._patience):
-            return ()
+        """Take up new networks, if it is time; returns packets that were heard meanwhile, some at a time."""
+        if self._left or time.monotonic() < min(self._quiet, self._patience):
+            return self._some_left()
         self._quiet = self._patience = math.inf
         try:
             self._known.save()
         except Unavailable as error:
             self._complain(str(error), "networks")
         try:
-            return self._rings.replace(*self._opened())
+            self._left = self._rings.replace(*self._opened())
         except Unavailable as error:
             self._complain(f"new networks are known from the next start on: {error}", "networks")
-            return ()
+        return self._some_left()
+
+    def _some_left(self) -> Sequence[bytes]:
+        """Of thousands that waited: who is given all would be deaf for everything else until the last."""
+        some, self._left = self._left[: self._turn], self._left[self._turn :]
+        return some
 
     def opened(self, sender: Source) -> None:
         """A packet from there has opened a door."""

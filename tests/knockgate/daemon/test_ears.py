@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 import signal
 import stat
+import time
 from ipaddress import ip_network
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.knockgate.daemon import running
@@ -154,3 +156,27 @@ def test_whom_a_key_names_is_known_already(tmp_path: Path, monkeypatch: pytest.M
 
 def _complains(line: str, kind: str) -> None:
     raise AssertionError((line, kind))
+
+
+def test_what_waited_in_rings_that_are_replaced_is_given_out_some_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nothing else has its turn until thousands are looked at; in their order, and each once."""
+    waited = [number.to_bytes(2) for number in range(1000)]
+    fake = SimpleNamespace(take=lambda: (), replace=lambda *_: waited)
+    monkeypatch.setattr("knockgate.daemon.ears.KnownFirst", lambda *_, **__: fake)
+    monkeypatch.setattr(Ears, "_opened", lambda _: (None, None))
+    hearing = Ears(Gate(state_directory=str(tmp_path)), Sounds(1, (), 1e-4, "networks"), lambda *_: None)
+    assert hearing.next_wakeup() is None and hearing.tick() == ()  # the control
+    hearing.opened(bytes([10, 0, 0, 1]))
+    monkeypatch.setattr(
+        "knockgate.daemon.ears.time", SimpleNamespace(monotonic=lambda: time.monotonic() + 60)
+    )
+    found: list[bytes] = []
+    most = 0
+    while (wakeup := hearing.next_wakeup()) is not None:
+        assert wakeup <= time.monotonic() + 60
+        some = hearing.tick() if len(found) % 2 else hearing.take() or hearing.tick()
+        found += some
+        most = max(most, len(some))
+    assert found == waited and most <= 64
