@@ -190,6 +190,7 @@ def test_descriptors_that_nobody_takes_from_the_keeper(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 @isolated
 def test_what_waits_while_the_listener_is_held_up(tmp_path: Path) -> None:
     """A knock, copies of it, junk behind it until the ring is full: the knock opens once, when it goes on."""
