@@ -18,7 +18,7 @@ __all__ = ["FIGURE"]
 def _measure(lab: Lab, name: str) -> Iterator[Finding]:
     subject = SUBJECTS[name]
     began = time.monotonic()
-    with subject.start(lab, None) as running:
+    with subject.start(lab, 1) as running:
         started = time.monotonic() - began
         time.sleep(2.0)  # until what begins with it is over
         before, at = _wakeups(running), time.monotonic()
