@@ -101,7 +101,8 @@ def test_sources_that_were_made_up(tmp_path: Path) -> None:
             door: _gets_in(cable, door, f"10.0.9.{number}") for number, door in enumerate((DAEMON, KERNEL))
         }
         heard = gate.gate.status()["heard"]
-        assert max(remembered.values()) <= _LOW and remembered["progress4"] == _LOW
+        # What has ended is taken out a moment later, and counts until then.
+        assert _LOW - 8 <= remembered["progress4"] <= _LOW >= remembered["hurried4"]
         assert heard["begun"] + heard["lost"] >= _FLOOD  # also the holder and who came behind
         assert heard["forgotten"] >= heard["begun"] - _LOW - 10
         until(lambda: gate.gate.status()["bounds"]["crowded"] > 0, "it is told")

@@ -224,7 +224,7 @@ def _in_another_order(story: Story) -> None:
     """Of two knocks of one device, the second one first: the first is dead for us, and alive for fwknop's."""
 
     def of_device(suite: Suite) -> Callable[[str], bytes]:
-        device = bytes([suite.value] * 16)
+        device = suite.name.encode().ljust(16)
         return lambda source: sealed(source, suite, device=device, kind=KeyKind.ED25519)
 
     made: tuple[tuple[str, str, Callable[[str], bytes], bool], ...] = (
