@@ -67,7 +67,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m bench",
         description=__doc__.partition("\n")[0],
         epilog="Exit status: 0 measured; 1 measured, but where we are behind something is not explained; "
-        "2 not measured. Needs root or user namespaces, two cores, a quiet machine.",
+        "2 not measured. Needs root (or user namespaces: all but sealed knocks), two cores, a quiet machine.",
     )
     parser.add_argument("--quick", action="store_true", help="small numbers, once: a check")
     names = list(FIGURES)

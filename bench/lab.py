@@ -22,6 +22,7 @@ from bench.stage import FILES
 from knockdemo.lab.hosts import Site
 from knockgate.config import gatekeys
 from knockgate.daemon.control import ask
+from knockgate.errors import Unavailable
 from knockgate.spa.sealed import Card, GateKey, Head, KeyKind, Message, SourceKind, Suite, seal, signed_bytes
 from knockgate.spa.sshkeys.sshsig import signed
 from knockgate.store.marks import SqliteMarks
@@ -103,6 +104,12 @@ class Lab(Peers):
         table = f'[keys.people]\nssh = "{self._file}"\ndoors = ["bench"]\nleases = 10000\n'
         table += "[sealed]\nbudget = 10000\n"  # nor is this what is measured
         with self.running_gate(str(state), table) as pid:
+            if (taken := ask(f"{FILES}/run")["sealed"]["keys"]) != len(who):
+                raise Unavailable(
+                    f"measurement failed: the gate takes {taken} keys of {len(who)}",
+                    hint="as an ordinary user / is nobody's in here, and no file below it is trusted: "
+                    "root measures sealed knocks, or leave them out with --subjects",
+                )
             yield _Gate(pid)
 
 
