@@ -76,6 +76,11 @@ def test_the_table_is_kept_as_it_is_and_shown(tmp_path: Path) -> None:
     table.save(file, [ROW])
     assert table.load(file) == {"m": ROW}
     assert "| `m` | 30 | 20 | 15 | 3 | 2 | 90% | 2026-11-23 | `ab` |" in (tmp_path / "mutants.md").read_text()
+    nearly, none = (
+        replace(ROW, tried=300, caught=299, explained=0),
+        replace(ROW, tried=0, caught=0, explained=0),
+    )
+    assert "| 1 | 99% |" in table.page([nearly]) and "| 0 | - |" in table.page([none])
 
 
 def test_the_committed_page_is_made_of_the_committed_figures() -> None:

@@ -155,7 +155,7 @@ def _all(
         unexplained += len(left)
         row = results.row(module, explained=len(survivors) - len(left))
         table.save(TABLE, (table.load(TABLE) | {module: row}).values())
-        share = f"{row.caught} of {row.tried} caught, {row.caught / row.tried:.0%}"
+        share = f"{row.caught} of {row.tried} caught"
         rest = f"{row.explained} explained, {row.open} not; {row.mutants - row.tried} not tried"
         lines.append(f"{module:28} {share}; {rest}")
         print(lines[-1], flush=True)

@@ -59,6 +59,11 @@ def page(rows: Iterable[Row]) -> str:
     """The text for people."""
     return _HEAD + "".join(
         f"| `{each.module}` | {each.mutants} | {each.tried} | {each.caught} | {each.explained} | {each.open} "
-        f"| {(each.caught + each.explained) / each.tried:.0%} | {each.date} | `{each.checksum}` |\n"
+        f"| {_share(each)} | {each.date} | `{each.checksum}` |\n"
         for each in rows
     )
+
+
+def _share(row: Row) -> str:
+    """Rounded down: 100% is all of them."""
+    return f"{100 * (row.caught + row.explained) // row.tried}%" if row.tried else "-"
