@@ -118,8 +118,13 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _is_whole(results: Results) -> bool:
+    """All figures of all subjects, and no number less than it says in ``_WHOLE``, but more rounds."""
     asked = results.asked
-    return not (asked["quick"] or asked["subjects"] or asked["figures"] != list(FIGURES))
+    if asked["quick"] or asked["subjects"] or asked["figures"] != list(FIGURES):
+        return False
+    return asked["rounds"] >= _WHOLE["rounds"] and all(
+        asked[name] == value for name, value in _WHOLE.items() if name != "rounds"
+    )
 
 
 def _make(folder: Path) -> None:

@@ -175,6 +175,19 @@ def test_a_figure_that_has_no_bound_is_not_explained() -> None:
     assert unexplained(results(woken("fwknopd", 60), woken("sealed", 3), *FLOOR, *MEMORY)) == []
 
 
+def test_stray_syns_are_told_in_microseconds_of_each() -> None:
+    ways = {"by a system call": 4.0, "out of a ring": 2.0, "counted in a ring": 0.2}
+    found = results(
+        sample("unrelated", "knockd", case="SYN", cpu_percent=0.0, arrived_per_s=200_000),
+        sample("unrelated", "daemon", case="SYN", cpu_percent=20.0, arrived_per_s=200_000),
+        *(sample("floor", "packets", case=f"a SYN, {how}", us_each=each) for how, each in ways.items()),
+        Sample("profile", "daemon", "functions, %: stray SYNs", 1, {"f, x.py": 90.0}),
+    )
+    text = " ".join(behind(found).split())
+    assert "of which 200,000 a second are 4 % of a core" in text
+    assert "Ours took, for each SYN: knockgate: sequence in the daemon 1 us." in text
+
+
 def test_a_profile_of_one_explains_no_other() -> None:
     slow = [sample("latency", each, first_ms=[9.0]) for each in ("daemon", "sealed")]
     swift = [sample("latency", each, first_ms=[1.0]) for each in ("knockd", "fwknopd")]
@@ -187,6 +200,17 @@ def test_a_profile_of_one_explains_no_other() -> None:
 
 def test_where_nothing_is_behind_it_says_so() -> None:
     assert "Nowhere in this run." in behind(results(*idle("fwknopd", 60.0), *idle("sealed", 2.0)))
+
+
+def test_knocks_that_opened_under_junk_are_a_share_of_all() -> None:
+    rounds = ([1.0, None, 3.0, None], [None, None, 5.0, None])
+    found = results(
+        *(
+            sample("flood", "kernel", number, opened_ms=each, arrived_per_s=9, cpu_percent=0)
+            for number, each in enumerate(rounds, 1)
+        )
+    )
+    assert "| 9 | 3 of 8 | 37.5 % | 3 | 0 | 2 |" in page.tables(found)
 
 
 def test_readme_has_the_best_of_each_topic_and_the_worst_of_all() -> None:

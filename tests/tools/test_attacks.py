@@ -134,12 +134,14 @@ def test_a_run_in_which_a_test_fails_writes_nothing(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "docs").exists()
 
     def passes(*_: object, **__: object) -> pytest.ExitCode:
-        lines(tmp_path / "build", *of_each_kind())
+        lines(tmp_path / "build", *of_each_kind())  # behind what is there of a run of before
         return pytest.ExitCode.OK
 
+    lines(tmp_path / "build", replace(ONE, figure="replay.of before"))
     monkeypatch.setattr(pytest, "main", passes)  # the control
     assert command.main(["--report", str(tmp_path / "docs")]) == 0
     assert sorted(each.name for each in (tmp_path / "docs").iterdir()) == ["attacks.json", "attacks.md"]
+    assert "of before" not in (tmp_path / "docs" / "attacks.json").read_text()
     again = tmp_path / "again"
     assert command.main(["--again", str(tmp_path / "docs" / "attacks.json"), "--report", str(again)]) == 0
     for each in (tmp_path / "docs").iterdir():
