@@ -106,6 +106,7 @@ def _profiled(rows: Sequence[Row]) -> list[str]:
 def _start(found: Results, rows: Sequence[Row]) -> str:
     bare, half = (_python(found, what, 1, "start_ms") for what in ("bare", "standard library"))
     three = _python(found, "bare", 3, "start_ms")
+    halves = _python(found, "standard library", 3, "start_ms")
     whole = _python(found, "standard library and cryptography", 3, "start_ms")
     theirs = min(row.theirs.median for row in rows)
     return f"""\
@@ -113,9 +114,10 @@ A peer is one program of C. Lane A is one of Python, and a gate with a daemon is
 with no more rights than it needs: who supervises; the warden, who alone may change the firewall; and the
 listener, who alone hears what strangers send. **The bound is the interpreter's**: one that is up and does
 nothing has taken {number(bare)} ms, three, one after the other, {number(three)} ms. One that has loaded the
-modules of the standard library that a half needs has taken {number(half)} ms, and three, with the library of
-cryptography, {number(whole)} ms, which is {number(whole / theirs)} times the whole start of the quickest peer
-here. What is above that is our own modules and a start's work: to read the configuration and the keys, load
+modules of the standard library that a half needs has taken {number(half)} ms, and three
+{number(halves)} ms, which is {number(halves / theirs)} times the whole start of the quickest peer here;
+with the library of cryptography, which packets need and sequences do not, {number(whole)} ms. What is
+above that is our own modules and a start's work: to read the configuration and the keys, load
 the table, open sockets and the store. It is paid at a start alone: rules are in force before the listener is
 up, and stay when a half is started again.
 
@@ -127,14 +129,16 @@ Imports by package, as `-X importtime` tells them, which takes some time itself:
 def _memory(found: Results, rows: Sequence[Row]) -> str:
     bare, half = (_python(found, what, 1, "pss_MB") for what in ("bare", "standard library"))
     resident = _python(found, "bare", 1, "rss_MB")
+    halves = _python(found, "standard library", 3, "pss_MB")
     whole = _python(found, "standard library and cryptography", 3, "pss_MB")
     shared = [row for row in rows if "PSS" in row.what] or rows
     told = dict.fromkeys(f"{title_of(row.peer)}: {amount(row.theirs.median, 'MB')}" for row in shared)
     return f"""\
 **The bound is the interpreter's**: one process of Python that does nothing has {number(bare)} MB of its own
 ({number(resident)} MB resident), where whole peers have ({"; ".join(told)}). With the modules of the
-standard library that a half needs it has {number(half)} MB, and three of those with the library of
-cryptography have {number(whole)} MB. Above that there are our own modules, and, where packets are
+standard library that a half needs it has {number(half)} MB, and three of those have {number(halves)} MB;
+with the library of cryptography, which packets need and sequences do not, {number(whole)} MB.
+Above that there are our own modules, and, where packets are
 heard out of a ring, the ring: room for those that wait, so that a flood crowds no knock out. It is
 taken at the start and does not grow. A sequence that the kernel follows has no process and takes nothing.
 
