@@ -56,7 +56,7 @@ def command(args: argparse.Namespace) -> int:
 def _expect_libraries(lane: str) -> None:
     """The gate's daemon runs on the Python that we run on, and needs libraries there."""
     try:
-        for name in ("knockgate.cli", "knockgate.daemon.listener"):
+        for name in ("knockgate.cli", "knockgate.daemon.packets", "knockgate.daemon.sealed"):
             importlib.import_module(name)
     except ImportError as error:
         hint = "`make demo` brings what is missing; or leave the lane out, with --lanes A,B,C,D"

@@ -91,12 +91,11 @@ def test_what_the_warden_said_last_is_heard(tmp_path: Path, *, says: bool, is_go
 
 
 _STOPS_AFTER_KEYS = """
-def then(origin, configuration, read=listener.ssh_keys_of):
-    found = read(origin, configuration)
+def then(*read, listens=listener.Listener):
     print("read", flush=True)
     sys.stdin.readline()
-    return found
-listener.ssh_keys_of = then
+    return listens(*read)
+listener.Listener = then
 """
 
 
