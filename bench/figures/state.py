@@ -40,6 +40,7 @@ def _measure(lab: Lab, name: str) -> Iterator[Finding]:
 
 def _once(lab: Lab, name: str, count: int) -> dict[str, Value]:
     lab.clear()
+    lab.took_filling = 0.0
     if name == "fwknopd":
         _DIGESTS.parent.mkdir(mode=0o700, exist_ok=True)
         _write_digests(_DIGESTS, count)
@@ -62,6 +63,8 @@ def _once(lab: Lab, name: str, count: int) -> dict[str, Value]:
         _DIGESTS.unlink(missing_ok=True)
         lab.fill_marks = None
     opened = [each for each in times if each is not None]
+    if started <= 0:
+        raise Unavailable(f"measurement failed: it started in {started:.3f} s, without what filled its file")
     if len(opened) < _KNOCKS // 2:
         raise Unavailable(f"measurement failed: {len(opened)} of {_KNOCKS} knocks opened beside {count:,}")
     return {
