@@ -20,7 +20,7 @@ test-all: ## all tests, one at a time: some of the long ones measure
 	@tools/setup.sh test
 	@$(PY) -m pytest $(ARGS)
 
-attacks: ## attack a gate in every way of tests/attacks, and write docs/attacks.md (a quarter of an hour)
+attacks: ## attack a gate in every way of tests/attacks, and write docs/attacks.md (about ten minutes)
 	@tools/setup.sh test
 	@$(PY) -m tools.attacks $(ARGS)
 

@@ -170,8 +170,6 @@ def test_what_was_not_tried_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_page_that_is_committed_is_that_of_its_file() -> None:
     file = REPO / "docs" / f"{NAME}.json"
-    if not file.exists():
-        pytest.skip("nobody has written one yet")
     found = Results.load(file)
     assert file.with_suffix(".md").read_text() == page(found)
     assert json.loads(file.read_text())["passed"] == found.passed
