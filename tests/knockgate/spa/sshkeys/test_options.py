@@ -29,6 +29,7 @@ def read(text: str) -> Options:
         ('permitopen="host:1"', 'permitopen="host:0"'),
         ('expiry-time="20301201"', 'expiry-time="20301301"'),
         ('expiry-time="20300101"', 'expiry-time="20300001"'),
+        ('expiry-time="20300101Z"', 'expiry-time="20300001Z"'),
         ('expiry-time="20300131"', 'expiry-time="20300132"'),
         ('expiry-time="20300101"', 'expiry-time="20300100"'),
         ('expiry-time="203001012300"', 'expiry-time="203001012400"'),

@@ -142,9 +142,10 @@ def test_signed_otherwise_is_no_signature_for_a_knock(arguments: list[str], tmp_
     assert "-n knockgate-spa-v1" in (caught.value.hint or "")
 
 
-def test_numbers_of_ecdsa_are_spelled_as_openssh_takes_them() -> None:
+@pytest.mark.parametrize("first", [b"\x80", b"\x81", b"\xfe"])
+def test_numbers_of_ecdsa_are_spelled_as_openssh_takes_them(first: bytes) -> None:
     kind = Kind.ECDSA_P256
-    right = Signature(b"\x80" + bytes(30) + b"\1" + b"\x7f" + bytes(31))
+    right = Signature(first + bytes(30) + b"\1" + b"\x7f" + bytes(31))
     r, s = b"\0" + right.octets[:32], right.octets[32:]
     for spelled, taken in [(r, True), (b"\0\0" + r, True), (r[1:], False)]:
         blob = string(kind.ssh.encode()) + string(string(spelled) + string(s))
