@@ -124,6 +124,11 @@ def changed(**changes: object) -> Callable[[], Message]:
     return lambda: request(**changes)
 
 
+def test_how_long_secrets_may_be() -> None:
+    for key, hmac_key in ((b"k", b"h"), (b"k" * 32, b"h" * 136)):
+        assert Secret(key, hmac_key).hmac_key == hmac_key
+
+
 @pytest.mark.parametrize(("make", "text"), [
     (lambda: Secret(b""), "0 bytes; it must have 1 to 32"),
     (lambda: Secret(b"k" * 33), "33 bytes; it must have 1 to 32"),
@@ -131,6 +136,7 @@ def changed(**changes: object) -> Callable[[], Message]:
     (lambda: Secret(b"k", b"h" * 137), "137 bytes; it must have 1 to 136"),
     (lambda: Secret(b"same", b"same"), "must differ"),
     (lambda: seal(REQUEST, ALICE, salt=b"short"), "salt must have 8 bytes"),
+    (lambda: seal(REQUEST, ALICE, salt=b"saltsalts"), "salt must have 8 bytes"),
     (changed(nonce="123456789012345"), "16 digits"),
     (changed(nonce="\uff11234567890123456"), "16 digits"),
     (changed(username=""), "cannot be sent as a user name"),
